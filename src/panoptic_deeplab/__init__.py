@@ -1,0 +1,3 @@
+"""Panoptic-DeepLab."""
+
+__version__ = "0.1.0"

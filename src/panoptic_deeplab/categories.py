@@ -1,0 +1,182 @@
+"""Which classes there are: `Category` and `CategoryTable`, the map between the ids of a data set and train ids.
+
+A *category id* is what a data set writes in its files (Cityscapes 7..33, COCO 1..200 with gaps). A *train id* is the
+contiguous index 0..C-1 that the network predicts, in the order of the table. A *merged* table joins several category
+ids of a data set into one class: it is a category space of its own, whose entries list the `dataset_ids` they join.
+
+Tables are JSON (`recipes/categories/*.json`), and every checkpoint carries its own.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from panoptic_deeplab.encoding import IGNORE_INDEX
+from panoptic_deeplab.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Category:
+    """One class."""
+
+    id: int
+    """The id in files: of the data set, or of the merged space. Positive or zero."""
+    name: str
+    isthing: bool
+    """Countable (thing) or amorphous (stuff)."""
+    color: tuple[int, int, int]
+    """RGB, 0..255."""
+    dataset_ids: tuple[int, ...] = ()
+    """Ids of the data set that go into this class; empty means just `id`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryTable:
+    """All classes of a model or data set, in the order of their train ids.
+
+    Args:
+        name: short name, as `cityscapes`.
+        categories: one entry a class; the train id is the position.
+        void_ids: ids of the data set that are void on purpose (Cityscapes' "ego vehicle"); any other id that
+            no category lists is an error in the data.
+
+    Raises:
+        ConfigError: no category, more than 255, or an id or name that occurs twice.
+    """
+
+    name: str
+    categories: tuple[Category, ...]
+    void_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.categories) <= IGNORE_INDEX:
+            raise ConfigError(
+                f"A category table must have 1 to {IGNORE_INDEX} categories. {self.name!r} has {len(self.categories)}."
+            )
+        dataset_ids = [i for c in self.categories for i in (c.dataset_ids or (c.id,))]
+        unique: dict[str, list[int] | list[str]] = {
+            "id": [c.id for c in self.categories],
+            "name": [c.name for c in self.categories],
+            "dataset id": [*dataset_ids, *self.void_ids],
+        }
+        for what, values in unique.items():
+            twice = [value for value, count in Counter[int | str](values).items() if count > 1]
+            if twice:
+                raise ConfigError(f"Each {what} of category table {self.name!r} must be unique. Listed twice: {twice}.")
+
+    def __len__(self) -> int:
+        return len(self.categories)
+
+    def __getitem__(self, train_id: int) -> Category:
+        return self.categories[train_id]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.categories)
+
+    @cached_property
+    def thing_mask(self) -> Bool[np.ndarray, " C"]:
+        """True at the train ids of things."""
+        return np.array([c.isthing for c in self.categories])
+
+    @cached_property
+    def colors(self) -> UInt8[np.ndarray, "C 3"]:
+        """RGB of each train id."""
+        return np.array([c.color for c in self.categories], np.uint8)
+
+    @cached_property
+    def train_id_by_dataset_id(self) -> dict[int, int]:
+        """Train id of every id that the data set's files may contain, void ids left out."""
+        return {i: t for t, c in enumerate(self.categories) for i in (c.dataset_ids or (c.id,))}
+
+    @cached_property
+    def train_id_by_category_id(self) -> dict[int, int]:
+        """Train id of every `Category.id` of this table."""
+        return {c.id: t for t, c in enumerate(self.categories)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as in `recipes/categories/*.json`."""
+        rows = []
+        for c in self.categories:
+            row: dict[str, Any] = {"id": c.id, "name": c.name, "isthing": c.isthing, "color": list(c.color)}
+            if c.dataset_ids:
+                row["dataset_ids"] = list(c.dataset_ids)
+            rows.append(row)
+        return {"name": self.name, "categories": rows, "void_ids": list(self.void_ids)}
+
+    @classmethod
+    def from_json(cls, data: Any, *, where: str = "category table") -> "CategoryTable":
+        """Build a table from plain data.
+
+        Args:
+            data: `{"name", "categories": [{"id", "name", "isthing", "color", "dataset_ids"?}], "void_ids"?}`.
+            where: file name for error messages.
+
+        Raises:
+            ConfigError: a key is missing or has the wrong type.
+        """
+        try:
+            return cls(
+                name=str(data["name"]),
+                categories=tuple(_category(row) for row in data["categories"]),
+                void_ids=tuple(int(i) for i in data.get("void_ids", ())),
+            )
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"{where} is not a category table ({type(error).__name__}: {error}). Expected an object with `name` and"
+                " `categories`, a list of objects with `id`, `name`, `isthing` and `color` [r, g, b]."
+            ) from error
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> "CategoryTable":
+        """Read a packaged table by name (`cityscapes`, `coco`, ...) or any JSON file by path.
+
+        Raises:
+            ConfigError: there is no such table, or the file is not one.
+        """
+        packaged = packaged_tables()
+        if str(name_or_path) in packaged:
+            where, text = f"{name_or_path}.json", packaged[str(name_or_path)].read_text("utf-8")
+        else:
+            path = Path(name_or_path)
+            if not path.is_file():
+                raise ConfigError(
+                    f"There is no category table {str(name_or_path)!r}, neither in the package nor as a JSON file."
+                    f" {did_you_mean(str(name_or_path), packaged)}"
+                )
+            where, text = str(path), path.read_text("utf-8")
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{where} is not valid JSON: {error}.") from error
+        return cls.from_json(data, where=where)
+
+
+def packaged_tables() -> dict[str, Any]:
+    """Name -> file of each table that comes with the package."""
+    folder = resources.files("panoptic_deeplab") / "recipes" / "categories"
+    return {f.name.removesuffix(".json"): f for f in folder.iterdir() if f.name.endswith(".json")}
+
+
+def _category(row: Any) -> Category:
+    red, green, blue = (int(v) for v in row["color"])
+    dataset_ids: Iterable[int] = row.get("dataset_ids", ())
+    if not isinstance(row["isthing"], (bool, int)):
+        raise TypeError(f"`isthing` must be true or false, got {row['isthing']!r}")
+    return Category(
+        id=int(row["id"]),
+        name=str(row["name"]),
+        isthing=bool(row["isthing"]),
+        color=(red, green, blue),
+        dataset_ids=tuple(int(i) for i in dataset_ids),
+    )

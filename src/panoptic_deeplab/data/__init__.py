@@ -1,0 +1,1 @@
+"""From files to batches: `source` (raw labels) -> `dataset` (transformed + targets) -> `loader` (batches)."""

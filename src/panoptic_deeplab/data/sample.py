@@ -1,0 +1,60 @@
+"""One labelled image, and the protocol that every data set reader follows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.results import PanopticResult, Segment
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """One image with its truth, as a `PanopticSource` reads it from disk, before any transform."""
+
+    image_id: str
+    """Unique in the source; what files, reports and error messages call the image."""
+    image: UInt8[np.ndarray, "H W 3"]
+    """RGB, EXIF orientation *not* applied to labels and therefore not to the image of a labelled set."""
+    panoptic_map: Int32[np.ndarray, "H W"] | None
+    """Segment ids, 0 = void; None where the split has no labels (a test split)."""
+    segments_info: list[Segment]
+    """Truth, with `category_id` of the source's `categories` (dataset ids are translated, stuff segments of one
+    class joined); empty where there are no labels."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """`(height, width)` in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+    def truth(self, categories: CategoryTable) -> PanopticResult:
+        """The label as a `PanopticResult`, with `semantic_map` from the segments (255 = void)."""
+        assert self.panoptic_map is not None, f"{self.image_id} has no labels"
+        result = PanopticResult(panoptic_map=self.panoptic_map, segments_info=self.segments_info, categories=categories)
+        return PanopticResult(
+            panoptic_map=result.panoptic_map,
+            segments_info=result.segments_info,
+            categories=categories,
+            semantic_map=result.train_id_map(),
+        )
+
+
+@runtime_checkable
+class PanopticSource(Protocol):
+    """A labelled set on disk (or computed): `len(source)`, `source[i] -> Sample`, nothing random."""
+
+    categories: CategoryTable
+    image_ids: Sequence[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample.
+
+        Raises:
+            DatasetError: a file is missing, corrupt or contradicts another one.
+        """
+        ...

@@ -1,0 +1,79 @@
+"""Every error a user can meet, and the two helpers that make error messages useful.
+
+    PanopticDeepLabError
+    ├── ConfigError(ValueError)                a recipe, YAML file or command-line option is wrong
+    ├── DatasetError(ValueError)               a file of a data set is missing, corrupt or contradicts another one
+    ├── ImageError(ValueError)                 an image to predict cannot be read or has an unusable shape
+    ├── CheckpointError(ValueError)            weights are missing, truncated or do not fit the model
+    ├── TrainingError(RuntimeError)            training cannot go on (a loss is not finite)
+    └── MissingDependencyError(ImportError)    an optional package is not installed
+
+A message is one sentence (or a few short lines) that says what is wrong, where, what was expected and what to do.
+Invariants of our own code are `assert`s, not errors.
+"""
+
+import importlib
+from collections.abc import Iterable
+from difflib import get_close_matches
+from types import ModuleType
+
+
+class PanopticDeepLabError(Exception):
+    """Base class of all errors raised on purpose by this package."""
+
+
+class ConfigError(PanopticDeepLabError, ValueError):
+    """A recipe, YAML file or command-line option is wrong."""
+
+
+class DatasetError(PanopticDeepLabError, ValueError):
+    """A file of a data set is missing, corrupt or contradicts another one."""
+
+
+class ImageError(PanopticDeepLabError, ValueError):
+    """An image to predict cannot be read or has an unusable shape."""
+
+
+class CheckpointError(PanopticDeepLabError, ValueError):
+    """Weights are missing, truncated or do not fit the model."""
+
+
+class TrainingError(PanopticDeepLabError, RuntimeError):
+    """Training cannot go on."""
+
+
+class MissingDependencyError(PanopticDeepLabError, ImportError):
+    """An optional package is not installed."""
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """The tail of a message about an unknown name: a suggestion, or the list of what exists.
+
+    >>> did_you_mean("lerning_rate", ["learning_rate", "max_steps"])
+    'Did you mean `learning_rate`?'
+    """
+    choices = sorted(choices)
+    close = get_close_matches(name, choices, n=1)
+    if close:
+        return f"Did you mean `{close[0]}`?"
+    return f"Choose from: {', '.join(choices)}."
+
+
+def require(module: str, *, extra: str, purpose: str) -> ModuleType:
+    """Import an optional module, or say how to install it.
+
+    Args:
+        module: dotted name to import.
+        extra: name of the extra of this package that brings it.
+        purpose: what it is needed for, as a gerund phrase ("writing ONNX").
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise MissingDependencyError(
+            f'{purpose} needs the package {package}. Install it with: pip install "panoptic-deeplab[{extra}]"'
+        ) from error

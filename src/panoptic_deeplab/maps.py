@@ -1,0 +1,79 @@
+"""What network, losses and post-processing exchange: dense maps of a batch of images.
+
+Dimension letters: `B` images, `C` classes, `H W` the network input, `h w` the decoder (stride 4).
+Two-element vectors are `(y, x)`. Pixel centres lie at integers.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+Size = tuple[int, int]
+"""`(height, width)` in pixels."""
+
+
+class RawMaps(NamedTuple):
+    """What the network predicts, at stride 4, exactly as the heads give it. Made by `model/network.py`."""
+
+    semantic_logits: Float[Tensor, "B C h w"]
+    """Unnormalised class scores; softmax over C gives probabilities."""
+
+    center_heatmap: Float[Tensor, "B 1 h w"] | None
+    """About 1 at the centre of mass of an instance, 0 far from any; a plain regression, so values may leave [0, 1].
+    None for a semantic-only model (Table 1, last row)."""
+
+    offset: Float[Tensor, "B 2 h w"] | None
+    """`(dy, dx)` from a pixel to the centre of its instance, in pixels of *this* map (h, w), not of the input.
+    None for a semantic-only model."""
+
+
+class Targets(NamedTuple):
+    """What the network should predict, at the resolution of its input. Made by `targets.py`.
+
+    The leading dimension is present in batches and absent for a single image.
+    """
+
+    semantic: UInt8[Tensor, "*B H W"]
+    """Train id of each pixel, `IGNORE_INDEX` (255) where void."""
+
+    center_heatmap: Float[Tensor, "*B H W"]
+    """Maximum of one Gaussian an instance, 1 at its centre."""
+
+    offset: Float[Tensor, "*B 2 H W"]
+    """`(dy, dx)` in input pixels from the pixel to its instance's centre of mass; 0 where there is no instance."""
+
+    semantic_weight: Float[Tensor, "*B H W"]
+    """Weight of the pixel's cross entropy: larger on small instances, 0 where void."""
+
+    center_weight: Float[Tensor, "*B H W"]
+    """1 where the heatmap is supervised (every labelled pixel that is no crowd), else 0."""
+
+    offset_weight: Float[Tensor, "*B H W"]
+    """1 where the offset is supervised (pixels of thing instances that are no crowd), else 0."""
+
+
+def upsample(map_: Float[Tensor, "B C h w"], size: Size, *, align_corners: bool) -> Float[Tensor, "B C H W"]:
+    """Resize a map of *values* bilinearly to `size`. For offsets, use `upsample_offset`."""
+    return F.interpolate(map_, size=size, mode="bilinear", align_corners=align_corners)
+
+
+def offset_scale(from_size: Size, to_size: Size, *, align_corners: bool) -> tuple[float, float]:
+    """By how much `(dy, dx)` grow when a map is resized: the ratio of pixel distances, for each axis by itself."""
+    if align_corners:  # the corner pixels' centres coincide, so the distance between them is kept
+        return (
+            (to_size[0] - 1) / max(from_size[0] - 1, 1),
+            (to_size[1] - 1) / max(from_size[1] - 1, 1),
+        )
+    return to_size[0] / from_size[0], to_size[1] / from_size[1]
+
+
+def upsample_offset(offset: Float[Tensor, "B 2 h w"], size: Size, *, align_corners: bool) -> Float[Tensor, "B 2 H W"]:
+    """Resize an offset map to `size`, and its values with it: the result is in pixels of the new map."""
+    height, width = offset.shape[-2:]
+    scale = torch.tensor(
+        offset_scale((height, width), size, align_corners=align_corners), dtype=offset.dtype, device=offset.device
+    )
+    return upsample(offset * scale.view(1, 2, 1, 1), size, align_corners=align_corners)

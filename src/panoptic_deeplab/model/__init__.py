@@ -1,0 +1,1 @@
+"""The network: images -> `RawMaps`. Knows no data set, label, loss or file."""

@@ -1,0 +1,1 @@
+"""Encoders: image -> features at strides 4, 8 and deeper."""

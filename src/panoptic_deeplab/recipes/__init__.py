@@ -1,0 +1,1 @@
+"""Configurations of named runs (YAML) and category tables (JSON): data, no code."""

@@ -1,0 +1,1 @@
+"""Pictures: overlays, raw maps, mosaics, curves, the HTML report."""
