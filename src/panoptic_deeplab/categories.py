@@ -80,6 +80,7 @@ class CategoryTable:
 
     @property
     def num_classes(self) -> int:
+        """How many train ids there are."""
         return len(self.categories)
 
     @cached_property

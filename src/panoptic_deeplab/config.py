@@ -5,6 +5,7 @@ between public implementations, explained in the docs). Sizes are `(height, widt
 """
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from panoptic_deeplab.errors import ConfigError
@@ -144,7 +145,7 @@ class ModelConfig:
         _check(
             len(strides) > 0
             and strides[-1] == 4
-            and all(a > b for a, b in zip(strides, strides[1:], strict=False))
+            and all(deep > shallow for deep, shallow in pairwise(strides))
             and set(strides) <= {4, 8, 16},
             "model.decoder_strides",
             "falling strides out of 16, 8, 4 that end at 4",

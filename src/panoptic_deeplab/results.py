@@ -48,7 +48,7 @@ class PanopticResult:
     segments_info: list[Segment]
     categories: CategoryTable = field(repr=False)
     semantic_map: UInt8[np.ndarray, "H W"] | None = field(default=None, repr=False)
-    """Train ids of the argmax before merging (255 = void, in truth). mIoU is taken from it, as the official tools do."""
+    """Train ids of the argmax before merging (255 = void, in truth). mIoU is taken from it, as official tools do."""
 
     @property
     def size(self) -> tuple[int, int]:
