@@ -1,0 +1,164 @@
+"""`build_backbone`: any timm network as the encoder shared by both branches (section 3.1).
+
+The encoder is "an ImageNet-pretrained neural network paired with atrous convolution for extracting denser feature maps
+in its last block": timm's `features_only` gives the features, its `output_stride` the atrous convolution.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from timm.layers.conv2d_same import Conv2dSame
+from torch import Tensor, nn
+
+from panoptic_deeplab.config import ModelConfig
+from panoptic_deeplab.errors import ConfigError, did_you_mean
+
+
+class Features(NamedTuple):
+    """What an encoder gives."""
+
+    deepest: Float[Tensor, "B D h w"]
+    """At `output_stride`: the input of the ASPP."""
+    low_level: tuple[Float[Tensor, "B d h w"], ...]
+    """At `decoder_strides`, deep to shallow: the skips of the decoder."""
+
+
+class Backbone(nn.Module):
+    """A timm feature extractor, reduced to the features that the decoder reads.
+
+    Args:
+        network: made by `timm.create_model(..., features_only=True)`.
+        decoder_strides: strides of the low-level features, deep to shallow. They name the *native* stride of a stage;
+            with output stride 8, the later stages have stride 8 too, and the first of them is the tap.
+
+    Attributes:
+        deepest_channels: channels of `Features.deepest`.
+        low_level_channels: channels of each of `Features.low_level`.
+    """
+
+    def __init__(self, network: nn.Module, decoder_strides: tuple[int, ...]) -> None:
+        super().__init__()
+        self.network = network
+        reductions: list[int] = network.feature_info.reduction()  # type: ignore[union-attr, operator]
+        channels: list[int] = network.feature_info.channels()  # type: ignore[union-attr, operator]
+        absent = [s for s in decoder_strides if s not in reductions[:-1]]
+        if absent:
+            raise ConfigError(
+                f"`model.backbone` must have features at the strides {decoder_strides} before its last stage."
+                f" This network's are at {reductions}; choose another one."
+            )
+        self._taps = tuple(reductions.index(s) for s in decoder_strides)
+        self.deepest_channels = channels[-1]
+        self.low_level_channels = tuple(channels[i] for i in self._taps)
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Features:
+        """Encode normalised images."""
+        features = self.network(images)
+        return Features(deepest=features[-1], low_level=tuple(features[i] for i in self._taps))
+
+
+def build_backbone(config: ModelConfig) -> Backbone:
+    """Make the encoder that `config.backbone` names, with random weights (`load_backbone_weights` fills them).
+
+    Raises:
+        ConfigError: timm has no such network, or not at this output stride.
+    """
+    network = create_timm_network(config)
+    use_symmetric_padding(network)
+    return Backbone(network, config.decoder_strides)
+
+
+def create_timm_network(config: ModelConfig, *, state_dict: dict[str, Tensor] | None = None) -> nn.Module:
+    """The timm network with `features_only`.
+
+    Args:
+        config: names the network and its output stride.
+        state_dict: weights of the whole classification network, as timm names them; None = random.
+
+    Raises:
+        ConfigError: timm has no such network, or not at this output stride.
+    """
+    import timm
+
+    name = config.backbone
+    if not timm.is_model(name):
+        raise ConfigError(f"`model.backbone` must be a network of timm. {name!r} is none. {_similar_networks(name)}")
+    try:
+        with _without_warnings_of_timm():
+            network: nn.Module = timm.create_model(
+                name,
+                features_only=True,
+                output_stride=config.output_stride,
+                pretrained=state_dict is not None,
+                pretrained_cfg_overlay={"state_dict": state_dict},
+            )
+    except (AssertionError, TypeError, NotImplementedError, RuntimeError, ValueError) as error:
+        if state_dict is not None:
+            raise
+        raise ConfigError(
+            f"`model.backbone` {name!r} cannot give features at output stride {config.output_stride}"
+            f" (timm: {type(error).__name__} {error}). Try `model.output_stride` 32 or another network."
+        ) from error
+    last = network.feature_info.reduction()[-1]  # type: ignore[union-attr, operator]
+    if last != config.output_stride:
+        raise ConfigError(
+            f"`model.backbone` {name!r} ends at stride {last}, not at `model.output_stride` {config.output_stride}."
+        )
+    return network
+
+
+def use_symmetric_padding(network: nn.Module) -> None:
+    """Replace TensorFlow's "same" padding by symmetric padding, in place.
+
+    "Same" pads by an amount that depends on the parity of the input, more at the bottom and right: the features of an
+    image would move by pixels when it is padded to another size. For the odd sizes k * stride + 1 both agree.
+    """
+    for module in network.modules():
+        for name, child in module.named_children():
+            if isinstance(child, Conv2dSame):
+                symmetric = nn.Conv2d(
+                    child.in_channels,
+                    child.out_channels,
+                    child.kernel_size,  # type: ignore[arg-type]
+                    stride=child.stride,  # type: ignore[arg-type]
+                    padding=tuple(d * (k - 1) // 2 for d, k in zip(child.dilation, child.kernel_size, strict=True)),  # type: ignore[arg-type]
+                    dilation=child.dilation,  # type: ignore[arg-type]
+                    groups=child.groups,
+                    bias=child.bias is not None,
+                )
+                symmetric.weight, symmetric.bias = child.weight, child.bias
+                setattr(module, name, symmetric)
+
+
+def set_norm(network: nn.Module, *, eps: float | None, momentum: float) -> None:
+    """Set `eps` (None = leave) and `momentum` of every batch normalisation below `network`."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = momentum
+            if eps is not None:
+                module.eps = eps
+
+
+@contextmanager
+def _without_warnings_of_timm() -> Iterator[None]:
+    """Timm warns of the classifier's weights, for which a feature extractor has no place."""
+    logger = logging.getLogger("timm.models._builder")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _similar_networks(name: str) -> str:
+    import timm
+
+    if get_close_matches(name, timm.list_models(), n=1):
+        return did_you_mean(name, timm.list_models())
+    return "timm.list_models() has all names."

@@ -1,0 +1,38 @@
+"""Prediction heads: one convolution and a 1x1 classifier or regressor (section 3.1)."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from panoptic_deeplab.model.layers import ConvolutionKind, head_conv
+
+
+class Head(nn.Module):
+    """One task's head: convolution to `channels`, then 1x1 with bias to `out_channels`, without activation.
+
+    Args:
+        in_channels: of the decoder.
+        channels: between the two convolutions.
+        out_channels: number of classes; 1 for the centre heatmap; 2 for the offset `(dy, dx)`.
+        conv: `separable` = one 5x5, `dense` = two 3x3.
+        mid_norm: see `SeparableConv`.
+        norm_eps: of each BN.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        out_channels: int,
+        *,
+        conv: ConvolutionKind,
+        mid_norm: bool,
+        norm_eps: float,
+    ) -> None:
+        super().__init__()
+        self.conv = head_conv(in_channels, channels, kind=conv, mid_norm=mid_norm, norm_eps=norm_eps)
+        self.predict = nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, decoded: Float[Tensor, "B C h w"]) -> Float[Tensor, "B out h w"]:
+        """Decoder features -> raw map."""
+        output: Tensor = self.predict(self.conv(decoded))
+        return output

@@ -1,0 +1,119 @@
+"""The two convolution blocks of which ASPP, decoder and heads are built."""
+
+from typing import Literal
+
+from torch import nn
+
+ConvolutionKind = Literal["separable", "dense"]
+
+
+class ConvNormRelu(nn.Sequential):
+    """k x k convolution -> BN -> ReLU, the size kept.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: odd.
+        dilation: atrous rate.
+        groups: `in_channels` makes it depthwise.
+        norm: False leaves the BN out (the ReLU stays).
+        bias: of the convolution.
+        norm_eps: of the BN.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        dilation: int = 1,
+        groups: int = 1,
+        norm: bool = True,
+        bias: bool = False,
+        norm_eps: float = 1e-5,
+    ) -> None:
+        layers: list[nn.Module] = [
+            nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel_size,
+                padding=dilation * (kernel_size - 1) // 2,
+                dilation=dilation,
+                groups=groups,
+                bias=bias,
+            )
+        ]
+        if norm:
+            layers.append(nn.BatchNorm2d(out_channels, eps=norm_eps))
+        layers.append(nn.ReLU(inplace=True))
+        super().__init__(*layers)
+
+
+class SeparableConv(nn.Sequential):
+    """Depthwise k x k convolution, then pointwise 1x1 -> BN -> ReLU (section 3.1, [28]).
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: odd.
+        dilation: atrous rate of the depthwise convolution.
+        mid_norm: BN and ReLU after the depthwise convolution too. The paper's parameter counts (Table 1) say no, the
+            public implementations do it.
+        norm_eps: of each BN.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        dilation: int = 1,
+        mid_norm: bool,
+        norm_eps: float,
+    ) -> None:
+        depthwise: nn.Module
+        if mid_norm:
+            depthwise = ConvNormRelu(
+                in_channels, in_channels, kernel_size, dilation=dilation, groups=in_channels, norm_eps=norm_eps
+            )
+        else:
+            depthwise = nn.Conv2d(
+                in_channels,
+                in_channels,
+                kernel_size,
+                padding=dilation * (kernel_size - 1) // 2,
+                dilation=dilation,
+                groups=in_channels,
+                bias=False,
+            )
+        super().__init__(depthwise, ConvNormRelu(in_channels, out_channels, 1, norm_eps=norm_eps))
+
+
+def refinement_conv(
+    in_channels: int, out_channels: int, *, kind: ConvolutionKind, mid_norm: bool, norm_eps: float
+) -> nn.Module:
+    """The convolution of a decoder stage or a head: one separable 5x5 (section 3.1), or two dense 3x3.
+
+    Of the two dense ones, the first changes the channels in a decoder (`in_channels -> out_channels`); heads, which
+    narrow down, are built from `head_conv`.
+    """
+    if kind == "separable":
+        return SeparableConv(in_channels, out_channels, 5, mid_norm=mid_norm, norm_eps=norm_eps)
+    return nn.Sequential(
+        ConvNormRelu(in_channels, out_channels, 3, norm_eps=norm_eps),
+        ConvNormRelu(out_channels, out_channels, 3, norm_eps=norm_eps),
+    )
+
+
+def head_conv(
+    in_channels: int, out_channels: int, *, kind: ConvolutionKind, mid_norm: bool, norm_eps: float
+) -> nn.Module:
+    """The convolution of a head: one separable 5x5, or two dense 3x3 of which the second changes the channels."""
+    if kind == "separable":
+        return SeparableConv(in_channels, out_channels, 5, mid_norm=mid_norm, norm_eps=norm_eps)
+    return nn.Sequential(
+        ConvNormRelu(in_channels, in_channels, 3, norm_eps=norm_eps),
+        ConvNormRelu(in_channels, out_channels, 3, norm_eps=norm_eps),
+    )

@@ -1,0 +1,183 @@
+"""`PanopticDeepLab`: images -> `RawMaps` (section 3.1, Figure 2).
+
+    images ─▶ backbone ─┬─▶ ASPP ─▶ decoder ─▶ semantic head ──────────────▶ semantic_logits
+                        └─▶ ASPP ─▶ decoder ─┬─▶ centre head ──────────────▶ center_heatmap
+                                             └─▶ offset head ──────────────▶ offset
+
+The backbone is shared; everything else is decoupled, one ASPP and one decoder for each branch. The switches of the
+ablation (Table 1) are fields of `ModelConfig`.
+"""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from panoptic_deeplab.config import ModelConfig
+from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.maps import RawMaps, Size
+from panoptic_deeplab.model.aspp import ASPP
+from panoptic_deeplab.model.backbones.build import Features, build_backbone, set_norm
+from panoptic_deeplab.model.decoder import Decoder
+from panoptic_deeplab.model.heads import Head
+from panoptic_deeplab.model.layers import ConvolutionKind
+
+ATROUS_RATES: dict[int, tuple[int, int, int]] = {32: (3, 6, 9), 16: (6, 12, 18), 8: (12, 24, 36)}
+"""ASPP rates by output stride, as the DeepLab family uses them: the same field of view in input pixels."""
+
+
+class PanopticDeepLab(nn.Module):
+    """The network, with random weights.
+
+    Args:
+        config: every architectural choice.
+        num_classes: length of the semantic logits (things and stuff).
+
+    Attributes:
+        config: the argument.
+        num_classes: the argument.
+
+    Raises:
+        ConfigError: the backbone does not exist, or lacks a feature that the decoder needs.
+
+    Example:
+        >>> import torch
+        >>> model = PanopticDeepLab(ModelConfig(backbone="resnet18", output_stride=32), num_classes=19).eval()
+        >>> maps = model(torch.zeros(1, 3, 65, 129))
+        >>> maps.semantic_logits.shape, maps.center_heatmap.shape, maps.offset.shape
+        (torch.Size([1, 19, 17, 33]), torch.Size([1, 1, 17, 33]), torch.Size([1, 2, 17, 33]))
+    """
+
+    def __init__(self, config: ModelConfig, num_classes: int) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ConfigError(f"The number of classes must be positive. Got {num_classes} instead.")
+        self.config = config
+        self.num_classes = num_classes
+        self.backbone = build_backbone(config)
+        deepest, low_level = self.backbone.deepest_channels, self.backbone.low_level_channels
+        self.semantic_aspp = _aspp(config, deepest, config.aspp_channels)
+        self.semantic_decoder = _decoder(
+            config, config.aspp_channels, low_level, projections=config.projections, channels=config.decoder_channels
+        )
+        self.semantic_head = _head(
+            config, config.decoder_channels, config.head_channels, num_classes, conv=config.decoder_conv
+        )
+
+        # None = the instance branch shares the module of the semantic branch.
+        self.instance_aspp: ASPP | None = None
+        self.instance_decoder: Decoder | None = None
+        self.center_head: Head | None = None
+        self.offset_head: Head | None = None
+        if config.instance_branch:
+            context_channels, decoded_channels = config.aspp_channels, config.decoder_channels
+            if config.dual_aspp:
+                context_channels = config.instance_aspp_channels
+                self.instance_aspp = _aspp(config, deepest, context_channels)
+            if config.dual_decoder:
+                decoded_channels = config.instance_decoder_channels
+                self.instance_decoder = _decoder(
+                    config,
+                    context_channels,
+                    low_level,
+                    projections=config.instance_projections,
+                    channels=decoded_channels,
+                )
+            self.center_head = _head(
+                config, decoded_channels, config.instance_head_channels, 1, conv=config.center_head_conv
+            )
+            self.offset_head = _head(
+                config, decoded_channels, config.instance_head_channels, 2, conv=config.decoder_conv
+            )
+
+        _initialize(self)
+        set_norm(self, eps=None, momentum=config.norm_momentum)
+        set_norm(self.backbone, eps=config.backbone_norm_eps, momentum=config.norm_momentum)
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> RawMaps:
+        """Predict the raw maps at stride 4 of images of any size, normalised by the mean and deviation of the recipe.
+
+        Best results with odd sizes k * output_stride + 1 and `align_corners`: then the corner samples of all levels
+        coincide. The maps have ceil(H / 4) x ceil(W / 4) pixels.
+        """
+        features: Features = self.backbone(images)
+        context = self.semantic_aspp(features.deepest)
+        decoded = self.semantic_decoder(context, features.low_level)
+        semantic_logits = self.semantic_head(decoded)
+        if self.center_head is None or self.offset_head is None:
+            return RawMaps(semantic_logits=semantic_logits, center_heatmap=None, offset=None)
+        if self.instance_aspp is not None:
+            context = self.instance_aspp(features.deepest)
+        if self.instance_decoder is not None:
+            decoded = self.instance_decoder(context, features.low_level)
+        return RawMaps(
+            semantic_logits=semantic_logits,
+            center_heatmap=self.center_head(decoded),
+            offset=self.offset_head(decoded),
+        )
+
+
+def _aspp(config: ModelConfig, in_channels: int, channels: int) -> ASPP:
+    return ASPP(
+        in_channels,
+        channels,
+        rates=config.atrous_rates or ATROUS_RATES[config.output_stride],
+        atrous_conv=config.atrous_conv,
+        mid_norm=config.separable_mid_norm,
+        dropout=config.aspp_dropout,
+        pool_size=_pool_size(config),
+        pool_norm=config.image_pool_norm,
+        pool_bias=config.image_pool_bias,
+        align_corners=config.align_corners,
+        norm_eps=config.norm_eps,
+    )
+
+
+def _pool_size(config: ModelConfig) -> Size | None:
+    """The image pool's window in feature pixels: a crop of k * stride + 1 has k + 1 of them, k * stride has k."""
+    if config.image_pool_size is None:
+        return None
+    height, width = config.image_pool_size
+    return -(-height // config.output_stride), -(-width // config.output_stride)
+
+
+def _decoder(
+    config: ModelConfig,
+    in_channels: int,
+    low_level_channels: tuple[int, ...],
+    *,
+    projections: tuple[int, ...],
+    channels: int,
+) -> Decoder:
+    return Decoder(
+        in_channels,
+        low_level_channels,
+        projections=projections,
+        channels=channels,
+        conv=config.decoder_conv,
+        mid_norm=config.separable_mid_norm,
+        concat_order=config.concat_order,
+        align_corners=config.align_corners,
+        norm_eps=config.norm_eps,
+    )
+
+
+def _head(config: ModelConfig, in_channels: int, channels: int, out_channels: int, *, conv: ConvolutionKind) -> Head:
+    return Head(
+        in_channels,
+        channels,
+        out_channels,
+        conv=conv,
+        mid_norm=config.separable_mid_norm,
+        norm_eps=config.norm_eps,
+    )
+
+
+def _initialize(model: PanopticDeepLab) -> None:
+    """He-normal convolutions outside the backbone; N(0, 0.001) for the last layers, so that training starts at zero."""
+    heads = [head for head in (model.semantic_head, model.center_head, model.offset_head) if head is not None]
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d) and not name.startswith("backbone."):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for head in heads:
+        nn.init.normal_(head.predict.weight, std=0.001)

