@@ -278,6 +278,7 @@ class TrainConfig:
         )
         _check(self.ema_decay is None or 0 < self.ema_decay < 1, "train.ema_decay", "between 0 and 1", self.ema_decay)
         _check(self.warmup_steps >= 0, "train.warmup_steps", "at least 0", self.warmup_steps)
+        _check(self.seed >= 0, "train.seed", "at least 0", self.seed)
         _check(self.validate_every >= 0, "train.validate_every", "at least 0", self.validate_every)
 
 

@@ -30,7 +30,7 @@ class Process:
 
 @contextmanager
 def process_group(device: str = "auto") -> Iterator[Process]:
-    """Join the group that torchrun announces (nccl on GPUs, gloo on CPUs); leave it at the end.
+    """Join the group that torchrun announces (nccl for tensors on GPUs, gloo for those on CPUs); leave it at the end.
 
     Args:
         device: `cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one.
@@ -51,7 +51,8 @@ def process_group(device: str = "auto") -> Iterator[Process]:
     on_gpu = device.startswith("cuda")
     if on_gpu:
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    # Metrics and signals are summed on the CPU, which nccl cannot do.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
     try:
         yield process
     finally:

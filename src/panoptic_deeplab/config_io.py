@@ -1,0 +1,275 @@
+"""Configuration from and to files: strict YAML <-> the dataclasses of `config.py`.
+
+A file names only what differs from the defaults. Whatever it says is checked against the dataclasses' annotations:
+unknown keys, keys given twice and values of the wrong type are errors that name the file and the line. YAML is data
+here: no tags, no anchors, no code.
+"""
+
+import dataclasses
+import math
+import re
+import types
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from panoptic_deeplab.config import Config
+from panoptic_deeplab.errors import ConfigError, did_you_mean
+
+_Places = dict[str, str]  # dotted key -> "my.yaml, line 7"; the whole document is under ""
+
+
+def load_config(recipe_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a packaged recipe by name, or any YAML file by path.
+
+    Args:
+        recipe_or_path: `demo`, `nuclei_lite0`, ... (see `recipe_names()`) or a path such as `runs/street/config.yaml`.
+        overrides: values that win over the file's, by dotted key (`{"train.max_steps": 100}`) or nested.
+
+    Raises:
+        ConfigError: no such recipe or file, an unknown key, or a value of the wrong type or range.
+    """
+    where, text = _read(recipe_or_path)
+    data, places = _parse_yaml(text, where)
+    _merge(data, overrides or {}, places)
+    return _build_config(data, places)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package, sorted."""
+    return sorted(f.name.removesuffix(".yaml") for f in _recipes().iterdir() if f.name.endswith(".yaml"))
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """All settings as plain dicts, lists and scalars, ready for JSON or YAML."""
+    plain = _plain(dataclasses.asdict(config))
+    assert isinstance(plain, dict)
+    return plain
+
+
+def config_from_dict(data: Mapping[str, Any], *, where: str = "configuration") -> Config:
+    """The inverse of `config_to_dict`; keys left out take their defaults.
+
+    Args:
+        data: nested mappings, as read from JSON.
+        where: file name for error messages.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong type or range.
+    """
+    return _build_config(data, {"": where})
+
+
+def save_config(config: Config, path: str | Path) -> None:
+    """Write all settings, defaults included, as a YAML file that `load_config` reads back to an equal `Config`."""
+    header = f"# Complete configuration of one run. Repeat it with: panoptic-deeplab train {Path(path).name}\n"
+    body = yaml.dump(config_to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    Path(path).write_text(header + body, "utf-8")
+
+
+# ------------------------------------------------------------------------------------------------- text -> plain data
+
+
+def _recipes() -> Any:
+    return resources.files("panoptic_deeplab") / "recipes"
+
+
+def _read(recipe_or_path: str | Path) -> tuple[str, str]:
+    name = str(recipe_or_path)
+    if name in recipe_names():
+        return f"recipe {name}", (_recipes() / f"{name}.yaml").read_text("utf-8")
+    path = Path(recipe_or_path)
+    if path.is_dir():
+        raise ConfigError(f"{name} is a folder. Expected a recipe or a YAML file, such as {path / 'config.yaml'}.")
+    try:
+        return name, path.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"There is no recipe and no YAML file {name!r}. {did_you_mean(name, recipe_names())}"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name} cannot be read as a text file: {error}.") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Without aliases: they would allow documents that refer to themselves."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases (`*name`) are not allowed", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+
+def _parse_yaml(text: str, where: str) -> tuple[dict[str, Any], _Places]:
+    loader = _Loader(text)
+    loader.name = where  # what syntax errors call the document
+    places = {"": where}
+
+    def plain(node: yaml.Node, key: str) -> Any:
+        line = f"{where}, line {node.start_mark.line + 1}"
+        places.setdefault(key, line)  # the line of the key, where there is one
+        if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
+            mapping: dict[str, Any] = {}
+            for key_node, value_node in node.value:
+                name = str(key_node.value)
+                path = f"{key}.{name}" if key else name
+                if name in mapping:
+                    raise ConfigError(
+                        f"`{path}` is given twice in {where}, line {key_node.start_mark.line + 1}. Keep one of them."
+                    )
+                places[path] = f"{where}, line {key_node.start_mark.line + 1}"
+                mapping[name] = plain(value_node, path)
+            return mapping
+        if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+            return [plain(item, f"{key}[{index}]") for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.ScalarNode):
+            return loader.construct_object(node)
+        raise ConfigError(f"YAML tag {node.tag} is not allowed ({line}). Expected plain data.")
+
+    try:
+        root = loader.get_single_node()
+        data = {} if root is None else plain(root, "")
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not valid YAML: {error}") from error
+    finally:
+        loader.dispose()
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where} must hold sections such as `data:` and `train:`. Got {data!r} instead.")
+    return data, places
+
+
+def _merge(data: dict[str, Any], overrides: Mapping[str, Any], places: _Places, prefix: str = "") -> None:
+    for key, value in overrides.items():
+        name, _, rest = key.partition(".")
+        path = f"{prefix}{name}"
+        if rest or isinstance(value, Mapping):
+            section = data.setdefault(name, {})
+            if isinstance(section, dict):  # else the file has a value there, which `_build_config` reports
+                _merge(section, {rest: value} if rest else value, places, f"{path}.")
+        else:
+            data[name] = value
+            places[path] = "overrides"
+
+
+# ------------------------------------------------------------------------------------------------ plain data -> Config
+
+
+def _build_config(data: Mapping[str, Any], places: _Places) -> Config:
+    config = _convert(Config, data, "", places)
+    assert isinstance(config, Config)
+    return config
+
+
+def _convert(expected: Any, value: Any, key: str, places: _Places) -> Any:
+    """`value` as the annotation `expected` wants it, or a ConfigError."""
+    if dataclasses.is_dataclass(expected):
+        assert isinstance(expected, type)
+        return _build_dataclass(expected, value, key, places)
+    converted = _match(expected, value)
+    if converted is _NO_MATCH:
+        raise ConfigError(f"`{key}` must be {_describe(expected)}. Got {value!r} instead ({_place(key, places)}).")
+    return converted
+
+
+def _build_dataclass(cls: type, value: Any, key: str, places: _Places) -> Any:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"`{key}` must be a section with keys. Got {value!r} instead ({_place(key, places)}).")
+    hints = get_type_hints(cls)
+    prefix = f"{key}." if key else ""
+    for name in value:
+        if name not in hints:
+            suggestion = did_you_mean(str(name), hints)
+            if "Did you mean" in suggestion:
+                suggestion = suggestion.replace("`", f"`{prefix}", 1)
+            raise ConfigError(f"unknown key `{prefix}{name}` in {_place(f'{prefix}{name}', places)}. {suggestion}")
+    converted = {name: _convert(hints[name], item, f"{prefix}{name}", places) for name, item in value.items()}
+    try:
+        return cls(**converted)
+    except ConfigError as error:  # a value out of range: say where it came from
+        named = re.match(r"`([\w.]+)`", str(error))
+        place = _place(named[1] if named else key, places)
+        raise ConfigError(f"{str(error).removesuffix('.')} ({place}).") from error
+
+
+_NO_MATCH = object()
+
+
+def _match(expected: Any, value: Any) -> Any:
+    """`value` converted to `expected`, or `_NO_MATCH`."""
+    origin, arguments = get_origin(expected), get_args(expected)
+    if origin in (Union, types.UnionType):
+        matches = (_match(argument, value) for argument in arguments)
+        return next((match for match in matches if match is not _NO_MATCH), _NO_MATCH)
+    if origin is Literal:
+        matching = (a for a in arguments if type(a) is type(value) and a == value)
+        return next(matching, _NO_MATCH)
+    if origin is tuple:
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            return _NO_MATCH
+        if arguments[-1] is Ellipsis:
+            arguments = (arguments[0],) * len(value)
+        if len(arguments) != len(value):
+            return _NO_MATCH
+        items = tuple(_match(argument, item) for argument, item in zip(arguments, value, strict=True))
+        return _NO_MATCH if _NO_MATCH in items else items
+    if expected is float:
+        return _as_float(value)
+    if expected is type(None):
+        return None if value is None else _NO_MATCH
+    return value if type(value) is expected else _NO_MATCH  # exact: True is no integer
+
+
+def _as_float(value: Any) -> Any:
+    if isinstance(value, str):  # YAML 1.1 reads 1e-3 (without a dot) as text
+        try:
+            value = float(value)
+        except ValueError:
+            return _NO_MATCH
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return _NO_MATCH
+    return float(value)
+
+
+_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+
+
+def _describe(expected: Any) -> str:
+    origin, arguments = get_origin(expected), get_args(expected)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_describe(argument) for argument in arguments)
+    if origin is Literal:
+        return "one of " + ", ".join(repr(argument) for argument in arguments)
+    if origin is tuple:
+        items = {int: "integers", float: "numbers"}.get(arguments[0], "values")
+        return f"a list of {items}" if arguments[-1] is Ellipsis else f"a list of {len(arguments)} {items}"
+    return _NAMES[expected]
+
+
+def _place(key: str, places: _Places) -> str:
+    while key and key not in places:
+        key = key.rpartition(".")[0]
+    return places[key]
+
+
+# ------------------------------------------------------------------------------------------------ Config -> plain data
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+class _Dumper(yaml.SafeDumper):
+    """Sections as blocks, lists on one line."""
+
+
+_Dumper.add_representer(
+    list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+)

@@ -1,0 +1,248 @@
+"""`data check`: everything that is wrong with a labelled set, in one go, and what is in it.
+
+Each image is read as training would read it. An error does not end the check, and nothing is repaired: the report is
+for a person who then repairs the set, or decides that the finding is harmless.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config import EvaluationConfig, PostprocessConfig
+from panoptic_deeplab.data.coco_panoptic import CocoPanopticSource
+from panoptic_deeplab.data.sample import PanopticSource, Sample
+from panoptic_deeplab.encoding import VOID_ID
+from panoptic_deeplab.errors import DatasetError
+
+_MOSTLY_VOID = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing a person should know."""
+
+    severity: Literal["error", "warning"]
+    """`error`: the image cannot be used as it is. `warning`: it can, but look at it."""
+    message: str
+    image_id: str | None = None
+    """None where the finding is about the whole set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassStatistics:
+    """What the checked images hold of one class."""
+
+    name: str
+    isthing: bool
+    images: int
+    segments: int
+    """Instances, or regions of stuff, without crowd."""
+    crowds: int
+    pixel_share: float
+    """Of all labelled and void pixels, in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """What is in the set."""
+
+    images: int
+    """Read without an error."""
+    labelled_images: int
+    smallest_size: tuple[int, int] | None
+    """`(height, width)` of the image with the fewest pixels."""
+    largest_size: tuple[int, int] | None
+    void_share: float
+    """Of all pixels of labelled images, in [0, 1]."""
+    crowds: int
+    instances: int
+    max_instances: int
+    """In one image."""
+    instance_area_quantiles: dict[str, float]
+    """Pixels at 0, 5, 25, 50, 75, 95 and 100 percent of the instances; empty where there is none."""
+    classes: list[ClassStatistics]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """Findings and statistics of one source."""
+
+    findings: list[Finding]
+    statistics: Statistics
+
+    @property
+    def ok(self) -> bool:
+        """True where there is no error (there may be warnings)."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"ok": self.ok, **asdict(self)}
+
+    def table(self) -> str:
+        """Plain text for a terminal; classes that occur nowhere are left to a finding."""
+        s = self.statistics
+        lines = [f"images               {s.images} read, {s.labelled_images} with labels"]
+        if s.smallest_size is not None and s.largest_size is not None:
+            (h0, w0), (h1, w1) = s.smallest_size, s.largest_size
+            lines.append(f"size (height x width) {h0}x{w0} to {h1}x{w1}")
+        lines.append(f"void                 {s.void_share:.2%} of the pixels")
+        lines.append(f"instances            {s.instances}, at most {s.max_instances} an image, and {s.crowds} crowds")
+        if s.instance_area_quantiles:
+            quantiles = ", ".join(f"{name} {area:.0f}" for name, area in s.instance_area_quantiles.items())
+            lines.append(f"instance area        {quantiles} pixels")
+        present = [c for c in s.classes if c.images]
+        width = max((len(c.name) for c in present), default=5)
+        lines += ["", f"{'class':<{width}}  kind   images  segments  crowds  pixels"]
+        lines += [
+            f"{c.name:<{width}}  {'thing' if c.isthing else 'stuff'}  {c.images:6}  {c.segments:8}  {c.crowds:6}"
+            f"  {c.pixel_share:6.2%}"
+            for c in present
+        ]
+        errors = sum(finding.severity == "error" for finding in self.findings)
+        lines += ["", f"{errors} errors, {len(self.findings) - errors} warnings"]
+        for finding in self.findings:
+            where = "" if finding.image_id is None else f" [{finding.image_id}]"
+            lines.append(f"{finding.severity}{where}: {finding.message}")
+        return "\n".join(lines)
+
+
+def check_source(
+    source: PanopticSource, limit: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> CheckReport:
+    """Read the images of a source one by one and report what is wrong and what is there.
+
+    Args:
+        source: the set.
+        limit: only so many images, the first ones; None = all.
+        progress: called with (images done, images to do).
+
+    Returns:
+        Findings, one line for each wrong image (its first problem), then those about the whole set; and statistics.
+    """
+    total = len(source) if limit is None else min(limit, len(source))
+    collected = _Collected(categories=source.categories)
+    for index in range(total):
+        image_id = source.image_ids[index]
+        try:
+            sample = source[index]
+        except DatasetError as error:
+            collected.findings.append(Finding(severity="error", image_id=image_id, message=str(error)))
+        else:
+            collected.add(sample)
+            if isinstance(source, CocoPanopticSource):
+                collected.findings += _wrong_areas(source, index, sample)
+        if progress is not None:
+            progress(index + 1, total)
+    return CheckReport(findings=collected.findings + collected.set_findings(), statistics=collected.statistics())
+
+
+@dataclass(kw_only=True)
+class _Collected:
+    """Counts while images go by."""
+
+    categories: CategoryTable
+    findings: list[Finding] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    labelled_images: int = 0
+    pixels: int = 0
+    void_pixels: int = 0
+    max_instances: int = 0
+    busiest_image: str = ""
+    instance_areas: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.images_of_class, self.segments, self.crowds, self.area = np.zeros((4, len(self.categories)), np.int64)
+
+    def add(self, sample: Sample) -> None:
+        self.sizes.append(sample.size)
+        if sample.panoptic_map is None:
+            return
+        self.labelled_images += 1
+        void = int((sample.panoptic_map == VOID_ID).sum())
+        pixels = sample.panoptic_map.size
+        self.pixels += pixels
+        self.void_pixels += void
+        if void > _MOSTLY_VOID * pixels:
+            message = f"{void / pixels:.0%} of the pixels are void; the image teaches little."
+            self.findings.append(Finding(severity="warning", image_id=sample.image_id, message=message))
+        train_ids = [self.categories.train_id_by_category_id[s.category_id] for s in sample.segments_info]
+        self.images_of_class[list(set(train_ids))] += 1
+        for segment, train_id in zip(sample.segments_info, train_ids, strict=True):
+            self.area[train_id] += segment.area
+            (self.crowds if segment.iscrowd else self.segments)[train_id] += 1
+        areas = [s.area for s in sample.segments_info if s.isthing and not s.iscrowd]
+        self.instance_areas += areas
+        if len(areas) > self.max_instances:
+            self.max_instances, self.busiest_image = len(areas), sample.image_id
+
+    def set_findings(self) -> list[Finding]:
+        """What only all images together show."""
+        messages = []
+        if not self.sizes:
+            messages.append("No image could be read.")
+        elif not self.labelled_images:
+            messages.append("No image has labels; such a split can only be predicted.")
+        for limit, setting, effect in (
+            (PostprocessConfig().top_k, "postprocess.top_k", "further ones are never found"),
+            (EvaluationConfig().max_detections, "evaluation.max_detections", "further ones do not count for AP"),
+        ):
+            if self.max_instances > limit:
+                messages.append(
+                    f"Image {self.busiest_image} has {self.max_instances} instances. With the default"
+                    f" {setting} = {limit}, {effect}; set it to at least {self.max_instances}."
+                )
+        if self.labelled_images:
+            absent = [c.name for c, n in zip(self.categories.categories, self.images_of_class, strict=True) if n == 0]
+            if absent:
+                messages.append(f"{len(absent)} of {len(self.categories)} classes occur nowhere: {_some(absent)}.")
+        return [Finding(severity="warning", message=message) for message in messages]
+
+    def statistics(self) -> Statistics:
+        by_pixels = sorted(self.sizes, key=lambda size: size[0] * size[1])
+        shares = (0, 5, 25, 50, 75, 95, 100)
+        quantiles = np.percentile(self.instance_areas, shares).tolist() if self.instance_areas else []
+        return Statistics(
+            images=len(self.sizes),
+            labelled_images=self.labelled_images,
+            smallest_size=by_pixels[0] if by_pixels else None,
+            largest_size=by_pixels[-1] if by_pixels else None,
+            void_share=self.void_pixels / max(self.pixels, 1),
+            crowds=int(self.crowds.sum()),
+            instances=len(self.instance_areas),
+            max_instances=self.max_instances,
+            instance_area_quantiles={f"{share}%": area for share, area in zip(shares, quantiles, strict=False)},
+            classes=[
+                ClassStatistics(
+                    name=category.name,
+                    isthing=category.isthing,
+                    images=int(self.images_of_class[train_id]),
+                    segments=int(self.segments[train_id]),
+                    crowds=int(self.crowds[train_id]),
+                    pixel_share=int(self.area[train_id]) / max(self.pixels, 1),
+                )
+                for train_id, category in enumerate(self.categories.categories)
+            ],
+        )
+
+
+def _wrong_areas(source: CocoPanopticSource, index: int, sample: Sample) -> Sequence[Finding]:
+    """Things whose `area` in the JSON is not that of the PNG: a sign that the two come from different versions."""
+    begin, end = source.index.segment_ranges[index]
+    written = {row[0]: row[3] for row in source.index.segments[begin:end].tolist()}
+    wrong = [s for s in sample.segments_info if s.isthing and written[s.id] not in (-1, s.area)]
+    if not wrong:
+        return []
+    first = wrong[0]
+    message = (
+        f"{len(wrong)} things have another area in the JSON than in the PNG, first id {first.id}: {written[first.id]}"
+        f" and {first.area} pixels. The PNG is used."
+    )
+    return [Finding(severity="warning", image_id=sample.image_id, message=message)]
+
+
+def _some(names: Sequence[str], count: int = 12) -> str:
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

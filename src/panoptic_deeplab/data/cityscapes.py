@@ -1,0 +1,158 @@
+"""Cityscapes as it is downloaded: `leftImg8bit` and `gtFine`, without any conversion.
+
+    root/
+    ├── leftImg8bit/{split}/{city}/{city}_{sequence}_{frame}_leftImg8bit.png
+    ├── gtFine/{split}/{city}/{city}_{sequence}_{frame}_gtFine_instanceIds.png
+    └── gtFine/cityscapes_panoptic_{split}.json and folder (optional, from cityscapesScripts)
+
+A value of `instanceIds` from 1000 on is `category_id * 1000 + instance`; below, it is the category id itself: stuff, or
+a group of things that nobody separated (crowd). `createPanopticImgs.py` of cityscapesScripts takes the same segments
+from the same files, so both kinds of labels give equal samples.
+
+Splits: `train` (2975), `val` (500), `trainval` (both) and `test` (1525). The label files that come with `test` are
+dummies, so `test` has no labels here.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.data.coco_panoptic import PanopticIndex, read_panoptic_json, read_panoptic_sample
+from panoptic_deeplab.data.images import check_same_size, read_id_label, read_image
+from panoptic_deeplab.data.labels import RawSegment, translate_labels
+from panoptic_deeplab.data.sample import Sample
+from panoptic_deeplab.encoding import VOID_ID
+from panoptic_deeplab.errors import DatasetError
+
+_IMAGE_TAIL = "_leftImg8bit.png"
+_LABEL_TAIL = "_gtFine_instanceIds.png"
+_INSTANCE_DIVISOR = 1000
+
+
+class CityscapesSource:
+    """One split of Cityscapes.
+
+    Args:
+        root: folder that holds `leftImg8bit` and `gtFine`.
+        split: `train`, `val`, `trainval` or `test`; other names are taken as sub-folders.
+        categories: table whose dataset ids are Cityscapes' label ids (`cityscapes`).
+        labels: `instance_ids` reads the PNG files of the download; `panoptic_json` the generated JSON (the one without
+            `_trainId` in its name). `auto` takes `instance_ids` where the split has any, else `panoptic_json`.
+
+    Raises:
+        DatasetError: there are no images or labels of the split.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        categories: CategoryTable,
+        *,
+        labels: Literal["auto", "instance_ids", "panoptic_json"] = "auto",
+    ) -> None:
+        self.categories = categories
+        subsets = ("train", "val") if split == "trainval" else (split,)
+        self._items = [item for subset in subsets for item in _items(Path(root), subset, categories, labels)]
+        self.image_ids: Sequence[str] = [item.image_id for item in self._items]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample.
+
+        Raises:
+            DatasetError: a file is missing, corrupt or contradicts another one.
+        """
+        item = self._items[index]
+        if isinstance(item.label, Path):
+            return _read_instance_ids(item.image_id, item.image_path, item.label, self.categories)
+        if item.label is None:
+            return Sample(
+                image_id=item.image_id, image=read_image(item.image_path), panoptic_map=None, segments_info=[]
+            )
+        panoptic_index, position = item.label
+        return read_panoptic_sample(
+            panoptic_index,
+            position,
+            image_path=item.image_path,
+            label_folder=panoptic_index.path.with_suffix(""),
+            categories=self.categories,
+        )
+
+
+class _Item(NamedTuple):
+    image_id: str
+    image_path: Path
+    label: Path | tuple[PanopticIndex, int] | None
+    """An `instanceIds` file, or a place in a panoptic JSON."""
+
+
+def _items(
+    root: Path,
+    subset: str,
+    categories: CategoryTable,
+    labels: Literal["auto", "instance_ids", "panoptic_json"],
+) -> list[_Item]:
+    image_folder, label_folder = root / "leftImg8bit" / subset, root / "gtFine" / subset
+    json_path = root / "gtFine" / f"cityscapes_panoptic_{subset}.json"
+    image_ids = _ids(image_folder, _IMAGE_TAIL)
+    if not image_ids:
+        raise DatasetError(f"There are no images {image_folder}/<city>/*{_IMAGE_TAIL}. Is the root folder right?")
+    if subset == "test":
+        return [_Item(i, _path(image_folder, i, _IMAGE_TAIL), None) for i in sorted(image_ids)]
+
+    labelled_ids = set() if labels == "panoptic_json" else _ids(label_folder, _LABEL_TAIL)
+    if labelled_ids:
+        # The union of both: what only one of them has is an error on reading, and listed by `check_source`.
+        return [
+            _Item(i, _path(image_folder, i, _IMAGE_TAIL), _path(label_folder, i, _LABEL_TAIL))
+            for i in sorted(image_ids | labelled_ids)
+        ]
+    if labels == "instance_ids" or not json_path.is_file():
+        raise DatasetError(
+            f"There are no labels of split {subset!r}. Expected {label_folder}/<city>/*{_LABEL_TAIL} or {json_path};"
+            " gtFine_trainvaltest.zip of the Cityscapes download brings the first."
+        )
+    index = read_panoptic_json(json_path, categories)
+    unlisted = image_ids - set(index.image_ids)
+    if unlisted:
+        raise DatasetError(
+            f"{json_path} does not list {len(unlisted)} of the images in {image_folder}, among them {min(unlisted)}."
+            " Make the JSON again with createPanopticImgs.py, or delete it to read the instanceIds files."
+        )
+    # The file names in this JSON are not those of the images (they contain `_gtFine`), so the ids lead to them.
+    return [
+        _Item(image_id, _path(image_folder, image_id, _IMAGE_TAIL), (index, position))
+        for position, image_id in enumerate(index.image_ids)
+    ]
+
+
+def _read_instance_ids(image_id: str, image_path: Path, label_path: Path, categories: CategoryTable) -> Sample:
+    image = read_image(image_path)
+    raw_map = read_id_label(label_path)
+    check_same_size(image, raw_map, image_path=image_path, label_path=label_path)
+    raw_segments = []
+    for value in np.flatnonzero(np.bincount(raw_map.reshape(-1))).tolist():
+        if value == VOID_ID:  # Cityscapes' id 0, "unlabeled"
+            continue
+        numbered = value >= _INSTANCE_DIVISOR
+        dataset_id = value // _INSTANCE_DIVISOR if numbered else value
+        train_id = categories.train_id_by_dataset_id.get(dataset_id)
+        iscrowd = not numbered and train_id is not None and categories[train_id].isthing
+        raw_segments.append(RawSegment(value, dataset_id, iscrowd))
+    panoptic_map, segments_info = translate_labels(raw_map, raw_segments, categories=categories, where=str(label_path))
+    return Sample(image_id=image_id, image=image, panoptic_map=panoptic_map, segments_info=segments_info)
+
+
+def _ids(folder: Path, tail: str) -> set[str]:
+    return {path.name.removesuffix(tail) for path in folder.glob(f"*/*{tail}")}
+
+
+def _path(folder: Path, image_id: str, tail: str) -> Path:
+    city = image_id.partition("_")[0]
+    return folder / city / f"{image_id}{tail}"

@@ -1,0 +1,129 @@
+"""From any source to COCO panoptic files, and from panopticapi's two-channel labels to a `Sample`'s labels."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+from PIL import Image
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.data.labels import RawSegment, translate_labels
+from panoptic_deeplab.data.sample import PanopticSource
+from panoptic_deeplab.encoding import VOID_ID, id_to_rgb, rgb_to_id
+from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.results import Segment
+
+_CROWD_CHANNEL = 255
+"""Instance number that means crowd in the two-channel format."""
+
+
+def write_coco_panoptic(
+    source: PanopticSource, root: str | Path, split: str, *, jpeg_quality: int | None = None
+) -> None:
+    """Write a labelled source in COCO panoptic format, as `CocoPanopticSource(root, split, table)` reads it.
+
+    Files: `{split}/`, `annotations/panoptic_{split}/`, `annotations/panoptic_{split}.json` and `categories.json`, the
+    table to read the set with. (The written ids are those of `source.categories`; where that table is merged they are
+    no longer the data set's.) The panoptic JSON comes last, so that an interrupted conversion leaves no split that
+    looks complete.
+
+    Args:
+        source: what to write.
+        root: folder, made where absent.
+        split: name of the split in the paths.
+        jpeg_quality: None writes images as PNG, exactly; a number (95) as JPEG.
+
+    Raises:
+        DatasetError: the split exists already, an image has no labels, or a file of the source is wrong.
+    """
+    root = Path(root)
+    annotations = root / "annotations"
+    json_path = annotations / f"panoptic_{split}.json"
+    if json_path.exists():
+        raise DatasetError(f"{json_path} exists already. Choose another folder or split name, or remove it first.")
+    image_folder, label_folder = root / split, annotations / f"panoptic_{split}"
+    image_folder.mkdir(parents=True, exist_ok=True)
+    label_folder.mkdir(parents=True, exist_ok=True)
+
+    suffix = "png" if jpeg_quality is None else "jpg"
+    images: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
+    for index in range(len(source)):
+        sample = source[index]
+        if sample.panoptic_map is None:
+            raise DatasetError(f"Image {sample.image_id} has no labels. Expected a labelled split to convert.")
+        file_name, label_name = f"{sample.image_id}.{suffix}", f"{sample.image_id}.png"
+        image = Image.fromarray(sample.image)
+        if jpeg_quality is None:
+            image.save(image_folder / file_name)
+        else:
+            image.save(image_folder / file_name, quality=jpeg_quality, subsampling=0)
+        Image.fromarray(id_to_rgb(sample.panoptic_map)).save(label_folder / label_name)
+        image_id, (height, width) = _json_id(sample.image_id), sample.size
+        images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
+        segments = [_segment_record(segment) for segment in sample.segments_info]
+        records.append({"image_id": image_id, "file_name": label_name, "segments_info": segments})
+
+    table = unmerged(source.categories)
+    categories = [
+        {"id": c.id, "name": c.name, "isthing": int(c.isthing), "color": list(c.color)} for c in table.categories
+    ]
+    (root / "categories.json").write_text(json.dumps(table.to_json(), indent=1), "utf-8")
+    json_path.write_text(json.dumps({"images": images, "annotations": records, "categories": categories}), "utf-8")
+
+
+def unmerged(table: CategoryTable) -> CategoryTable:
+    """The same classes as a table whose files carry `Category.id` itself."""
+    categories = tuple(replace(category, dataset_ids=()) for category in table.categories)
+    return CategoryTable(name=table.name, categories=categories)
+
+
+def two_channel_labels(
+    rgb: UInt8[np.ndarray, "H W 3"], *, categories: CategoryTable, where: str
+) -> tuple[Int32[np.ndarray, "H W"], list[Segment]]:
+    """Read panopticapi's two-channel format: red is the category, green the number of the instance.
+
+    Red 0 is void. Instances of a class count from 0, green 255 is crowd, blue is not used.
+
+    Args:
+        rgb: the PNG's pixels.
+        categories: table whose dataset ids are the values of red.
+        where: the file, for messages.
+
+    Returns:
+        `panoptic_map` (red + 256 green) and `segments_info`, things in the order of class and number.
+
+    Raises:
+        DatasetError: blue is used, void is numbered, or a category is not in the table.
+    """
+    raw_map = rgb_to_id(rgb)
+    segments = []
+    for raw_id in np.unique(raw_map).tolist():
+        category, number = raw_id & 255, raw_id >> 8
+        if number > _CROWD_CHANNEL or (category == VOID_ID and raw_id != VOID_ID):
+            raise DatasetError(
+                f"{where} has a pixel with red {category}, green {number & 255} and blue {number >> 8}. Expected the"
+                " two-channel format: red = category, green = number of the instance, blue = 0, and void all 0."
+            )
+        if raw_id != VOID_ID:
+            segments.append(RawSegment(raw_id, category, number == _CROWD_CHANNEL))
+    segments.sort(key=lambda segment: (segment.dataset_id, segment.id))
+    return translate_labels(raw_map, segments, categories=categories, where=where)
+
+
+def _segment_record(segment: Segment) -> dict[str, Any]:
+    return {
+        "id": segment.id,
+        "category_id": segment.category_id,
+        "iscrowd": int(segment.iscrowd),
+        "bbox": list(segment.bbox),
+        "area": segment.area,
+    }
+
+
+def _json_id(image_id: str) -> int | str:
+    """A number where the id is one, as COCO's tools want, but never one that reads back differently."""
+    return int(image_id) if image_id.isdecimal() and str(int(image_id)) == image_id else image_id

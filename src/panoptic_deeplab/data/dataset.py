@@ -1,0 +1,98 @@
+"""A source of labelled images as training examples: `PanopticDataset`.
+
+An example is a pure function of a `SampleKey`, the image's index and the seed of its augmentation, so that which
+process makes it, and when, does not matter. `loader.py` chooses the keys.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int32
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from panoptic_deeplab.config import Config
+from panoptic_deeplab.data.sample import PanopticSource, Sample
+from panoptic_deeplab.data.transforms import apply_transforms, image_tensor, training_transforms
+from panoptic_deeplab.encoding import MAX_SEGMENT_ID
+from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.maps import Targets
+from panoptic_deeplab.targets import make_targets
+
+
+class SampleKey(NamedTuple):
+    """Which training example."""
+
+    image_index: int
+    """Of the image in the source."""
+    seed: int
+    """Of the random augmentation, 0 to 2**64 - 1."""
+
+
+class Example(NamedTuple):
+    """One training example."""
+
+    image: Float32[Tensor, "3 H W"]
+    """Augmented and normalised, of `DataConfig.crop_size`."""
+    targets: Targets
+    """Without a batch dimension."""
+    image_id: str
+
+
+class PanopticDataset(Dataset[Example]):
+    """Augmented images with their targets.
+
+    Args:
+        source: labelled images; its category table defines the train ids.
+        config: `data` and `input` define the transforms, `target` the targets.
+    """
+
+    def __init__(self, source: PanopticSource, config: Config) -> None:
+        self.source = source
+        self.config = config
+        self.transforms = training_transforms(config.data, config.input)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: SampleKey) -> Example:
+        """Make one example.
+
+        Raises:
+            DatasetError: the sample has no labels, or labels that contradict themselves or the category table.
+        """
+        sample = self.source[key.image_index]
+        panoptic_map = _checked_map(sample)
+        with torch.random.fork_rng(devices=[]):
+            # Not `torch.manual_seed`: it would also reset the generators of the GPUs, and with them dropout.
+            torch.default_generator.manual_seed(key.seed)
+            image, cropped_map = apply_transforms(
+                self.transforms, image_tensor(sample.image), torch.from_numpy(panoptic_map)
+            )
+        try:
+            targets = make_targets(
+                cropped_map, sample.segments_info, categories=self.source.categories, config=self.config.target
+            )
+        except DatasetError as error:
+            raise DatasetError(f"{sample.image_id}: {error}") from error
+        return Example(image=image, targets=targets, image_id=sample.image_id)
+
+
+def _checked_map(sample: Sample) -> Int32[np.ndarray, "H W"]:
+    """The label map, writable as torch wants it; checked here, where the name of the image is still known."""
+    if sample.panoptic_map is None:
+        raise DatasetError(
+            f"{sample.image_id} has no labels. Training needs a split with labels; see data.train_split."
+        )
+    if sample.panoptic_map.shape != sample.size:
+        raise DatasetError(
+            f"{sample.image_id}: the image has size {sample.size}, its label map {sample.panoptic_map.shape}"
+            " (height, width). Expected equal sizes."
+        )
+    smallest, largest = sample.panoptic_map.min(initial=0), sample.panoptic_map.max(initial=0)
+    if smallest < 0 or largest > MAX_SEGMENT_ID:
+        raise DatasetError(
+            f"{sample.image_id}: segment ids go from {smallest} to {largest}. Expected 0 (void) to {MAX_SEGMENT_ID}."
+        )
+    return np.require(sample.panoptic_map, requirements=["C", "W"])

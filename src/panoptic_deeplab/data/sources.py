@@ -1,0 +1,47 @@
+"""From the `data` section of a configuration to the reader of its format."""
+
+import zlib
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config import DataConfig
+from panoptic_deeplab.data.cityscapes import CityscapesSource
+from panoptic_deeplab.data.coco_panoptic import CocoPanopticSource
+from panoptic_deeplab.data.folder import FolderSource
+from panoptic_deeplab.data.sample import PanopticSource
+from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.errors import ConfigError
+
+SYNTHETIC_TRAIN_IMAGES = 400
+SYNTHETIC_OTHER_IMAGES = 40
+
+
+def open_source(data: DataConfig, split: str) -> PanopticSource:
+    """Open a split of the set that a configuration names.
+
+    The synthetic set has any split: its name chooses the scenes (`train` and `val` share none), and a number after a
+    colon how many there are (`val:16`). Without one, `data.train_split` has 400 and every other split 40.
+
+    Args:
+        data: format, root and category table.
+        split: name of the split.
+
+    Raises:
+        ConfigError: the category table does not exist or cannot be used with the format.
+        DatasetError: the files of the split cannot be found.
+    """
+    categories = CategoryTable.load(data.categories)
+    if data.format == "synthetic":
+        return _synthetic(data, split, categories)
+    if data.format == "coco_panoptic":
+        return CocoPanopticSource(data.root, split, categories)
+    if data.format == "cityscapes":
+        return CityscapesSource(data.root, split, categories)
+    return FolderSource(data.root, split, categories)
+
+
+def _synthetic(data: DataConfig, split: str, categories: CategoryTable) -> SyntheticSource:
+    name, _, count = split.partition(":")
+    if count and not (count.isdecimal() and int(count) > 0):
+        raise ConfigError(f"Split {split!r} of the synthetic set must be a name or `name:count`, as `val:16`.")
+    default = SYNTHETIC_TRAIN_IMAGES if split == data.train_split else SYNTHETIC_OTHER_IMAGES
+    return SyntheticSource(int(count or default), seed=zlib.crc32(name.encode()), categories=categories)

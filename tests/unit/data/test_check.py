@@ -1,0 +1,132 @@
+"""`check_source`: all findings at once, and statistics."""
+
+import json
+
+import numpy as np
+from PIL import Image
+
+from panoptic_deeplab.categories import Category, CategoryTable
+from panoptic_deeplab.data.check import check_source
+from panoptic_deeplab.data.coco_panoptic import CocoPanopticSource
+from panoptic_deeplab.data.convert import write_coco_panoptic
+from panoptic_deeplab.data.folder import FolderSource
+from panoptic_deeplab.data.synthetic import SyntheticSource
+
+SYNTHETIC = SyntheticSource(5, seed=1, size=(48, 64))
+
+
+def written(tmp_path) -> CocoPanopticSource:
+    write_coco_panoptic(SYNTHETIC, tmp_path, "val")
+    return CocoPanopticSource(tmp_path, "val", SYNTHETIC.categories)
+
+
+def test_a_sound_set_has_no_errors_and_exact_statistics(tmp_path):
+    report = check_source(written(tmp_path))
+    assert report.ok
+    assert all(f.severity == "warning" and f.image_id is None for f in report.findings)
+    samples = [SYNTHETIC[i] for i in range(5)]
+    segments = [s for sample in samples for s in sample.segments_info]
+    statistics = report.statistics
+    assert (statistics.images, statistics.labelled_images) == (5, 5)
+    assert statistics.smallest_size == statistics.largest_size == (48, 64)
+    assert statistics.instances == sum(s.isthing and not s.iscrowd for s in segments)
+    assert statistics.void_share == sum((sample.panoptic_map == 0).sum() for sample in samples) / (5 * 48 * 64)
+    areas = [s.area for s in segments if s.isthing and not s.iscrowd]
+    assert statistics.instance_area_quantiles["50%"] == np.median(areas)
+    assert statistics.instance_area_quantiles["100%"] == max(areas)
+    road = next(c for c in statistics.classes if c.name == "road")
+    assert (road.images, road.segments) == (5, 5)
+    assert np.isclose(sum(c.pixel_share for c in statistics.classes) + statistics.void_share, 1)
+
+
+def test_every_broken_image_is_listed_and_the_rest_is_counted(tmp_path):
+    source = written(tmp_path)
+    labels = tmp_path / "annotations" / "panoptic_val"
+    ids = source.image_ids
+    (tmp_path / "val" / f"{ids[0]}.png").unlink()
+    (labels / f"{ids[1]}.png").write_bytes(b"no image")
+    Image.new("RGB", (64, 48), (255, 255, 0)).save(labels / f"{ids[2]}.png")
+    Image.new("RGB", (10, 10)).save(labels / f"{ids[3]}.png")
+    report = check_source(source)
+    errors = [f for f in report.findings if f.severity == "error"]
+    assert [f.image_id for f in errors] == list(ids[:4])
+    for finding, part in zip(errors, ("does not exist", "is corrupt", "has id 65535", "has the size"), strict=True):
+        assert part in finding.message
+    assert not report.ok
+    assert report.statistics.images == 1
+
+
+def test_areas_of_the_json_are_compared(tmp_path):
+    written(tmp_path)
+    path = tmp_path / "annotations" / "panoptic_val.json"
+    data = json.loads(path.read_text())
+    things = [s for s in data["annotations"][2]["segments_info"] if s["category_id"] >= 7]
+    things[0]["area"] += 1
+    path.write_text(json.dumps(data))
+    report = check_source(CocoPanopticSource(tmp_path, "val", SYNTHETIC.categories))
+    assert report.ok
+    (finding,) = [f for f in report.findings if f.image_id is not None]
+    assert f"first id {things[0]['id']}: {things[0]['area']} and {things[0]['area'] - 1} pixels" in finding.message
+
+
+def test_many_instances_void_and_absent_classes_are_warnings(tmp_path):
+    for folder in ("images", "instances"):
+        (tmp_path / folder).mkdir()
+    instances = np.zeros((30, 40), np.uint16)
+    numbers = np.arange(1, 251, dtype=np.uint16)
+    grid = np.zeros((15, 20), np.uint16)
+    grid.reshape(-1)[:250] = numbers
+    instances[::2, ::2] = grid
+    Image.fromarray(instances).save(tmp_path / "instances" / "a.png")
+    Image.new("RGB", (40, 30)).save(tmp_path / "images" / "a.png")
+    (tmp_path / "all.txt").write_text("a")
+    table = CategoryTable(name="dots", categories=(Category(id=1, name="dot", isthing=True, color=(9, 9, 9)),))
+    report = check_source(FolderSource(tmp_path, "all", table))
+    assert report.ok
+    messages = [f.message for f in report.findings]
+    assert "79% of the pixels are void" in messages[0]
+    assert "250 instances" in messages[1]
+    assert "postprocess.top_k = 200" in messages[1]
+    assert "evaluation.max_detections = 100" in messages[2]
+    assert report.statistics.max_instances == 250
+
+
+def test_split_without_labels(tmp_path):
+    (tmp_path / "images" / "test").mkdir(parents=True)
+    Image.new("RGB", (4, 3)).save(tmp_path / "images" / "test" / "a.png")
+    report = check_source(FolderSource(tmp_path, "test", SYNTHETIC.categories))
+    assert [f.message for f in report.findings] == ["No image has labels; such a split can only be predicted."]
+    assert report.statistics.smallest_size == (3, 4)
+    assert "1 read, 0 with labels" in report.table()
+
+
+def test_limit_and_progress():
+    calls: list[tuple[int, int]] = []
+    report = check_source(SYNTHETIC, limit=2, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 2), (2, 2)]
+    assert report.statistics.images == 2
+
+
+def test_json_and_table(tmp_path):
+    source = written(tmp_path)
+    (tmp_path / "val" / f"{source.image_ids[0]}.png").unlink()
+    report = check_source(source)
+    data = json.loads(json.dumps(report.to_json()))
+    assert data["ok"] is False
+    assert data["statistics"]["images"] == 4
+    assert data["findings"][0]["image_id"] == source.image_ids[0]
+    table = report.table()
+    assert f"error [{source.image_ids[0]}]: The image" in table
+    assert "sidewalk" in table
+
+
+def test_real_sets_have_no_errors(shared_folder):
+    root = shared_folder / "data"
+    coco = CocoPanopticSource(root / "coco128_panoptic", "dev", CategoryTable.load("coco"))
+    report = check_source(coco, limit=10)
+    assert report.ok
+    assert not [f for f in report.findings if "another area" in f.message]
+    nuclei = FolderSource(root / "dsb2018_nuclei", "dev", CategoryTable.load("nuclei"))
+    report = check_source(nuclei, limit=20)
+    assert report.ok
+    assert report.statistics.void_share == 0

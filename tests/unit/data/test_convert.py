@@ -1,0 +1,127 @@
+"""Writing COCO panoptic files, and the two-channel format."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.data.coco_panoptic import CocoPanopticSource
+from panoptic_deeplab.data.convert import two_channel_labels, unmerged, write_coco_panoptic
+from panoptic_deeplab.data.images import read_image, read_rgb_label
+from panoptic_deeplab.data.sample import Sample
+from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.errors import DatasetError
+
+COCO = CategoryTable.load("coco")
+
+
+def assert_equal_samples(a: Sample, b: Sample) -> None:
+    assert a.image_id == b.image_id
+    assert (a.image == b.image).all()
+    assert (a.panoptic_map == b.panoptic_map).all()
+    assert a.segments_info == b.segments_info
+
+
+def test_round_trip_is_exact(tmp_path):
+    source = SyntheticSource(4, seed=3, size=(48, 64))
+    write_coco_panoptic(source, tmp_path, "val")
+    table = CategoryTable.load(tmp_path / "categories.json")
+    assert table == source.categories
+    again = CocoPanopticSource(tmp_path, "val", table)
+    assert list(again.image_ids) == list(source.image_ids)
+    for index in range(4):
+        assert_equal_samples(again[index], source[index])
+
+
+def test_a_second_split_goes_beside_the_first_and_none_is_overwritten(tmp_path):
+    source = SyntheticSource(1, size=(32, 32))
+    write_coco_panoptic(source, tmp_path, "train")
+    write_coco_panoptic(source, tmp_path, "val")
+    with pytest.raises(DatasetError, match=r"panoptic_val.json exists already"):
+        write_coco_panoptic(source, tmp_path, "val")
+
+
+def test_jpeg_is_close(tmp_path):
+    source = SyntheticSource(1, size=(48, 64))
+    write_coco_panoptic(source, tmp_path, "val", jpeg_quality=95)
+    assert [path.suffix for path in (tmp_path / "val").iterdir()] == [".jpg"]
+    again = CocoPanopticSource(tmp_path, "val", source.categories)[0]
+    difference = again.image.astype(int) - source[0].image
+    assert 0 < np.abs(difference).mean() < 4
+
+
+def test_a_split_without_labels_is_refused(tmp_path):
+    class Unlabelled:
+        categories = COCO
+        image_ids = ("a",)
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> Sample:
+            return Sample(image_id="a", image=np.zeros((2, 2, 3), np.uint8), panoptic_map=None, segments_info=[])
+
+    with pytest.raises(DatasetError, match="Image a has no labels"):
+        write_coco_panoptic(Unlabelled(), tmp_path, "test")
+    assert not (tmp_path / "annotations" / "panoptic_test.json").exists()
+
+
+def test_unmerged_table_reads_its_own_ids():
+    merged = CategoryTable.load("coco27")
+    plain = unmerged(merged)
+    assert plain.train_id_by_dataset_id == merged.train_id_by_category_id
+
+
+def panopticapi_sample(shared_folder, tmp_path) -> CocoPanopticSource:
+    """The fixture in the layout of a set; links, as nothing of it is copied."""
+    sample = shared_folder / "fixtures" / "panopticapi_sample" / "sample_data"
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "panoptic_two.json").symlink_to(sample / "panoptic_examples.json")
+    (tmp_path / "annotations" / "panoptic_two").symlink_to(sample / "panoptic_examples")
+    (tmp_path / "two").symlink_to(sample / "input_images")
+    return CocoPanopticSource(tmp_path, "two", COCO)
+
+
+def test_panopticapi_sample_round_trip(shared_folder, tmp_path):
+    source = panopticapi_sample(shared_folder, tmp_path)
+    assert list(source.image_ids) == ["142238", "439180"]
+    write_coco_panoptic(source, tmp_path / "again", "two")
+    again = CocoPanopticSource(tmp_path / "again", "two", COCO)
+    for index in range(2):
+        assert_equal_samples(again[index], source[index])
+    official = json.loads((tmp_path / "annotations" / "panoptic_two.json").read_text())
+    written = json.loads((tmp_path / "again" / "annotations" / "panoptic_two.json").read_text())
+    for a, b in zip(official["annotations"], written["annotations"], strict=True):
+        assert a["image_id"] == b["image_id"]
+        assert a["segments_info"] == b["segments_info"]  # areas, boxes, ids, crowd and order as COCO wrote them
+
+
+def test_panopticapi_two_channel_format_is_the_same_truth(shared_folder, tmp_path):
+    source = panopticapi_sample(shared_folder, tmp_path)
+    folder = shared_folder / "fixtures" / "panopticapi_sample" / "sample_data" / "panoptic_examples_2ch_format"
+    for sample in (source[i] for i in range(2)):
+        path = folder / f"{int(sample.image_id):012d}.png"
+        panoptic_map, info = two_channel_labels(read_rgb_label(path), categories=COCO, where=str(path))
+        pairs = np.unique(np.stack([panoptic_map.ravel(), sample.panoptic_map.ravel()]), axis=1)
+        assert len(set(pairs[0])) == len(set(pairs[1])) == pairs.shape[1]  # ids differ, regions do not
+        id_of = dict(pairs.T.tolist())
+        official = {s.id: s for s in sample.segments_info}
+        assert len(info) == len(official)
+        for segment in info:
+            other = official[id_of[segment.id]]
+            assert (segment.category_id, segment.iscrowd, segment.area, segment.bbox) == (
+                other.category_id,
+                other.iscrowd,
+                other.area,
+                other.bbox,
+            )
+        assert read_image(tmp_path / "two" / f"{int(sample.image_id):012d}.jpg").shape[:2] == panoptic_map.shape
+
+
+@pytest.mark.parametrize("pixel", [(1, 0, 4), (0, 3, 0)])
+def test_two_channel_pixels_that_mean_nothing(pixel):
+    rgb = np.asarray(Image.new("RGB", (1, 1), pixel))
+    with pytest.raises(DatasetError, match=r"a.png has a pixel with red"):
+        two_channel_labels(rgb, categories=COCO, where="a.png")

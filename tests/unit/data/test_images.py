@@ -1,0 +1,101 @@
+"""Reading image and label files, whole and broken."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from panoptic_deeplab.data.images import image_size, read_id_label, read_image, read_lines, read_rgb_label
+from panoptic_deeplab.errors import DatasetError
+
+
+def saved(path: Path, picture: Image.Image) -> Path:
+    picture.save(path)
+    return path
+
+
+def test_grey_jpeg_becomes_rgb(tmp_path):
+    image = read_image(saved(tmp_path / "a.jpg", Image.new("L", (5, 3), 80)))
+    assert image.shape == (3, 5, 3)
+    assert (image == 80).all()
+
+
+def test_16_bit_grey_is_divided_by_257(tmp_path):
+    values = np.array([[0, 257, 65535, 32896]], np.uint16)
+    image = read_image(saved(tmp_path / "a.png", Image.fromarray(values)))
+    assert image[0, :, 0].tolist() == [0, 1, 255, 128]
+    assert (image == image[..., :1]).all()
+
+
+def test_alpha_is_dropped_and_palettes_are_expanded(tmp_path):
+    rgba = Image.new("RGBA", (2, 2), (10, 20, 30, 0))
+    assert read_image(saved(tmp_path / "a.png", rgba))[0, 0].tolist() == [10, 20, 30]
+    palette = Image.new("P", (2, 2), 1)
+    palette.putpalette([0, 0, 0, 200, 100, 50])
+    palette.info["transparency"] = b"\x00\x80"
+    assert read_image(saved(tmp_path / "p.png", palette))[0, 0].tolist() == [200, 100, 50]
+
+
+def test_floating_point_images_are_refused(tmp_path):
+    with pytest.raises(DatasetError, match="floating-point"):
+        read_image(saved(tmp_path / "a.tif", Image.new("F", (2, 2), 0.5)))
+
+
+def test_id_labels_of_8_and_16_bits_and_palettes(tmp_path):
+    ids = np.array([[0, 7], [255, 3]])
+    for name, array in (("a", ids.astype(np.uint8)), ("b", (ids * 257).astype(np.uint16))):
+        read = read_id_label(saved(tmp_path / f"{name}.png", Image.fromarray(array)))
+        assert read.dtype == np.int32
+        assert (read == array).all()
+    palette = Image.fromarray(np.array([[2, 1]], np.uint8)).convert("P")
+    palette.putpalette([9] * 768)
+    assert read_id_label(saved(tmp_path / "p.png", palette)).tolist() == [[2, 1]]
+
+
+def test_labels_of_the_wrong_kind_are_refused(tmp_path):
+    grey = saved(tmp_path / "grey.png", Image.new("L", (2, 2)))
+    color = saved(tmp_path / "color.png", Image.new("RGB", (2, 2)))
+    with pytest.raises(DatasetError, match=r"grey.png has the pixel format L. Expected an 8-bit RGB"):
+        read_rgb_label(grey)
+    with pytest.raises(DatasetError, match=r"color.png has the pixel format RGB. Expected one channel"):
+        read_id_label(color)
+
+
+@pytest.mark.parametrize("read", [read_image, read_rgb_label, read_id_label, image_size])
+def test_missing_and_broken_files_are_named(tmp_path, read):
+    with pytest.raises(DatasetError, match=r"gone.png does not exist"):
+        read(tmp_path / "gone.png")
+    (tmp_path / "text.png").write_text("hello")
+    with pytest.raises(DatasetError, match=r"text.png is corrupt"):
+        read(tmp_path / "text.png")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("keep", [0.3, 0.6, 0.95])
+def test_truncated_files_are_named(tmp_path, suffix, keep):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    path = saved(tmp_path / f"cut.{suffix}", Image.fromarray(noise))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data))])
+    with pytest.raises(DatasetError, match=r"cut.*is corrupt"):
+        read_image(path)
+
+
+def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
+    path = saved(tmp_path / "bomb.png", Image.new("RGB", (40, 40)))
+    for limit in (1000, 100):  # Pillow warns above the limit and raises above twice the limit
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(DatasetError, match=r"bomb.png is too large"):
+            read_image(path)
+
+
+def test_image_size_is_height_then_width(tmp_path):
+    assert image_size(saved(tmp_path / "a.png", Image.new("RGB", (7, 4)))) == (4, 7)
+
+
+def test_lines_skip_blanks_and_name_the_file(tmp_path):
+    (tmp_path / "list.txt").write_text("a\n\n b \n")
+    assert read_lines(tmp_path / "list.txt") == ["a", "b"]
+    with pytest.raises(DatasetError, match=r"none.txt cannot be read"):
+        read_lines(tmp_path / "none.txt")

@@ -1,0 +1,62 @@
+"""From configuration to source."""
+
+from dataclasses import replace
+
+import pytest
+
+from panoptic_deeplab.config import DataConfig
+from panoptic_deeplab.data.coco_panoptic import CocoPanopticSource
+from panoptic_deeplab.data.convert import write_coco_panoptic
+from panoptic_deeplab.data.folder import FolderSource
+from panoptic_deeplab.data.sources import open_source
+from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.errors import ConfigError, DatasetError
+
+SYNTHETIC = DataConfig(format="synthetic", categories="synthetic")
+
+
+def test_synthetic_splits_share_no_scene():
+    train, val = open_source(SYNTHETIC, "train"), open_source(SYNTHETIC, "val")
+    assert isinstance(train, SyntheticSource)
+    assert (len(train), len(val)) == (400, 40)
+    assert not set(train.image_ids) & set(val.image_ids)
+    assert (train[0].image != val[0].image).any()
+
+
+def test_synthetic_split_with_a_number():
+    few, all_ = open_source(SYNTHETIC, "val:3"), open_source(SYNTHETIC, "val")
+    assert len(few) == 3
+    assert list(few.image_ids) == list(all_.image_ids[:3])
+    renamed = replace(SYNTHETIC, train_split="train:8")
+    assert len(open_source(renamed, renamed.train_split)) == 8
+    for wrong in ("val:0", "val:x", "val:-1"):
+        with pytest.raises(ConfigError, match="name:count"):
+            open_source(SYNTHETIC, wrong)
+
+
+def test_synthetic_needs_its_table():
+    with pytest.raises(ConfigError, match=r"`data.categories` to be `synthetic`"):
+        open_source(DataConfig(format="synthetic"), "train")
+
+
+def test_coco_and_own_table(tmp_path):
+    write_coco_panoptic(SyntheticSource(1, size=(32, 32)), tmp_path, "val")
+    data = DataConfig(format="coco_panoptic", root=str(tmp_path), categories=str(tmp_path / "categories.json"))
+    source = open_source(data, "val")
+    assert isinstance(source, CocoPanopticSource)
+    assert source.categories.name == "synthetic"
+    with pytest.raises(DatasetError, match=r"calls category 1 'road'.*'person'"):
+        open_source(replace(data, categories="coco"), "val")
+
+
+def test_folder_and_cityscapes(tmp_path):
+    (tmp_path / "images" / "val").mkdir(parents=True)
+    data = DataConfig(format="folder", root=str(tmp_path), categories="nuclei")
+    assert isinstance(open_source(data, "val"), FolderSource)
+    with pytest.raises(DatasetError, match="leftImg8bit"):
+        open_source(replace(data, format="cityscapes", categories="cityscapes"), "val")
+
+
+def test_unknown_table():
+    with pytest.raises(ConfigError, match="Did you mean `synthetic`"):
+        open_source(replace(SYNTHETIC, categories="synthetik"), "train")

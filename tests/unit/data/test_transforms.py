@@ -1,0 +1,183 @@
+"""The input rule of prediction, and the augmentations of training."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from panoptic_deeplab.config import DataConfig, InputConfig
+from panoptic_deeplab.data.transforms import (
+    RandomPad,
+    RandomResize,
+    apply_transforms,
+    image_tensor,
+    padded_size,
+    prepare_image,
+    resized_size,
+    training_transforms,
+)
+from panoptic_deeplab.encoding import MAX_SEGMENT_ID
+
+PLAIN = InputConfig(pixel_mean=(0.0, 0.0, 0.0), pixel_std=(1.0, 1.0, 1.0))
+
+
+def random_image(size: tuple[int, int]) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "rule", "expected"),
+    [
+        ((480, 640), InputConfig(), (480, 640)),
+        ((480, 640), InputConfig(longest_side=320), (240, 320)),
+        ((640, 427), InputConfig(longest_side=641), (641, 428)),
+        ((101, 50), InputConfig(scale=1.5), (152, 75)),
+        ((1000, 1), InputConfig(longest_side=100), (100, 1)),
+    ],
+)
+def test_resized_size(size: tuple[int, int], rule: InputConfig, expected: tuple[int, int]) -> None:
+    assert resized_size(size, rule) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "expected"),
+    [((1024, 2048), 16, (1025, 2049)), ((1025, 2049), 16, (1025, 2049)), ((2, 33), 32, (33, 33)), ((1, 1), 8, (1, 1))],
+)
+def test_padded_size(size: tuple[int, int], stride: int, expected: tuple[int, int]) -> None:
+    assert padded_size(size, stride) == expected
+
+
+def test_prepared_image_is_normalized_content_and_zeros() -> None:
+    image = random_image((20, 30))
+    image.flags.writeable = False  # as arrays from image files are
+    rule = InputConfig()
+    tensor, content_size = prepare_image(image, input=rule, output_stride=16)
+    assert content_size == (20, 30)
+    assert tensor.shape == (3, 33, 33)
+    expected = (image / 255 - rule.pixel_mean) / rule.pixel_std
+    np.testing.assert_allclose(tensor[:, :20, :30].permute(1, 2, 0).numpy(), expected, atol=1e-5)
+    assert not tensor[:, 20:].any()
+    assert not tensor[:, :, 30:].any()
+
+
+def test_prepared_image_follows_the_resize_rule() -> None:
+    image = np.full((40, 20, 3), 51, np.uint8)
+    tensor, content_size = prepare_image(
+        image,
+        input=InputConfig(longest_side=60, pixel_mean=(0.0, 0.0, 0.0), pixel_std=(1.0, 1.0, 1.0)),
+        output_stride=8,
+    )
+    assert content_size == (60, 30)
+    assert tensor.shape == (3, 65, 33)
+    torch.testing.assert_close(tensor[:, :60, :30], torch.full((3, 60, 30), 0.2))
+
+
+def test_image_tensor_does_not_change_a_read_only_array() -> None:
+    image = random_image((4, 5))
+    image.flags.writeable = False
+    before = image.copy()
+    image_tensor(image).zero_()
+    assert np.array_equal(image, before)
+
+
+def all_augmentations(crop_size: tuple[int, int]) -> DataConfig:
+    return DataConfig(
+        crop_size=crop_size,
+        vertical_flip_probability=0.5,
+        rotate90=True,
+        color_jitter=0.3,
+        grayscale_probability=0.3,
+    )
+
+
+@pytest.mark.parametrize("size", [(9, 40), (33, 65), (70, 20), (80, 90)])
+def test_every_example_has_the_size_of_the_crop_and_known_ids(size: tuple[int, int]) -> None:
+    panoptic_map = torch.randint(1, MAX_SEGMENT_ID + 1, (size[0] // 3 + 1, size[1] // 3 + 1), dtype=torch.int32)
+    panoptic_map[0, 0] = MAX_SEGMENT_ID
+    panoptic_map = panoptic_map.repeat_interleave(3, 0).repeat_interleave(3, 1)[: size[0], : size[1]]
+    known = {0, *panoptic_map.unique().tolist()}
+    steps = training_transforms(all_augmentations((33, 49)), InputConfig(longest_side=50))
+    for _ in range(10):
+        image, cropped = apply_transforms(steps, image_tensor(random_image(size)), panoptic_map)
+        assert image.shape == (3, 33, 49)
+        assert image.dtype == torch.float32
+        assert cropped.shape == (33, 49)
+        assert cropped.dtype == torch.int32
+        assert type(image) is type(cropped) is Tensor
+        assert image.is_contiguous()
+        assert set(cropped.unique().tolist()) <= known
+
+
+def test_image_and_map_move_together() -> None:
+    panoptic_map = torch.arange(1, 1 + 12 * 17, dtype=torch.int32).reshape(12, 17)
+    image = panoptic_map.to(torch.uint8).expand(3, -1, -1)
+    data = DataConfig(crop_size=(15, 13), min_scale=1.0, max_scale=1.0, vertical_flip_probability=0.5, rotate90=True)
+    seen = set()
+    for _ in range(20):
+        moved, moved_map = apply_transforms(training_transforms(data, PLAIN), image, panoptic_map)
+        assert torch.equal((255 * moved[0]).round().int(), moved_map)  # void = 0 where the image is padded with 0
+        assert (moved_map > 0).sum() >= 12 * 12
+        seen.add(moved_map.numpy().tobytes())
+    assert len(seen) > 10
+
+
+@pytest.mark.parametrize("scale", [1 / 3, 0.6, 3.0])
+def test_ids_and_colors_come_from_the_same_place(scale: float) -> None:
+    column = torch.arange(120, dtype=torch.int32).expand(90, -1)  # a ramp tells where a value was taken
+    resize = RandomResize(data=DataConfig(min_scale=scale, max_scale=scale), input=InputConfig())
+    image, panoptic_map = resize(tv_tensors.Image(column.to(torch.uint8).expand(3, -1, -1)), tv_tensors.Mask(column))
+    assert image.shape[1:] == panoptic_map.shape == (round(90 * scale), round(120 * scale))
+    difference = (panoptic_map.as_subclass(Tensor) - image[0].as_subclass(Tensor).float())[:, 3:-3]
+    assert difference.abs().max() <= 1
+    assert abs(difference.mean().item()) < 0.15
+
+
+def test_scales_are_drawn_from_the_grid_and_multiply_the_input_rule() -> None:
+    data = DataConfig(min_scale=0.5, max_scale=2.0, scale_step=0.5)
+    resize = RandomResize(data=data, input=InputConfig(longest_side=20))
+    image, panoptic_map = tv_tensors.Image(torch.zeros(3, 5, 10).byte()), tv_tensors.Mask(torch.zeros(5, 10).int())
+    widths = {resize(image, panoptic_map)[1].shape[-1] for _ in range(60)}
+    assert widths == {10, 20, 30, 40}
+
+
+def test_without_a_step_scales_fill_the_interval() -> None:
+    resize = RandomResize(data=DataConfig(min_scale=1.0, max_scale=2.0, scale_step=0), input=InputConfig())
+    image, panoptic_map = tv_tensors.Image(torch.zeros(3, 1, 100).byte()), tv_tensors.Mask(torch.zeros(1, 100).int())
+    widths = {resize(image, panoptic_map)[1].shape[-1] for _ in range(40)}
+    assert len(widths) > 15
+    assert 100 <= min(widths) < max(widths) <= 200
+
+
+def test_padding_is_mean_color_and_void_on_any_side() -> None:
+    rule = InputConfig()
+    pad = RandomPad(size=(8, 7), pixel_mean=rule.pixel_mean)
+    image, panoptic_map = tv_tensors.Image(torch.zeros(3, 4, 9).byte()), tv_tensors.Mask(torch.ones(4, 9).int())
+    tops = set()
+    for _ in range(40):
+        padded, padded_map = pad(image, panoptic_map)
+        assert padded.shape == (3, 8, 9)
+        assert padded[:, padded_map == 0].unique(dim=1).flatten().tolist() == [124, 116, 104]
+        assert (padded_map == 1).sum() == 36
+        tops.add(int(padded_map[:, 0].argmax()))
+    assert tops == {0, 1, 2, 3, 4}
+
+
+def test_a_step_that_loses_the_types_is_caught() -> None:
+    def careless(image: Tensor, panoptic_map: Tensor) -> tuple[Tensor, Tensor]:
+        return image, panoptic_map.flip(-1).as_subclass(Tensor)
+
+    with pytest.raises(AssertionError, match="as map"):
+        apply_transforms(
+            [careless, v2.RandomHorizontalFlip(1.0)], image_tensor(random_image((4, 4))), torch.zeros(4, 4).int()
+        )
+
+
+def test_colors_change_and_ids_do_not() -> None:
+    data = DataConfig(crop_size=(20, 20), min_scale=1.0, max_scale=1.0, flip_probability=0, color_jitter=0.5)
+    panoptic_map = torch.arange(400, dtype=torch.int32).reshape(20, 20)
+    image = image_tensor(random_image((20, 20)))
+    jittered, same_map = apply_transforms(training_transforms(data, PLAIN), image, panoptic_map)
+    assert torch.equal(same_map, panoptic_map)
+    assert (jittered - image / 255).abs().max() > 0.01

@@ -1,0 +1,106 @@
+"""Category tables: the class, and the ones that come with the package."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from panoptic_deeplab.categories import Category, CategoryTable, packaged_tables
+from panoptic_deeplab.errors import ConfigError
+
+ROWS = [
+    {"id": 7, "name": "road", "isthing": False, "color": [128, 64, 128]},
+    {"id": 3, "name": "animal", "isthing": True, "color": [1, 2, 3], "dataset_ids": [20, 21]},
+]
+TABLE = CategoryTable.from_json({"name": "farm", "categories": ROWS, "void_ids": [0, -1]})
+
+
+def test_train_ids_follow_the_order_of_the_table():
+    assert len(TABLE) == TABLE.num_classes == 2
+    assert TABLE[1].name == "animal"
+    assert TABLE.thing_mask.tolist() == [False, True]
+    assert TABLE.colors.tolist() == [[128, 64, 128], [1, 2, 3]]
+    assert TABLE.train_id_by_dataset_id == {7: 0, 20: 1, 21: 1}
+    assert TABLE.train_id_by_category_id == {7: 0, 3: 1}
+
+
+def test_json_round_trip():
+    assert CategoryTable.from_json(json.loads(json.dumps(TABLE.to_json()))) == TABLE
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"id": 7}, r"Each id .*farm.* must be unique. Listed twice: \[7\]"),
+        ({"name": "road"}, r"Each name .*\['road'\]"),
+        ({"dataset_ids": [7]}, r"Each dataset id .*\[7\]"),
+        ({"dataset_ids": [0]}, r"Each dataset id .*\[0\]"),
+        ({"color": [1, 2]}, "is not a category table"),
+        ({"isthing": "yes"}, "is not a category table.*isthing"),
+    ],
+)
+def test_wrong_tables(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        CategoryTable.from_json({"name": "farm", "categories": [ROWS[0], {**ROWS[1], **changes}], "void_ids": [0]})
+
+
+@pytest.mark.parametrize("count", [0, 256])
+def test_number_of_categories(count):
+    categories = tuple(Category(id=i, name=str(i), isthing=False, color=(0, 0, 0)) for i in range(count))
+    with pytest.raises(ConfigError, match=f"1 to 255 categories. 'many' has {count}"):
+        CategoryTable(name="many", categories=categories)
+
+
+def test_load_from_a_file(tmp_path: Path):
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(TABLE.to_json()))
+    assert CategoryTable.load(path) == CategoryTable.load(str(path)) == TABLE
+    path.write_text("{")
+    with pytest.raises(ConfigError, match=r"own.json is not valid JSON"):
+        CategoryTable.load(path)
+    with pytest.raises(ConfigError, match="Did you mean `cityscapes`"):
+        CategoryTable.load("cityscape")
+
+
+@pytest.mark.parametrize(
+    ("name", "things", "stuff"),
+    [("cityscapes", 8, 11), ("coco", 80, 53), ("coco27", 12, 15), ("nuclei", 1, 1), ("synthetic", 4, 6)],
+)
+def test_packaged_tables(name, things, stuff):
+    table = CategoryTable.load(name)
+    assert table.name == name
+    assert (int(table.thing_mask.sum()), int((~table.thing_mask).sum())) == (things, stuff)
+    assert len(np.unique(table.colors, axis=0)) == len(table)
+
+
+def test_every_packaged_table_is_tested():
+    assert set(packaged_tables()) == {"cityscapes", "coco", "coco27", "nuclei", "synthetic"}
+
+
+def test_cityscapes_knows_every_label_id():
+    table = CategoryTable.load("cityscapes")
+    assert {*table.train_id_by_dataset_id, *table.void_ids} == set(range(-1, 34))
+    assert [table[t].name for t in (0, 10, 11, 18)] == ["road", "sky", "person", "bicycle"]
+    assert table.train_id_by_dataset_id[26] == 13
+
+
+def test_coco27_joins_the_ids_of_coco():
+    coco, merged = CategoryTable.load("coco"), CategoryTable.load("coco27")
+    assert set(merged.train_id_by_dataset_id) == set(coco.train_id_by_dataset_id)
+    assert [c.id for c in merged.categories] == list(range(1, 28))
+    for dataset_id, train_id in coco.train_id_by_dataset_id.items():
+        assert coco[train_id].isthing == merged[merged.train_id_by_dataset_id[dataset_id]].isthing
+
+
+def test_coco_tables_equal_their_sources(shared_folder):
+    official = json.loads((shared_folder / "fixtures/panopticapi_sample/panoptic_coco_categories.json").read_text())
+    table = CategoryTable.load("coco")
+    assert [(c.id, c.name, c.isthing, list(c.color)) for c in table.categories] == [
+        (row["id"], row["name"], bool(row["isthing"]), row["color"]) for row in official
+    ]
+    merged = json.loads((shared_folder / "data/coco128_panoptic/supercategories27.json").read_text())
+    table = CategoryTable.load("coco27")
+    assert [c.name for c in table.categories] == merged["names"]
+    assert np.flatnonzero(table.thing_mask).tolist() == merged["things"]
+    assert table.train_id_by_dataset_id == {int(i): t for i, t in merged["category_id_to_index"].items()}
