@@ -1,0 +1,244 @@
+"""Panoptic Quality (Kirillov et al., "Panoptic Segmentation", CVPR 2019), equal to panopticapi's numbers.
+
+    PQ = (sum of IoU over matched pairs) / (TP + FP / 2 + FN / 2) = SQ x RQ        for each class, then averaged
+
+The rules of the reference implementation, all kept:
+
+1. A predicted and a true segment match if they have the same class and an IoU above 0.5 (so at most one partner).
+2. Pixels that are void in the truth are taken out of the union; void in the *prediction* is not.
+3. Crowd regions are neither matched nor missed (no FN).
+4. An unmatched prediction is no FP if more than half of it lies on void and on crowd of its class. Of several crowd
+   regions of one class in an image only the last listed one counts.
+5. Classes without TP, FP and FN are left out of the averages.
+
+Two things differ without changing a number of well-formed data: areas are counted in the map instead of read from
+`Segment.area`, and a group without any class gives None instead of a division by zero.
+
+Dimension letters: `C` classes, `T` true segments, `P` predicted segments, `N` pairs that share a pixel.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64, Int, Int32, Int64
+from torch import Tensor
+
+from panoptic_deeplab import distributed
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.encoding import VOID_ID
+from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.metrics.checks import check_same_size, train_ids_of
+from panoptic_deeplab.results import PanopticResult, check_consistency
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassQuality:
+    """PQ of one class. All numbers are None for a class that occurs neither in truth nor in predictions."""
+
+    category_id: int
+    name: str
+    isthing: bool
+    pq: float | None
+    sq: float | None
+    """Mean IoU of the matched pairs, 0 where there are none."""
+    rq: float | None
+    """F1 score of detection."""
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityAverage:
+    """Means over classes, in [0, 1]; None where no class counts."""
+
+    pq: float | None
+    sq: float | None
+    rq: float | None
+    num_classes: int
+    """How many classes were averaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanopticQualityReport:
+    """The numbers of `PanopticQuality`, as fractions in [0, 1]."""
+
+    all_classes: QualityAverage
+    things: QualityAverage
+    stuff: QualityAverage
+    per_class: tuple[ClassQuality, ...]
+    """In the order of train ids."""
+
+    @property
+    def not_counted(self) -> tuple[str, ...]:
+        """Names of the classes that occur neither in truth nor in predictions, so in no average."""
+        return tuple(row.name for row in self.per_class if row.pq is None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: `{"all"|"things"|"stuff": {"pq", "sq", "rq", "num_classes"}, "per_class": [...], ...}`."""
+        return {
+            "all": vars(self.all_classes).copy(),
+            "things": vars(self.things).copy(),
+            "stuff": vars(self.stuff).copy(),
+            "per_class": [vars(row).copy() for row in self.per_class],
+            "not_counted": list(self.not_counted),
+        }
+
+
+class PanopticQuality:
+    """Accumulates PQ over images.
+
+    >>> from panoptic_deeplab.categories import Category
+    >>> table = CategoryTable(name="one", categories=(Category(id=1, name="cat", isthing=True, color=(0, 0, 0)),))
+    >>> print(PanopticQuality(table).compute().all_classes.pq)  # no image yet
+    None
+    """
+
+    def __init__(self, categories: CategoryTable) -> None:
+        self.categories = categories
+        self.state: Float64[Tensor, "C 4"] = torch.zeros(len(categories), 4, dtype=torch.float64)
+        """Columns: sum of IoU, TP, FP, FN. Counts are exact in float64, so one tensor travels between processes."""
+
+    def update(self, prediction: PanopticResult, truth: PanopticResult, image_id: str) -> None:
+        """Add one image.
+
+        Args:
+            prediction: scores and semantic map are not looked at.
+            truth: the label, at the same size.
+            image_id: for error messages.
+
+        Raises:
+            DatasetError: the sizes differ, a map and its `segments_info` contradict each other, or a segment has a
+                category that the table lacks.
+        """
+        check_same_size(prediction.panoptic_map, truth.panoptic_map, image_id=image_id)
+        num_classes = len(self.categories)
+        # Index 0 is void; its two classes agree with nothing, not even with each other.
+        truth_class = np.array([-1, *train_ids_of(truth, self.categories, where=f"Truth of image {image_id}")])
+        prediction_class = np.array(
+            [-2, *train_ids_of(prediction, self.categories, where=f"Prediction of image {image_id}")]
+        )
+        iscrowd: Bool[np.ndarray, " T+1"] = np.array([False, *(s.iscrowd for s in truth.segments_info)])
+        pairs = _overlaps(prediction, truth, image_id=image_id)
+        t, p, intersection = pairs.truth_index, pairs.prediction_index, pairs.intersection
+
+        truth_area = np.bincount(t, intersection, minlength=len(truth_class))
+        prediction_area = np.bincount(p, intersection, minlength=len(prediction_class))
+        on_void = np.bincount(p, np.where(t == 0, intersection, 0), minlength=len(prediction_class))
+
+        same_class = truth_class[t] == prediction_class[p]
+        candidates = np.flatnonzero(same_class & ~iscrowd[t])
+        t_candidate, p_candidate, shared = t[candidates], p[candidates], intersection[candidates]
+        iou = shared / (truth_area[t_candidate] + prediction_area[p_candidate] - shared - on_void[p_candidate])
+        match = iou > 0.5
+        t_match, p_match = t_candidate[match], p_candidate[match]
+
+        # Void is neither missed nor false.
+        missed = ~iscrowd
+        missed[t_match] = False
+        missed[0] = False
+
+        crowd_of_class = np.full(num_classes, -1)
+        crowd_of_class[truth_class[iscrowd]] = np.flatnonzero(iscrowd)  # of equal classes, numpy keeps the last
+        on_remembered_crowd = same_class & (crowd_of_class[truth_class[t]] == t)
+        on_crowd = np.bincount(p, np.where(on_remembered_crowd, intersection, 0), minlength=len(prediction_class))
+        false = on_void + on_crowd <= 0.5 * prediction_area
+        false[p_match] = False
+        false[0] = False
+
+        columns = (
+            np.bincount(truth_class[t_match], iou[match], minlength=num_classes),
+            np.bincount(truth_class[t_match], minlength=num_classes),
+            np.bincount(prediction_class[false], minlength=num_classes),
+            np.bincount(truth_class[missed], minlength=num_classes),
+        )
+        self.state += torch.from_numpy(np.stack(columns, axis=1).astype(np.float64))
+
+    def synchronize(self) -> None:
+        """Replace the sums of this process by those of all processes. Call it once, after the last `update`."""
+        self.state = distributed.all_reduce_sum(self.state)
+
+    def compute(self) -> PanopticQualityReport:
+        """The numbers of all images so far."""
+        rows = []
+        for category, (iou_sum, tp, fp, fn) in zip(self.categories.categories, self.state.tolist(), strict=True):
+            counts = tp + fp + fn > 0
+            rows.append(
+                ClassQuality(
+                    category_id=category.id,
+                    name=category.name,
+                    isthing=category.isthing,
+                    pq=iou_sum / (tp + 0.5 * fp + 0.5 * fn) if counts else None,
+                    sq=(iou_sum / tp if tp else 0.0) if counts else None,
+                    rq=tp / (tp + 0.5 * fp + 0.5 * fn) if counts else None,
+                    true_positives=int(tp),
+                    false_positives=int(fp),
+                    false_negatives=int(fn),
+                )
+            )
+        return PanopticQualityReport(
+            all_classes=_average(rows),
+            things=_average([row for row in rows if row.isthing]),
+            stuff=_average([row for row in rows if not row.isthing]),
+            per_class=tuple(rows),
+        )
+
+
+class _Overlaps(NamedTuple):
+    """Pairs of segments that share pixels. Index 0 is void, 1.. are the positions in `segments_info` plus 1."""
+
+    truth_index: Int[np.ndarray, " N"]
+    prediction_index: Int[np.ndarray, " N"]
+    intersection: Int64[np.ndarray, " N"]
+
+
+def _overlaps(prediction: PanopticResult, truth: PanopticResult, *, image_id: str) -> _Overlaps:
+    """Count the pixels of all pairs in one pass.
+
+    Raises:
+        DatasetError: a map and its `segments_info` contradict each other.
+    """
+    # int64 is what bincount wants; it also cannot overflow.
+    codes = _positions(truth, where=f"Truth of image {image_id}").astype(np.int64)
+    num_columns = len(prediction.segments_info) + 2
+    codes *= num_columns
+    codes += _positions(prediction, where=f"Prediction of image {image_id}")
+    codes = codes.ravel()
+    num_codes = (len(truth.segments_info) + 2) * num_columns
+    if num_codes <= max(codes.size, 65536):  # counting is several times faster than sorting
+        counts = np.bincount(codes, minlength=num_codes)
+        present = np.flatnonzero(counts)
+        counts = counts[present]
+    else:  # thousands of segments: the dense table would be larger than the image
+        present, counts = np.unique(codes, return_counts=True)
+    truth_position, prediction_position = np.divmod(present, num_columns)
+    for who, result, position in (("Truth", truth, truth_position), ("Prediction", prediction, prediction_position)):
+        listed = np.union1d(position, [1]).size - 1  # without void, which need not occur
+        if listed != len(result.segments_info) or (position == 0).any():
+            segment_ids = [s.id for s in result.segments_info]
+            check_consistency(result.panoptic_map, segment_ids, where=f"{who} of image {image_id}")
+    return _Overlaps(truth_position - 1, prediction_position - 1, counts)
+
+
+def _positions(result: PanopticResult, *, where: str) -> Int32[np.ndarray, "H W"]:
+    """For each pixel 0 = an id that is not listed, 1 = void, 2.. = position in `segments_info` plus 2."""
+    ids = np.array([s.id for s in result.segments_info], np.int64)
+    if min(result.panoptic_map.min(initial=0), ids.min(initial=0)) < 0:
+        raise DatasetError(f"{where} has negative segment ids. Expected 0 for void and positive ids for segments.")
+    largest = max(result.panoptic_map.max(initial=0), ids.max(initial=0))
+    # Ids of RGB files reach 2**24; memory that zeros() hands out costs nothing until it is touched.
+    table = np.zeros(largest + 1, np.int32)
+    table[ids] = np.arange(len(ids)) + 2
+    table[VOID_ID] = 1
+    positions: Int32[np.ndarray, "H W"] = table[result.panoptic_map]
+    return positions
+
+
+def _average(rows: list[ClassQuality]) -> QualityAverage:
+    counted = [(row.pq, row.sq, row.rq) for row in rows if row.pq is not None]
+    if not counted:
+        return QualityAverage(pq=None, sq=None, rq=None, num_classes=0)
+    pq, sq, rq = np.array(counted, np.float64).mean(axis=0).tolist()
+    return QualityAverage(pq=pq, sq=sq, rq=rq, num_classes=len(counted))
