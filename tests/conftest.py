@@ -5,6 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from panoptic_deeplab.config import Config, DataConfig, ModelConfig, TrainConfig
+
+torch.set_num_threads(1)  # pytest-xdist has a test on every core; more threads than cores wait for one another
+
 SHARED_FOLDER = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -19,3 +23,31 @@ def shared_folder() -> Path:
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Config:
+    """A whole run that takes seconds on one core: synthetic images, a network of 0.1 M parameters, no dropout."""
+    return Config(
+        data=DataConfig(
+            format="synthetic",
+            categories="synthetic",
+            train_split="train:4",
+            val_split="val:1",
+            crop_size=(65, 129),
+            num_workers=0,
+        ),
+        model=ModelConfig(
+            backbone="test_resnet",
+            aspp_channels=16,
+            instance_aspp_channels=16,
+            aspp_dropout=0.0,
+            decoder_channels=16,
+            instance_decoder_channels=8,
+            projections=(8, 8),
+            instance_projections=(8, 8),
+            head_channels=16,
+            instance_head_channels=8,
+        ),
+        train=TrainConfig(max_steps=6, batch_size=2, log_every=2, validate_every=3),
+    )

@@ -1,3 +1,102 @@
-"""Panoptic-DeepLab."""
+"""Panoptic-DeepLab in PyTorch: train, evaluate and predict panoptic segmentation.
+
+How the parts fit together:
+
+    image file ─▶ data/ ─▶ targets.py ─▶ model/ ─▶ losses.py                  training/ drives this row
+                                           │  RawMaps (maps.py)
+                                           ▼
+                                    postprocess/ ─▶ results.py ─▶ metrics/ ─▶ visualize/    inference/ and evaluation.py
+                                           │                                                drive this row
+                                           ▼
+                                         cli.py
+
+Two contracts join the boxes: `maps.py` (what network, loss and post-processing exchange) and `results.py` (what
+everybody else sees). The model turns images into maps and knows no dataset, label, loss or file. One inference path,
+`inference/predictor.py`, serves validation, command line and demo.
+
+    from panoptic_deeplab import PanopticPredictor, draw_panoptic
+
+    predictor = PanopticPredictor.from_pretrained("runs/street/best")
+    result = predictor.predict("street.jpg")
+    result.segments_info[0]          # Segment(id=1, category_id=7, name='road', isthing=False, area=..., score=...)
+    draw_panoptic("street.jpg", result).save("overlay.png")
+
+Names are imported on first use, so `import panoptic_deeplab` is quick and does not load PyTorch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Category",
+    "CategoryTable",
+    "CheckpointError",
+    "Config",
+    "ConfigError",
+    "DatasetError",
+    "ImageError",
+    "MissingDependencyError",
+    "PanopticDeepLab",
+    "PanopticDeepLabError",
+    "PanopticPredictor",
+    "PanopticResult",
+    "Segment",
+    "TrainingError",
+    "draw_panoptic",
+    "evaluate",
+    "load_config",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from panoptic_deeplab.categories import Category, CategoryTable
+    from panoptic_deeplab.config import Config
+    from panoptic_deeplab.config_io import load_config
+    from panoptic_deeplab.errors import (
+        CheckpointError,
+        ConfigError,
+        DatasetError,
+        ImageError,
+        MissingDependencyError,
+        PanopticDeepLabError,
+        TrainingError,
+    )
+    from panoptic_deeplab.evaluation import evaluate
+    from panoptic_deeplab.inference.predictor import PanopticPredictor
+    from panoptic_deeplab.model.network import PanopticDeepLab
+    from panoptic_deeplab.results import PanopticResult, Segment
+    from panoptic_deeplab.training.trainer import train
+    from panoptic_deeplab.visualize.draw import draw_panoptic
+
+_MODULE_OF = {
+    "Category": "categories",
+    "CategoryTable": "categories",
+    "CheckpointError": "errors",
+    "Config": "config",
+    "ConfigError": "errors",
+    "DatasetError": "errors",
+    "ImageError": "errors",
+    "MissingDependencyError": "errors",
+    "PanopticDeepLab": "model.network",
+    "PanopticDeepLabError": "errors",
+    "PanopticPredictor": "inference.predictor",
+    "PanopticResult": "results",
+    "Segment": "results",
+    "TrainingError": "errors",
+    "draw_panoptic": "visualize.draw",
+    "evaluate": "evaluation",
+    "load_config": "config_io",
+    "train": "training.trainer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,47 @@
+# Two commands from a bare clone (CPython 3.11 or newer with venv and pip): `make demo` and `make test`.
+# A build of torch without CUDA is much smaller: set PIP_FLAGS to the options that PyTorch's "Get started" page names.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+PIP_FLAGS ?=
+INSTALLED := .venv/.installed
+BIN := .venv/bin
+# One thread a test process: two processes with two threads each are slower on two cores than one thread each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+.PHONY: setup demo test test-slow test-gpu check format clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "This project needs Python 3.11 or newer; set it with: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"  # the first that knows --group
+	$(BIN)/python -m pip install $(PIP_FLAGS) -e ".[all]" --group dev
+	touch $@
+
+demo: setup
+	$(BIN)/panoptic-deeplab demo
+
+test: setup
+	$(PYTEST)
+
+test-slow: setup
+	$(PYTEST) -m slow
+
+test-gpu: setup
+	$(BIN)/pytest -m gpu
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell .
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,88 @@
+"""`panoptic-deeplab VERB ...`: the command line. Each verb has a file here; this package alone prints.
+
+Options come from the fields of the verbs and of `config.py`, so every setting of a recipe is an option
+(`--train.max-steps 100`). Errors made by the user end with one message on stderr and exit code 2; `--debug` shows the
+traceback. Verbs that report numbers take `--json` and then write one JSON document to stdout and nothing else.
+"""
+
+import inspect
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn, Union
+
+import tyro
+
+from panoptic_deeplab import __version__
+from panoptic_deeplab.cli.data import CheckData, ShowData
+from panoptic_deeplab.cli.demo import Demo
+from panoptic_deeplab.cli.doctor import Doctor
+from panoptic_deeplab.cli.evaluate import Evaluate
+from panoptic_deeplab.cli.predict import Predict
+from panoptic_deeplab.cli.train import Train
+from panoptic_deeplab.cli.verb import Verb, log_to_stderr
+from panoptic_deeplab.errors import PanopticDeepLabError
+
+PROGRAM = "panoptic-deeplab"
+
+VERBS: dict[str, type[Verb]] = {
+    "train": Train,
+    "evaluate": Evaluate,
+    "predict": Predict,
+    "data check": CheckData,
+    "data show": ShowData,
+    "demo": Demo,
+    "doctor": Doctor,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command.
+
+    Args:
+        arguments: without the program's name; None = of this process.
+
+    Raises:
+        SystemExit: with code 2 after an error of the user, 130 after Ctrl-C, 0 after `--help`.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments == ["--version"]:
+        print(f"{PROGRAM} {__version__}")
+        return
+    try:
+        verb = _parse(arguments)
+        log_to_stderr()
+        verb.execute()
+    except PanopticDeepLabError as error:
+        if "--debug" in arguments:
+            raise
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "Interrupted.", file=sys.stderr)
+        raise SystemExit(130) from interrupt
+
+
+def _parse(arguments: list[str]) -> Verb:
+    words = 2 if arguments[:1] == ["data"] else 1
+    name, rest = " ".join(arguments[:words]), arguments[words:]
+    if name not in VERBS:
+        _overview(arguments)
+    verb, prog = VERBS[name], f"{PROGRAM} {name}"
+    default = verb.defaults(rest)
+    return (
+        tyro.cli(verb, prog=prog, args=rest)
+        if default is None
+        else tyro.cli(verb, prog=prog, args=rest, default=default)
+    )
+
+
+def _overview(arguments: list[str]) -> NoReturn:
+    """What there is to choose from: the help, or an error."""
+    verbs = tuple(
+        Annotated[verb, tyro.conf.subcommand(name, description=inspect.getdoc(verb).partition("\n")[0])]  # type: ignore
+        for name, verb in VERBS.items()
+    )
+    description = f"Panoptic segmentation with Panoptic-DeepLab {__version__}. `VERB --help` explains a verb."
+    choice: Any = Union[verbs]  # noqa: UP007 - the members are made at run time
+    tyro.cli(choice, prog=PROGRAM, description=description, args=arguments)
+    raise AssertionError("the arguments start with no verb, so tyro has exited")

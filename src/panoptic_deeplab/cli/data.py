@@ -1,0 +1,110 @@
+"""`panoptic-deeplab data check` and `panoptic-deeplab data show`: look at a labelled set before training on it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from panoptic_deeplab.cli.verb import Flag, Folder, Verb, leading_recipe, print_json, progress_bar
+from panoptic_deeplab.config import Config
+from panoptic_deeplab.config_io import load_config
+from panoptic_deeplab.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class _DataVerb(Verb):
+    recipe: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE_OR_YAML]")] = None
+    """Where the settings come from; without it they are the defaults. Always the first word."""
+    split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Split to look at. Default: data.train_split."""
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "_DataVerb | None":
+        """The recipe's settings."""
+        recipe = leading_recipe(arguments)
+        return None if recipe is None else cls(recipe=recipe, config=load_config(recipe))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckData(_DataVerb):
+    """Read every image and label of a split; list all errors and warnings, and what is in the set.
+
+    Ends with exit code 1 if there is an error. Nothing is repaired or skipped.
+
+    With --json, the document is: split, ok (no error), findings [{severity: error or warning, message, image_id or
+    null}], statistics {images, labelled_images, smallest_size, largest_size [height, width], void_share, crowds,
+    instances, max_instances, instance_area_quantiles, classes [{name, isthing, images, segments, crowds,
+    pixel_share}]}. Shares are fractions in [0, 1], areas pixels.
+    """
+
+    limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Check so many images only, the first ones."""
+    json: Flag = False
+    """Write one JSON document to stdout instead of a table."""
+
+    def execute(self) -> None:
+        """Check; print the report."""
+        from panoptic_deeplab.data.check import check_source
+        from panoptic_deeplab.data.sources import open_source
+
+        split = self.split or self.config.data.train_split
+        source = open_source(self.config.data, split)
+        with progress_bar("check") as on_image:
+            report = check_source(source, self.limit, on_image)
+        if self.json:
+            print_json({"split": split, **report.to_json()})
+        else:
+            print(report.table())
+        if not report.ok:
+            raise SystemExit(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowData(_DataVerb):
+    """Draw labelled images, and what training makes of them.
+
+    Writes labels.png (images with their labels as overlay) and train_batch.png (augmented crops with the targets of the
+    network), and prints the two paths.
+    """
+
+    num_images: Annotated[int, tyro.conf.arg(metavar="N")] = 6
+    """Rows of each picture."""
+    output: Folder = Path("runs/data")
+    """Folder for the pictures."""
+
+    def execute(self) -> None:
+        """Draw; print the paths."""
+        from PIL import Image
+
+        from panoptic_deeplab.data.loader import training_batches
+        from panoptic_deeplab.data.sources import open_source
+        from panoptic_deeplab.visualize.draw import draw_panoptic
+        from panoptic_deeplab.visualize.mosaic import draw_train_batch, tile
+
+        if self.num_images < 1:
+            raise ConfigError(f"`num_images` must be positive. Got {self.num_images} instead.")
+        source = open_source(self.config.data, self.split or self.config.data.train_split)
+        count = min(self.num_images, len(source))
+        rows: list[tuple[str, list[Image.Image | None]]] = []
+        for sample in (source[index] for index in range(count)):
+            image = Image.fromarray(sample.image)
+            label = None if sample.panoptic_map is None else draw_panoptic(image, sample.truth(source.categories))
+            rows.append((sample.image_id, [image, label]))
+        self.output.mkdir(parents=True, exist_ok=True)
+        paths = self.output / "labels.png", self.output / "train_batch.png"
+        tile(rows, columns=("image", "label"), cell_width=640).save(paths[0])
+
+        config = replace(
+            self.config,
+            data=replace(self.config.data, num_workers=0),
+            train=replace(self.config.train, batch_size=count, accumulation_steps=1),
+        )
+        batch = next(training_batches(source, config, rank=0, world_size=1))
+        draw_train_batch(
+            batch.images, batch.targets, categories=source.categories, input=config.input, max_images=count
+        ).save(paths[1])
+        for path in paths:
+            print(path)

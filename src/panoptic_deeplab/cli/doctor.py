@@ -1,0 +1,33 @@
+"""`panoptic-deeplab doctor`."""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from panoptic_deeplab.cli.verb import Flag, Verb, print_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor(Verb):
+    """Look at this machine: versions, devices, optional packages, known problems.
+
+    With --json, the document is: version, python, platform, packages {name: version or null}, extras {module:
+    installed}, cpu_count, torch_threads, gpus, bfloat16_on_gpu, problems (empty = ready).
+    """
+
+    json: Flag = False
+    """Write one JSON document to stdout instead of a table."""
+
+    def execute(self) -> None:
+        """Inspect; print the findings."""
+        from panoptic_deeplab.doctor import inspect_machine
+
+        report = inspect_machine()
+        if self.json:
+            print_json(report.to_json())
+            return
+        table = Table.grid(padding=(0, 2))
+        for name, value in report.rows():
+            table.add_row(name, value)
+        Console(markup=False, highlight=False).print(table)

@@ -1,0 +1,108 @@
+"""What all verbs of the command line share: options, output, the recipe or model folder they start from."""
+
+import json
+import logging
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import Progress
+
+from panoptic_deeplab.config import Config
+from panoptic_deeplab.config_io import config_from_dict
+
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+"""An option that is off unless named."""
+
+Device = Annotated[str, tyro.conf.arg(metavar="DEVICE")]
+"""`cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one."""
+
+Folder = Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
+
+OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb(ABC):
+    """One verb: its fields are its options, its docstring the help."""
+
+    debug: Flag = False
+    """Show the traceback of an error."""
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "Verb | None":
+        """The values that options not named keep, where they depend on the recipe or the model.
+
+        Args:
+            arguments: the command line after the verb.
+        """
+        return None
+
+    @abstractmethod
+    def execute(self) -> None:
+        """Do it."""
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Write one JSON document to stdout."""
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+@cache
+def error_console() -> Console:
+    """Where progress and messages go: stdout is for results. One for all, so that lines do not break a bar."""
+    return Console(stderr=True)
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, in the first process; gives the function to call with (done, total)."""
+    hidden = not (error_console().is_terminal and is_main_process())
+    with Progress(console=error_console(), transient=True, disable=hidden) as progress:
+        bar = progress.add_task(description)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+def is_main_process() -> bool:
+    """False in the processes of torchrun that leave printing to the first one."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def log_to_stderr() -> None:
+    """Show what the library logs."""
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if error_console().is_terminal:  # shares the console with the progress bar
+        handler = RichHandler(console=error_console(), show_time=False, show_level=False, show_path=False)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], format="%(message)s")
+    logging.getLogger("panoptic_deeplab").setLevel(logging.INFO if is_main_process() else logging.WARNING)
+
+
+def leading_recipe(arguments: Sequence[str]) -> str | None:
+    """The recipe or YAML file, if the arguments start with one."""
+    return arguments[0] if arguments and not arguments[0].startswith("-") else None
+
+
+def config_of_model(arguments: Sequence[str]) -> tuple[str, Config] | None:
+    """The folder after `--model` and its configuration; None where there is none (loading the model says why)."""
+    for index, argument in enumerate(arguments):
+        name, equals, folder = argument.partition("=")
+        if name == "--model" and (equals or index + 1 < len(arguments)):
+            folder = folder if equals else arguments[index + 1]
+            try:
+                data = json.loads((Path(folder) / "config.json").read_text("utf-8"))
+                return folder, config_from_dict(data)
+            except (OSError, ValueError, TypeError, AttributeError):
+                return None
+    return None
+
+
+Precision = Literal["float32", "bfloat16"]

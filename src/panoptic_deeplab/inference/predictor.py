@@ -1,0 +1,210 @@
+"""`PanopticPredictor`: from an image to a `PanopticResult` at the image's own size.
+
+The one inference path: command line, validation and demo all go through it, so they agree.
+
+    read_image ─▶ prepare_image ─▶ model ─▶ PanopticPostprocessor ─▶ resize_result
+    RGB uint8     resize, normalise,  RawMaps   at the size of the        nearest, to the
+    (H, W, 3)     pad to k*os + 1               network's input, cut      original (H, W)
+                                                to the content
+
+Grouping happens at the size of the network's input, where offsets have their unit; only the finished map of ids is
+resized. (Resizing raw offsets to the image without rescaling their values is a known fault of a public version.)
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Literal, NamedTuple, overload
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor, nn
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config import Config
+from panoptic_deeplab.data.transforms import PreparedImage, prepare_image
+from panoptic_deeplab.errors import CheckpointError
+from panoptic_deeplab.images import ImageLike, read_image
+from panoptic_deeplab.inference.resizing import resize_result
+from panoptic_deeplab.maps import RawMaps, Size, upsample, upsample_offset
+from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
+from panoptic_deeplab.results import PanopticResult
+
+_WINDOW = 4
+"""How many batches of images are read ahead to find images of one size."""
+
+
+class UpsampledMaps(NamedTuple):
+    """The instance maps of one image at its original size, for pictures. None for a semantic-only model."""
+
+    center_heatmap: Float32[np.ndarray, "H W"] | None
+    """About 1 at centres."""
+    offset: Float32[np.ndarray, "2 H W"] | None
+    """`(dy, dx)` to the centre, in pixels of the original image."""
+
+
+class _Ready(NamedTuple):
+    prepared: PreparedImage
+    original_size: Size
+
+
+class PanopticPredictor:
+    """A model with everything around it that turns images into results.
+
+    Args:
+        model: `images (B, 3, H, W) -> RawMaps`, normalised images of any size k * output_stride + 1. An `nn.Module`
+            is moved to `device` and put in evaluation mode.
+        categories: one entry for each channel of `semantic_logits`.
+        config: its `input`, `model` and `postprocess` sections are used.
+        device: `cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one.
+        precision: `bfloat16` runs the network under autocast: faster where the hardware has it, slightly different
+            results. Post-processing is always float32.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[Tensor], RawMaps],
+        categories: CategoryTable,
+        config: Config,
+        *,
+        device: str = "cpu",
+        precision: Literal["float32", "bfloat16"] = "float32",
+    ) -> None:
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        self.model = model.to(self.device).eval() if isinstance(model, nn.Module) else model
+        self.categories = categories
+        self.config = config
+        self.precision = precision
+        self._postprocess = PanopticPostprocessor(
+            categories, config.postprocess, align_corners=config.model.align_corners
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, *, device: str = "auto", precision: Literal["float32", "bfloat16"] = "float32"
+    ) -> "PanopticPredictor":
+        """Load a folder that `save_pretrained` or a training run wrote (`runs/street/best`).
+
+        Raises:
+            CheckpointError: a file is missing or does not fit.
+        """
+        from panoptic_deeplab.model.weights import load_pretrained  # brings timm, which no other path here needs
+
+        model, config, categories = load_pretrained(folder)
+        return cls(model, categories, config, device=device, precision=precision)
+
+    @overload
+    def predict(self, image: ImageLike) -> PanopticResult: ...  # type: ignore[overload-overlap]  # str is a Sequence
+
+    @overload
+    def predict(self, image: Sequence[ImageLike]) -> list[PanopticResult]: ...
+
+    def predict(self, image: ImageLike | Sequence[ImageLike]) -> PanopticResult | list[PanopticResult]:
+        """Segment one image, or each of a list (one at a time; `predict_iter` has batches).
+
+        Args:
+            image: path, PIL image, array `(H, W, 3)` or tensor `(3, H, W)`, as `images.read_image` takes them; or a
+                list of such.
+
+        Returns:
+            A result at the size of the image (after EXIF rotation), or a list of them.
+
+        Raises:
+            ImageError: an image cannot be read.
+            CheckpointError: the model predicts another number of classes than there are categories.
+        """
+        if isinstance(image, Sequence) and not isinstance(image, str):
+            return list(self.predict_iter(image))
+        return self._predict_batch([self._ready(image)])[0][0]
+
+    def predict_iter(self, images: Iterable[ImageLike], *, batch_size: int = 1) -> Iterator[PanopticResult]:
+        """Segment a stream of images in bounded memory.
+
+        Args:
+            images: as for `predict`; read as needed.
+            batch_size: images that go through the network together, if their prepared sizes are equal. Images of
+                other sizes within the next few batches are set aside for their own batch.
+
+        Yields:
+            One result an image, in the order of `images`.
+        """
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1. Got {batch_size} instead.")
+        stream = iter(images)
+        window = 1 if batch_size == 1 else _WINDOW * batch_size
+        while ready := [self._ready(image) for image in islice(stream, window)]:
+            by_size: dict[tuple[int, ...], list[int]] = {}
+            for index, item in enumerate(ready):
+                by_size.setdefault(tuple(item.prepared.tensor.shape), []).append(index)
+            results: dict[int, PanopticResult] = {}
+            for indices in by_size.values():
+                for start in range(0, len(indices), batch_size):
+                    chosen = indices[start : start + batch_size]
+                    results.update(zip(chosen, self._predict_batch([ready[i] for i in chosen])[0], strict=True))
+            for index in range(len(ready)):
+                yield results[index]
+
+    def predict_with_maps(self, image: ImageLike) -> tuple[PanopticResult, UpsampledMaps]:
+        """Segment one image and keep what the instance heads said, for pictures.
+
+        Args:
+            image: as for `predict`.
+
+        Returns:
+            The result, and the heads' maps at the same (original) size.
+        """
+        ready = self._ready(image)
+        results, raw_maps = self._predict_batch([ready])
+        return results[0], self._upsampled_maps(raw_maps, ready)
+
+    def _ready(self, image: ImageLike) -> _Ready:
+        pixels = read_image(image)
+        prepared = prepare_image(pixels, input=self.config.input, output_stride=self.config.model.output_stride)
+        return _Ready(prepared, (pixels.shape[0], pixels.shape[1]))
+
+    @torch.inference_mode()
+    def _predict_batch(self, batch: Sequence[_Ready]) -> tuple[list[PanopticResult], RawMaps]:
+        """All prepared images have one size."""
+        images = torch.stack([item.prepared.tensor for item in batch]).to(self.device)
+        raw_maps = self._run_model(images)
+        results = self._postprocess(
+            raw_maps, (images.shape[-2], images.shape[-1]), [item.prepared.content_size for item in batch]
+        )
+        return [
+            resize_result(result, item.original_size) for result, item in zip(results, batch, strict=True)
+        ], raw_maps
+
+    def _run_model(self, images: Float[Tensor, "B 3 H W"]) -> RawMaps:
+        if isinstance(self.model, nn.Module):
+            self.model.eval()  # a trainer may have switched the mode since the last call
+        use_bfloat16 = self.precision == "bfloat16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=use_bfloat16):
+            raw_maps = self.model(images.contiguous(memory_format=torch.channels_last))
+        num_classes = raw_maps.semantic_logits.shape[1]
+        if num_classes != len(self.categories):
+            raise CheckpointError(
+                f"The model predicts {num_classes} classes, but category table {self.categories.name!r} has"
+                f" {len(self.categories)}. Use the table that the weights were trained with (categories.json)."
+            )
+        return RawMaps(
+            semantic_logits=raw_maps.semantic_logits.float(),
+            center_heatmap=None if raw_maps.center_heatmap is None else raw_maps.center_heatmap.float(),
+            offset=None if raw_maps.offset is None else raw_maps.offset.float(),
+        )
+
+    @torch.inference_mode()
+    def _upsampled_maps(self, raw_maps: RawMaps, ready: _Ready) -> UpsampledMaps:
+        if raw_maps.center_heatmap is None or raw_maps.offset is None:
+            return UpsampledMaps(None, None)
+        input_size = (ready.prepared.tensor.shape[-2], ready.prepared.tensor.shape[-1])
+        height, width = ready.prepared.content_size
+        align_corners = self.config.model.align_corners
+        heatmap = upsample(raw_maps.center_heatmap, input_size, align_corners=align_corners)[..., :height, :width]
+        offset = upsample_offset(raw_maps.offset, input_size, align_corners=align_corners)[..., :height, :width]
+        # From the content to the image, pixel borders coincide, as when the image was resized.
+        heatmap = upsample(heatmap, ready.original_size, align_corners=False)
+        offset = upsample_offset(offset, ready.original_size, align_corners=False)
+        return UpsampledMaps(heatmap[0, 0].cpu().numpy(), offset[0].cpu().numpy())

@@ -1,0 +1,238 @@
+"""From `RawMaps` to `PanopticResult`: centers, grouping, majority vote, scores (sections 3.2 and 3.3).
+
+The heatmap and the offsets are upsampled to the network input; class scores only a few rows at a time. Peak memory is
+some maps of one number a pixel; there is neither a C x H x W nor a K x H x W array. All results are exact and
+deterministic: they do not depend on the block size, on the batch around an image, or on the order of additions.
+
+Deliberate deviations from the published code:
+
+ 1. Upsampled offsets grow by the exact ratio of pixel distances of each axis; one code base leaves the values as they
+    are when it resizes, another uses one integer factor for both axes; unless sizes are k * 4 + 1, both group wrongly.
+ 2. The padding of the network input is cut off before anything else: it holds neither centers nor stuff area.
+ 3. Non-maximum suppression comes before the threshold, as the paper says, with -infinity outside of the image. The
+    results are the same, except with zero padding and negative values.
+ 4. A flat maximum gives one center, the first pixel in raster order. A plain equality test keeps all its pixels and
+    splits one object into several.
+ 5. Exactly the `top_k` strongest centers stay, equal scores in raster order. "Strictly above the k-th score" loses the
+    k-th and all its ties. Fewer pixels than `top_k` are no error.
+ 6. Grouping looks at thing pixels and at centers that can be nearest; the answer is that of the full comparison.
+ 7. Thing pixels of an image without a center stay void. One published operator makes them one instance of the class
+    with most votes, two other code bases leave them void; a merged crowd of objects is not an instance.
+ 8. Equal votes go to the lower train id, equal class scores too, equal distances to the stronger center. Published
+    operators and their fall-backs differ from each other here.
+ 9. A stuff class with exactly `stuff_area_limit` pixels stays ("area < limit" is removed, as in the paper and two of
+    the three code bases). The area is that of the class in the image, not of a connected component.
+10. Objectness is read at the detected center. At the centroid of the mask, as in two code bases, it may lie outside of
+    the mask or on another object. The score is class probability x objectness as in the paper, never one of them alone.
+11. Void is id 0 and never listed; segment ids count from 1 through the image. Elsewhere id 0 of class 0 collides with
+    void, or ids are class * divisor + instance, which limits the instances of a class.
+12. The nearest center is taken however far it is, as in the paper. Distance gates and the merging of fragments are not
+    part of the method.
+13. A semantic-only model has no instances: its thing pixels are void in `panoptic_map`; `semantic_map` has them.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int32, UInt8
+from torch import Tensor
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config import PostprocessConfig
+from panoptic_deeplab.encoding import VOID_ID
+from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.maps import RawMaps, Size, upsample, upsample_offset
+from panoptic_deeplab.postprocess.centers import Centers, find_centers
+from panoptic_deeplab.postprocess.grouping import group_pixels
+from panoptic_deeplab.postprocess.merging import SegmentTable, SlotSums, decide_segments
+from panoptic_deeplab.postprocess.row_upsampling import upsample_rows
+from panoptic_deeplab.results import PanopticResult, Segment
+
+_BLOCK_ELEMENTS = {"cpu": 2**21, "other": 2**26}
+"""Class scores upsampled at once: on a CPU what stays in its cache, elsewhere what is worth starting an operator."""
+
+
+class PanopticTensors(NamedTuple):
+    """The answer for one image as tensors whose shapes do not depend on the data."""
+
+    panoptic_map: Int32[Tensor, "H W"]
+    """Segment ids, 0 = void."""
+
+    semantic_map: UInt8[Tensor, "H W"]
+    """Train ids, argmax before merging."""
+
+    table: SegmentTable
+    """One row for each of `top_k` possible instances and each class."""
+
+
+class PanopticPostprocessor:
+    """Turns the maps of a batch into results.
+
+    Args:
+        categories: classes of the model, in the order of its channels.
+        config: thresholds.
+        align_corners: convention of the model's resizing, `ModelConfig.align_corners`.
+    """
+
+    def __init__(self, categories: CategoryTable, config: PostprocessConfig, *, align_corners: bool) -> None:
+        self.categories = categories
+        self.config = config
+        self.align_corners = align_corners
+
+    @torch.inference_mode()
+    def __call__(
+        self, raw_maps: RawMaps, input_size: Size, content_sizes: Sequence[Size] | None = None
+    ) -> list[PanopticResult]:
+        """Post-process a batch.
+
+        Args:
+            raw_maps: of B images, on any device, in any floating-point type (the computation is float32).
+            input_size: of the network input, padding included.
+            content_sizes: size of each image without the padding at its bottom and right; None = no padding.
+
+        Returns:
+            One result an image, of its content size. Segments are in the order of their ids: instances, the strongest
+            center first, then stuff in the order of train ids.
+
+        Raises:
+            ConfigError: the model's number of classes is not that of the table.
+            ValueError: a content size does not fit into `input_size`, or there is not one for each image.
+        """
+        batch_size = len(raw_maps.semantic_logits)
+        if content_sizes is None:
+            content_sizes = [input_size] * batch_size
+        self._check(raw_maps, input_size, content_sizes)
+        thing_mask = torch.from_numpy(self.categories.thing_mask).to(raw_maps.semantic_logits.device)
+        tensors = [
+            panoptic_tensors(
+                _one_image(raw_maps, i),
+                input_size,
+                content_size,
+                thing_mask=thing_mask,
+                config=self.config,
+                align_corners=self.align_corners,
+            )
+            for i, content_size in enumerate(content_sizes)
+        ]
+        return [self._result(t) for t in tensors]  # the first transfer, after all work has been queued
+
+    def _check(self, raw_maps: RawMaps, input_size: Size, content_sizes: Sequence[Size]) -> None:
+        batch_size, num_classes = raw_maps.semantic_logits.shape[:2]
+        if num_classes != self.categories.num_classes:
+            raise ConfigError(
+                f"The model predicts {num_classes} classes, but category table {self.categories.name!r} has"
+                f" {self.categories.num_classes}. Use the table that the model was trained with."
+            )
+        if len(content_sizes) != batch_size:
+            raise ValueError(
+                f"`content_sizes` must have one size for each of {batch_size} images. Got {len(content_sizes)} instead."
+            )
+        for size in content_sizes:
+            if not (0 < size[0] <= input_size[0] and 0 < size[1] <= input_size[1]):
+                raise ValueError(
+                    f"Each of `content_sizes` must be positive and at most `input_size` {input_size}. Got {size}."
+                )
+
+    def _result(self, tensors: PanopticTensors) -> PanopticResult:
+        ids, train_ids, areas, boxes, scores = (column.cpu().numpy() for column in tensors.table)
+        segments = []
+        for slot in np.flatnonzero(ids != VOID_ID):  # ids ascend with the slots
+            category = self.categories[int(train_ids[slot])]
+            x, y, width, height = boxes[slot].tolist()
+            segment = Segment(
+                id=int(ids[slot]),
+                category_id=category.id,
+                name=category.name,
+                isthing=category.isthing,
+                area=int(areas[slot]),
+                bbox=(x, y, width, height),
+                score=float(scores[slot]),
+            )
+            segments.append(segment)
+        return PanopticResult(
+            panoptic_map=tensors.panoptic_map.cpu().numpy(),
+            segments_info=segments,
+            categories=self.categories,
+            semantic_map=tensors.semantic_map.cpu().numpy(),
+        )
+
+
+def panoptic_tensors(
+    raw_maps: RawMaps,
+    input_size: Size,
+    content_size: Size,
+    *,
+    thing_mask: Bool[Tensor, " C"],
+    config: PostprocessConfig,
+    align_corners: bool,
+    block_rows: int | None = None,
+) -> PanopticTensors:
+    """The tensor part of the post-processing of one image; off the CPU it never waits for the device.
+
+    Args:
+        raw_maps: of one image, with its batch dimension of 1.
+        input_size: of the network input.
+        content_size: of its top-left part that is image, not padding.
+        thing_mask: which classes are things, on the device of the maps.
+        config: thresholds.
+        align_corners: convention of the model's resizing.
+        block_rows: how many rows to work on at once; changes speed and memory, never the result. None = by the device.
+    """
+    logits = raw_maps.semantic_logits[0].float()
+    height, width = content_size
+    centers, offset = _centers_and_offset(raw_maps, input_size, content_size, config, align_corners=align_corners)
+    num_centers = len(centers.scores)
+    if block_rows is None:
+        budget = _BLOCK_ELEMENTS["cpu" if logits.device.type == "cpu" else "other"]
+        block_rows = max(16, budget // (len(logits) * width) // 16 * 16)  # whole tiles of the grouping
+
+    sums = SlotSums(num_centers, thing_mask)
+    slots = torch.empty(height, width, dtype=torch.int32, device=logits.device)
+    semantic_map = torch.empty(height, width, dtype=torch.uint8, device=logits.device)
+    for first_row in range(0, height, block_rows):
+        rows = range(first_row, min(first_row + block_rows, height))
+        scores = upsample_rows(logits, rows, size=input_size, width=width, align_corners=align_corners)
+        largest, train_ids = scores.max(dim=0)  # of equal scores the first: the lower train id
+        probability = scores.sub_(largest).exp_()
+        probability /= probability.sum(dim=0)
+        block = slice(rows.start, rows.stop)
+        nearest = group_pixels(offset[:, block], thing_mask[train_ids], centers, first_row=first_row)
+        block_slots = torch.where(nearest < num_centers, nearest, num_centers + train_ids)
+        sums.add(block_slots, train_ids, probability, first_row=first_row)
+        slots[block] = block_slots
+        semantic_map[block] = train_ids
+
+    table = decide_segments(sums, centers, stuff_area_limit=config.stuff_area_limit)
+    return PanopticTensors(panoptic_map=table.segment_ids[slots], semantic_map=semantic_map, table=table)
+
+
+def _one_image(raw_maps: RawMaps, index: int) -> RawMaps:
+    logits, heatmap, offset = raw_maps
+    one = slice(index, index + 1)
+    return RawMaps(
+        semantic_logits=logits[one],
+        center_heatmap=None if heatmap is None else heatmap[one],
+        offset=None if offset is None else offset[one],
+    )
+
+
+def _centers_and_offset(
+    raw_maps: RawMaps, input_size: Size, content_size: Size, config: PostprocessConfig, *, align_corners: bool
+) -> tuple[Centers, Float[Tensor, "2 H W"]]:
+    """Both at the resolution of the input, without padding; no center and no movement for a semantic-only model."""
+    height, width = content_size
+    if raw_maps.center_heatmap is None or raw_maps.offset is None:
+        empty = raw_maps.semantic_logits.new_zeros(0, dtype=torch.float32)
+        return Centers(empty.view(0, 2), empty, empty.bool()), empty.new_zeros(1).expand(2, height, width)
+    # contiguous: channels-last maps are upsampled by another kernel, which rounds otherwise
+    heatmap = upsample(raw_maps.center_heatmap.float().contiguous(), input_size, align_corners=align_corners)
+    offset = upsample_offset(raw_maps.offset.float().contiguous(), input_size, align_corners=align_corners)
+    centers = find_centers(
+        heatmap[:, 0, :height, :width],
+        threshold=config.center_threshold,
+        nms_kernel=config.nms_kernel,
+        top_k=config.top_k,
+    )
+    return Centers(*(field[0] for field in centers)), offset[0, :, :height, :width]

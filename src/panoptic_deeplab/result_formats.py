@@ -1,0 +1,236 @@
+"""`PanopticResult` in the formats of other tools, and on disk.
+
+| function | form |
+|---|---|
+| `to_coco_panoptic` | annotation + RGB PNG of the COCO panoptic format (panopticapi) |
+| `to_coco_instances` | COCO detection records with RLE masks (pycocotools) |
+| `to_rle`, `to_polygons` | one mask |
+| `to_transformers` | what `post_process_panoptic_segmentation` of Hugging Face transformers gives |
+| `save_result`, `load_result` | one image: PNG + JSON, read back without loss |
+
+Everything but arrays is plain Python, so `json.dumps` takes it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.encoding import id_to_rgb, rgb_to_id
+from panoptic_deeplab.errors import DatasetError, require
+from panoptic_deeplab.results import PanopticResult, Segment, check_consistency
+
+_FORMAT_VERSION = 1
+
+
+def to_coco_panoptic(
+    result: PanopticResult, image_id: int | str, file_name: str
+) -> tuple[dict[str, Any], UInt8[np.ndarray, "H W 3"]]:
+    """One entry of `annotations` in a COCO panoptic JSON, and the PNG that belongs to it.
+
+    Args:
+        result: truth or prediction.
+        image_id: `images[].id` of the JSON; COCO's own tools want an int.
+        file_name: of the PNG.
+
+    Returns:
+        `{"image_id", "file_name", "segments_info": [{"id", "category_id", "area", "bbox", "iscrowd", "score"?}]}`
+        and the RGB array to save as that PNG. Void has id 0 and is no entry of `segments_info`.
+    """
+    rows = []
+    for segment in result.segments_info:
+        row: dict[str, Any] = {
+            "id": int(segment.id),
+            "category_id": int(segment.category_id),
+            "area": int(segment.area),
+            "bbox": [int(v) for v in segment.bbox],
+            "iscrowd": int(segment.iscrowd),
+        }
+        if segment.score is not None:
+            row["score"] = float(segment.score)
+        rows.append(row)
+    annotation = {"image_id": image_id, "file_name": file_name, "segments_info": rows}
+    return annotation, id_to_rgb(result.panoptic_map)
+
+
+def to_coco_instances(result: PanopticResult, image_id: int | str) -> list[dict[str, Any]]:
+    """COCO detection records of the things, best score first.
+
+    Args:
+        result: a prediction. A thing without a score (truth) gets 1; crowd regions are no detections.
+        image_id: `images[].id` of the annotation file.
+
+    Returns:
+        `[{"image_id", "category_id", "segmentation": RLE, "bbox": [x, y, width, height], "score"}]`.
+    """
+    return [
+        {
+            "image_id": image_id,
+            "category_id": int(segment.category_id),
+            "segmentation": to_rle(result.panoptic_map == segment.id),
+            "bbox": [int(v) for v in segment.bbox],
+            "score": 1.0 if segment.score is None else float(segment.score),
+        }
+        for segment in result.instances()
+        if not segment.iscrowd
+    ]
+
+
+def to_rle(mask: Bool[np.ndarray, "H W"]) -> dict[str, Any]:
+    """Compressed run-length encoding of COCO: `{"size": [height, width], "counts": str}`."""
+    coco_mask = require("pycocotools.mask", extra="eval", purpose="Run-length encoding")
+    encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(v) for v in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
+
+
+def to_polygons(mask: Bool[np.ndarray, "H W"]) -> list[list[float]]:
+    """Outlines of the connected (8-neighbours) parts of a mask; an approximation.
+
+    The corners are centres of border pixels, with pixel centres at integers. Holes are lost, and so are parts that
+    enclose no area (a single pixel, a line). Use `to_rle` where the mask has to come back exactly.
+
+    Returns:
+        One `[x0, y0, x1, y1, ...]` a part, at least three corners each.
+    """
+    cv2 = require("cv2", extra="eval", purpose="Finding polygons")
+    contours, _ = cv2.findContours(
+        np.ascontiguousarray(mask, dtype=np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+    )
+    polygons = [contour.reshape(-1).astype(float).tolist() for contour in contours if cv2.contourArea(contour) > 0]
+    return polygons[::-1]  # OpenCV lists from the bottom up
+
+
+def to_transformers(result: PanopticResult) -> dict[str, Any]:
+    """The vocabulary of Hugging Face transformers' `post_process_panoptic_segmentation`.
+
+    Returns:
+        `{"segmentation": int32 (H, W), 0 = void, "segments_info": [{"id", "label_id", "was_fused", "score"}]}`.
+        `label_id` is the train id (the key of `id2label`); `was_fused` is true for stuff, whose pixels all count as
+        one segment; a segment without a score (truth) gets 1.
+    """
+    train_ids = result.categories.train_id_by_category_id
+    return {
+        "segmentation": result.panoptic_map,
+        "segments_info": [
+            {
+                "id": int(segment.id),
+                "label_id": int(train_ids[segment.category_id]),
+                "was_fused": not segment.isthing,
+                "score": 1.0 if segment.score is None else float(segment.score),
+            }
+            for segment in result.segments_info
+        ],
+    }
+
+
+def save_result(result: PanopticResult, folder: str | Path, stem: str) -> Path:
+    """Write one result: `<stem>.json`, `<stem>.png` and, where it has a semantic map, `<stem>_semantic.png`.
+
+    The PNG is that of the COCO panoptic format (`id = R + 256 G + 65536 B`), the semantic one holds train ids.
+
+    Args:
+        result: truth or prediction.
+        folder: made where it does not exist.
+        stem: file name without suffix; may contain subfolders.
+
+    Returns:
+        Path of the JSON, for `load_result`.
+    """
+    path = Path(folder) / f"{stem}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = path.name.removesuffix(".json")  # not `path.stem` of a path with further dots
+    annotation, rgb = to_coco_panoptic(result, stem, f"{name}.png")
+    for row, segment in zip(annotation["segments_info"], result.segments_info, strict=True):
+        row.update(name=segment.name, isthing=bool(segment.isthing))
+    height, width = result.size
+    data = {
+        "format_version": _FORMAT_VERSION,
+        "size": [int(height), int(width)],
+        "file_name": annotation["file_name"],
+        "semantic_file_name": None if result.semantic_map is None else f"{name}_semantic.png",
+        "segments_info": annotation["segments_info"],
+        "categories": result.categories.to_json(),
+    }
+    Image.fromarray(rgb).save(path.with_name(data["file_name"]))
+    if result.semantic_map is not None:
+        Image.fromarray(result.semantic_map).save(path.with_name(data["semantic_file_name"]))
+    path.write_text(json.dumps(data, indent=1), "utf-8")
+    return path
+
+
+def load_result(path: str | Path) -> PanopticResult:
+    """Read what `save_result` wrote.
+
+    Args:
+        path: of the JSON.
+
+    Raises:
+        DatasetError: a file is missing or corrupt, or map and segments contradict each other.
+    """
+    path = Path(path)
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read as the JSON of a result: {error}.") from error
+    try:
+        version, size = data["format_version"], tuple(int(v) for v in data["size"])
+        png, semantic_png = data["file_name"], data["semantic_file_name"]
+        segments = [_segment(row) for row in data["segments_info"]]
+        categories = CategoryTable.from_json(data["categories"], where=str(path))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DatasetError(
+            f"{path} is not the JSON of a result ({type(error).__name__}: {error}). Expected a file of `save_result`."
+        ) from error
+    if version != _FORMAT_VERSION:
+        raise DatasetError(
+            f"{path} has format version {version}, this package reads {_FORMAT_VERSION}. Update the package."
+        )
+    known = categories.train_id_by_category_id
+    for segment in segments:
+        if segment.category_id not in known:
+            raise DatasetError(
+                f"{path}: segment {segment.id} has category_id {segment.category_id}, but `categories` has no such id."
+            )
+    panoptic_map = rgb_to_id(_read_png(path, png, mode="RGB", size=size)).astype(np.int32)
+    check_consistency(panoptic_map, [s.id for s in segments], where=str(path))
+    semantic_map = None if semantic_png is None else _read_png(path, semantic_png, mode="L", size=size)
+    return PanopticResult(
+        panoptic_map=panoptic_map, segments_info=segments, categories=categories, semantic_map=semantic_map
+    )
+
+
+def _segment(row: Any) -> Segment:
+    x, y, width, height = (int(v) for v in row["bbox"])
+    score = row.get("score")
+    return Segment(
+        id=int(row["id"]),
+        category_id=int(row["category_id"]),
+        name=str(row["name"]),
+        isthing=bool(row["isthing"]),
+        area=int(row["area"]),
+        bbox=(x, y, width, height),
+        iscrowd=bool(row["iscrowd"]),
+        score=None if score is None else float(score),
+    )
+
+
+def _read_png(json_path: Path, name: Any, *, mode: str, size: tuple[int, ...]) -> np.ndarray:
+    if not isinstance(name, str) or Path(name).name != name:  # never follow a JSON out of its folder
+        raise DatasetError(f"{json_path} names the file {name!r}. Expected a plain file name beside the JSON.")
+    path = json_path.with_name(name)
+    try:
+        with Image.open(path) as image:
+            image.load()
+            found_mode, values = image.mode, np.array(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DatasetError(f"{path}, named in {json_path.name}, cannot be read as an image: {error}.") from error
+    if found_mode != mode or values.shape[:2] != size:
+        raise DatasetError(
+            f"{path} is a {found_mode} image of {values.shape[0]} x {values.shape[1]} pixels (height x width)."
+            f" Expected mode {mode} and {size[0]} x {size[1]}, as {json_path.name} says."
+        )
+    return values

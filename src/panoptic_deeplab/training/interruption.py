@@ -1,0 +1,51 @@
+"""SIGTERM and Ctrl+C: finish the step, write a checkpoint, then stop."""
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+
+from panoptic_deeplab.distributed import all_reduce_sum
+
+
+class Interruption:
+    """Context in which the first SIGTERM or SIGINT is only noted; the second one acts as usual.
+
+    Slurm and torchrun announce the end of a job with SIGTERM, about 30 seconds before they kill it.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._owner = os.getpid()
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():  # Python allows signal handlers only there
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def agreed(self, device: str) -> bool:
+        """True in every process once any process was asked to stop. All processes must call it together."""
+        return bool(all_reduce_sum(torch.tensor(float(self.requested), device=device)) > 0)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._owner:  # a loader process that inherited this handler
+            if number == signal.SIGTERM:
+                os._exit(0)
+            return  # Ctrl+C reaches the whole process group; the training process decides
+        self.requested = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}

@@ -1,0 +1,89 @@
+"""A validation during training: metrics, and the files of `validation/step_XXXXXX/`."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from panoptic_deeplab.config import Config
+from panoptic_deeplab.data.sample import PanopticSource
+from panoptic_deeplab.distributed import Process
+from panoptic_deeplab.evaluation import EvaluationReport, evaluate
+from panoptic_deeplab.inference.predictor import PanopticPredictor
+from panoptic_deeplab.training.checkpoint import TrainingState
+from panoptic_deeplab.training.tracking import Tracker
+from panoptic_deeplab.visualize.curves import draw_per_class
+from panoptic_deeplab.visualize.mosaic import MosaicRow, draw_mosaic
+
+
+class Validation(NamedTuple):
+    """What the training loop needs to know."""
+
+    metrics: dict[str, float]
+    """Values in [0, 1] for metrics.csv; those that could be measured."""
+    best_metric: float
+    """`evaluation.metric`."""
+    table: str
+    """The numbers as text."""
+
+
+def validate(
+    state: TrainingState,
+    source: PanopticSource,
+    *,
+    config: Config,
+    run_folder: Path,
+    process: Process,
+    tracker: Tracker,
+) -> Validation:
+    """Evaluate the averaged weights where there are such, else the current ones. All processes must call it together.
+
+    Args:
+        state: whose weights; left in evaluation mode.
+        source: labelled images.
+        config: of the run.
+        run_folder: the main process writes report.json, table.txt, mosaic.png and per_class_pq.png below it.
+        process: this process; it predicts its share of the images.
+        tracker: shows progress.
+
+    Raises:
+        ConfigError: the labels do not allow to measure `evaluation.metric`.
+    """
+    model = state.model if state.ema is None else state.ema.model
+    predictor = PanopticPredictor(
+        model, source.categories, config, device=process.device, precision=config.train.precision
+    )
+    report = evaluate(predictor, source, config=config.evaluation, process=process, on_image=tracker.advance_validation)
+    if process.is_main:
+        folder = run_folder / "validation" / f"step_{state.step:06d}"
+        _write_files(report, folder)
+    return Validation(
+        metrics=_metrics(report), best_metric=report.metric(config.evaluation.metric), table=report.table()
+    )
+
+
+def _metrics(report: EvaluationReport) -> dict[str, float]:
+    quality = report.panoptic
+    values = {
+        "PQ": quality.all_classes.pq,
+        "SQ": quality.all_classes.sq,
+        "RQ": quality.all_classes.rq,
+        "PQ_thing": quality.things.pq,
+        "PQ_stuff": quality.stuff.pq,
+        "mIoU": report.semantic.miou,
+        "AP": report.instances.ap if report.instances else None,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _write_files(report: EvaluationReport, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(json.dumps(report.to_json(), indent=2) + "\n", "utf-8")
+    (folder / "table.txt").write_text(report.table(per_class=True), "utf-8")
+    draw_per_class(
+        [(row.name, row.pq) for row in report.panoptic.per_class if row.pq is not None], folder / "per_class_pq.png"
+    )
+    if report.pictures:
+        rows = [
+            MosaicRow(title=p.image_id, image=p.image, prediction=p.prediction, truth=p.truth) for p in report.pictures
+        ]
+        draw_mosaic(rows).save(folder / "mosaic.png")

@@ -1,0 +1,143 @@
+"""Plots of a run: its course over the steps, PQ of each class, and how often each class is labelled."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from panoptic_deeplab.errors import DatasetError, require
+
+_BLUE, _ORANGE = "#3366aa", "#cc7722"
+
+
+def draw_curves(metrics_csv: str | Path, path: str | Path) -> None:
+    """Loss terms, learning rate and validation metrics over the steps.
+
+    Args:
+        metrics_csv: a header with `step` and any other columns, one row a logged step; empty cells are skipped.
+            Columns with `loss` in their name share a panel with a logarithmic axis, those with `learning_rate` a second
+            one, those with `PQ`, `SQ`, `RQ`, `mIoU` or `AP` a third one, in percent. Other columns are not drawn.
+        path: PNG, SVG or PDF file to write.
+
+    Raises:
+        DatasetError: the file is missing or has no column `step`.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    series = _read_series(Path(metrics_csv))
+    panels = [(title, names) for title, names in _panels(series).items() if names]
+    figure = _figure(width=5.2 * max(len(panels), 1), height=3.8)
+    for position, (title, names) in enumerate(panels, start=1):
+        axes = figure.add_subplot(1, len(panels), position)
+        percent = title == "validation (%)"
+        for name in names:
+            steps, values = zip(*series[name], strict=True)
+            values = tuple(100 * v for v in values) if percent else values
+            axes.plot(steps, values, label=name, linewidth=1.3, marker="o" if len(steps) < 40 else None, markersize=3)
+        if title == "loss" and all(v > 0 for name in names for _, v in series[name]):
+            axes.set_yscale("log")
+        axes.set_title(title)
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def draw_per_class(values: Sequence[tuple[str, float]], path: str | Path, *, metric: str = "PQ") -> None:
+    """A bar for each class, the best on top.
+
+    Args:
+        values: name and value in [0, 1]; NaN (a class that does not occur) is left out.
+        path: PNG, SVG or PDF file to write.
+        metric: what the values are.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    known = sorted(((name, 100 * value) for name, value in values if not math.isnan(value)), key=lambda row: row[1])
+    figure = _figure(width=6.4, height=1.2 + 0.24 * len(known))
+    axes = figure.add_subplot()
+    bars = axes.barh([name for name, _ in known], [value for _, value in known], color=_BLUE)
+    axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
+    _finish_bars(axes, f"{metric} of each class (%)")
+    axes.set_xlim(0, 108)
+    figure.savefig(path, dpi=110)
+
+
+def draw_label_statistics(
+    segments: Mapping[str, int], pixels: Mapping[str, int], path: str | Path, *, title: str = "Labels"
+) -> None:
+    """How often each class is labelled: segments, and share of the pixels.
+
+    Args:
+        segments: number of segments of each class, by name.
+        pixels: number of pixels of the same classes.
+        path: PNG, SVG or PDF file to write.
+        title: of the page.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    names = sorted(segments, key=lambda name: segments[name])
+    total = max(sum(pixels.values()), 1)
+    figure = _figure(width=10.0, height=1.6 + 0.24 * len(names))
+    figure.suptitle(title)
+    left, right = figure.subplots(1, 2, sharey=True)
+    bars = left.barh(names, [segments[name] for name in names], color=_BLUE)
+    left.bar_label(bars, padding=3, fontsize=8)
+    _finish_bars(left, "segments")
+    bars = right.barh(names, [100 * pixels[name] / total for name in names], color=_ORANGE)
+    right.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
+    _finish_bars(right, "pixels (% of labeled)")
+    for axes in (left, right):
+        axes.margins(x=0.15)
+    figure.savefig(path, dpi=110)
+
+
+def _figure(*, width: float, height: float) -> Any:
+    """A figure without pyplot, whose global state and windows do not belong into a library."""
+    module = require("matplotlib.figure", extra="train", purpose="Drawing curves")
+    return module.Figure(figsize=(width, height), layout="constrained")
+
+
+def _finish_bars(axes: Any, label: str) -> None:
+    axes.set_xlabel(label)
+    axes.tick_params(axis="y", labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(y=0.01)
+
+
+def _panels(series: Mapping[str, Any]) -> dict[str, list[str]]:
+    panels: dict[str, list[str]] = {"loss": [], "learning rate": [], "validation (%)": []}
+    for name in series:
+        if "loss" in name:
+            panels["loss"].append(name)
+        elif "learning_rate" in name:
+            panels["learning rate"].append(name)
+        elif any(metric in name for metric in ("PQ", "SQ", "RQ", "mIoU", "AP")):
+            panels["validation (%)"].append(name)
+    return panels
+
+
+def _read_series(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """(step, value) pairs of each column with a finite value."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), reader.fieldnames or []
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error}.") from error
+    if "step" not in columns:
+        raise DatasetError(f"{path} has no column `step`, only {list(columns)}. Expected the metrics.csv of a run.")
+    series: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        for name in columns:
+            if name == "step":
+                continue
+            try:
+                step, value = float(row["step"]), float(row[name])
+            except (TypeError, ValueError):  # an empty cell: this row does not report this value
+                continue
+            if math.isfinite(value):
+                series.setdefault(name, []).append((step, value))
+    return series

@@ -1,0 +1,88 @@
+"""Pictures of the network's maps: centre heatmap, offsets on a colour wheel (Figure 4 of the paper), instances."""
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+
+from panoptic_deeplab.images import ImageLike, read_image
+from panoptic_deeplab.results import PanopticResult
+from panoptic_deeplab.visualize.colors import colorize, paint_segments, segment_colors
+
+
+def draw_heatmap(image: ImageLike, center_heatmap: Float[np.ndarray, "H W"]) -> Image.Image:
+    """Centre heatmap over a dark grey version of the image: bright spots are centres.
+
+    Args:
+        image: as for `images.read_image`, of the size of the heatmap.
+        center_heatmap: about 1 at centres; values outside [0, 1] are clipped.
+    """
+    gray = read_image(image) @ np.array([0.299, 0.587, 0.114]) * 0.5
+    # The root brings out weak maxima: a value of 0.1, the usual threshold, is clearly visible.
+    strength = np.sqrt(np.clip(np.nan_to_num(center_heatmap), 0, 1))
+    opacity = strength[..., None]
+    blended = gray[..., None] * (1 - opacity) + colorize(strength) * opacity
+    return Image.fromarray(np.rint(blended).astype(np.uint8))
+
+
+def draw_offset(
+    offset: Float[np.ndarray, "2 H W"],
+    *,
+    mask: Bool[np.ndarray, "H W"] | None = None,
+    max_length: float | None = None,
+) -> Image.Image:
+    """Offsets on the colour wheel of Baker et al. (A Database and Evaluation Methodology for Optical Flow, 2011).
+
+    The hue is the direction from the pixel to its centre, the saturation the distance (its root, so that small
+    instances are not lost beside large ones); no offset is white. So each instance shows the whole wheel around its
+    centre: red left of it, where the way leads to the right, and cyan right of it.
+
+    Args:
+        offset: `(dy, dx)` in pixels.
+        mask: pixels to paint, the others are white; predictions have arbitrary offsets outside of things.
+        max_length: length with full saturation, as longer ones have; give it to compare pictures. None = exceeded by
+            1 % of the offsets that are not 0.
+    """
+    dy, dx = np.asarray(offset, np.float64)
+    if mask is not None:
+        dy, dx = np.where(mask, dy, 0), np.where(mask, dx, 0)
+    length = np.hypot(dy, dx)
+    if max_length is None:
+        max_length = float(np.quantile(length[length > 0], 0.99)) if length.any() else 1.0
+    saturation = np.sqrt(np.minimum(length / max(max_length, 1e-6), 1))[..., None]
+    wheel = color_wheel()
+    # Opposite directions are half a turn apart; right (dx > 0) is the wheel's start, red, and down comes next.
+    turn = np.arctan2(dy, dx) / (2 * np.pi) % 1 * len(wheel)
+    first = np.floor(turn).astype(np.int64) % len(wheel)
+    fraction = (turn - np.floor(turn))[..., None]
+    pure = wheel[first] * (1 - fraction) + wheel[(first + 1) % len(wheel)] * fraction
+    return Image.fromarray(np.rint(255 - saturation * (255 - pure)).astype(np.uint8))
+
+
+def color_wheel() -> Float[np.ndarray, "55 3"]:
+    """The 55 hues of Baker et al.: red to yellow in 15 steps, to green in 6, cyan 4, blue 11, magenta 13, red 6.
+
+    The unequal steps make the hues *look* about equally far apart.
+    """
+    corners = np.array(
+        [(255, 0, 0), (255, 255, 0), (0, 255, 0), (0, 255, 255), (0, 0, 255), (255, 0, 255), (255, 0, 0)], np.float64
+    )
+    positions = np.cumsum([0, 15, 6, 4, 11, 13, 6])
+    steps = np.arange(55)
+    return np.stack([np.interp(steps, positions, corners[:, channel]) for channel in range(3)], axis=1)
+
+
+def draw_offset_legend(side: int = 128) -> Image.Image:
+    """The wheel itself, as seen around a centre in the middle of a square picture."""
+    radius = (side - 1) / 2
+    y, x = np.mgrid[:side, :side].astype(np.float64)
+    offset = np.stack([radius - y, radius - x])
+    return draw_offset(offset, mask=np.hypot(*offset) <= radius, max_length=radius)
+
+
+def draw_instances(result: PanopticResult) -> Image.Image:
+    """The things alone, a colour each, on black."""
+    colors = segment_colors(result)
+    stuff = np.array([not segment.isthing for segment in result.segments_info], bool)
+    colors[stuff] = 0
+    painted: UInt8[np.ndarray, "H W 3"] = paint_segments(result, colors)
+    return Image.fromarray(painted)

@@ -1,0 +1,189 @@
+"""Many pictures on one page: image, truth, prediction and error side by side; and what the network is fed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config import InputConfig
+from panoptic_deeplab.encoding import IGNORE_INDEX
+from panoptic_deeplab.images import ImageLike, read_image
+from panoptic_deeplab.maps import Targets
+from panoptic_deeplab.results import PanopticResult
+from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic
+from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset
+
+_GAP = 6
+_PAGE_COLOR = (250, 250, 250)
+_TEXT_COLOR = (30, 30, 30)
+
+ERROR_COLORS = {
+    "correct": (200, 214, 200),
+    "wrong instance": (240, 160, 40),
+    "wrong class": (214, 50, 50),
+    "left void": (60, 90, 200),
+    "not labeled": (0, 0, 0),
+}
+"""Legend of `draw_errors`."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MosaicRow:
+    """One image of a mosaic."""
+
+    title: str
+    image: ImageLike
+    """Of the size of the results."""
+    prediction: PanopticResult
+    truth: PanopticResult | None = None
+    """None where there are no labels."""
+
+
+def draw_mosaic(rows: Sequence[MosaicRow], *, cell_width: int = 420) -> Image.Image:
+    """A page with a row an image: image, truth, prediction, errors.
+
+    Args:
+        rows: at least one.
+        cell_width: of each picture in pixels; larger ones are reduced, smaller ones enlarged.
+    """
+    lines = []
+    for row in rows:
+        image = Image.fromarray(read_image(row.image))
+        prediction = draw_panoptic(image, row.prediction)
+        if row.truth is None:
+            pictures: list[Image.Image | None] = [image, None, prediction, None]
+        else:
+            pictures = [image, draw_panoptic(image, row.truth), prediction, draw_errors(row.prediction, row.truth)]
+        lines.append((row.title, pictures))
+    legend = list(ERROR_COLORS.items())
+    return tile(lines, columns=("image", "truth", "prediction", "errors"), cell_width=cell_width, legend=legend)
+
+
+def draw_errors(prediction: PanopticResult, truth: PanopticResult) -> Image.Image:
+    """Where a prediction is wrong, in the colours of `ERROR_COLORS`.
+
+    A thing's pixel is "wrong instance" where the class is right but the two segments do not match, that is, overlap
+    with an IoU of at most 0.5 (the rule of PQ). Crowd regions count as right where the class is.
+
+    Args:
+        prediction: of the size and categories of `truth`.
+        truth: labels.
+    """
+    height, width = truth.size
+    true_classes, predicted_classes = truth.train_id_map(), prediction.train_id_map()
+    true_index, true_ids = _indexed(truth)
+    predicted_index, predicted_ids = _indexed(prediction)
+    pairs = np.bincount(
+        (true_index * len(predicted_ids) + predicted_index).ravel(), minlength=len(true_ids) * len(predicted_ids)
+    ).reshape(len(true_ids), len(predicted_ids))
+    union = pairs.sum(1, keepdims=True) + pairs.sum(0) - pairs - pairs[:1]  # void of the truth counts for nobody
+    matched = pairs > 0.5 * union
+    forgiven = [segment.iscrowd or not segment.isthing for segment in truth.segments_info]
+    matched[1:][np.array(forgiven, bool)] = True
+
+    page = np.empty((height, width, 3), np.uint8)
+    page[:] = ERROR_COLORS["correct"]
+    page[~matched[true_index, predicted_index]] = ERROR_COLORS["wrong instance"]
+    page[true_classes != predicted_classes] = ERROR_COLORS["wrong class"]
+    page[predicted_classes == IGNORE_INDEX] = ERROR_COLORS["left void"]
+    page[true_classes == IGNORE_INDEX] = ERROR_COLORS["not labeled"]
+    return Image.fromarray(page)
+
+
+def draw_train_batch(
+    images: Float[Tensor, "B 3 H W"],
+    targets: Targets,
+    *,
+    categories: CategoryTable,
+    input: InputConfig,  # noqa: A002 - the name of the section of the configuration
+    max_images: int = 6,
+    cell_width: int = 360,
+) -> Image.Image:
+    """What the network is fed: image, semantic target, centre heatmap and offsets of a training batch.
+
+    Args:
+        images: normalised, as they enter the network.
+        targets: of the same batch.
+        categories: classes of the semantic target.
+        input: how the images were normalised.
+        max_images: rows at most.
+        cell_width: of each picture in pixels.
+    """
+    mean, std = np.array(input.pixel_mean), np.array(input.pixel_std)
+    lines = []
+    for index in range(min(len(images), max_images)):
+        colors = images[index].permute(1, 2, 0).float().cpu().numpy() * std + mean
+        image: UInt8[np.ndarray, "H W 3"] = np.rint(np.clip(colors, 0, 1) * 255).astype(np.uint8)
+        semantic = draw_semantic(targets.semantic[index].cpu().numpy(), categories)
+        heatmap = draw_heatmap(image, targets.center_heatmap[index].float().cpu().numpy())
+        supervised = targets.offset_weight[index].cpu().numpy() > 0
+        offset = draw_offset(targets.offset[index].float().cpu().numpy(), mask=supervised)
+        pictures: list[Image.Image | None] = [Image.fromarray(image), semantic, heatmap, offset]
+        lines.append((f"{index + 1} of {len(images)}", pictures))
+    columns = ("image as fed", "semantic target (black: ignored)", "center heatmap", "offset (white: none)")
+    return tile(lines, columns=columns, cell_width=cell_width)
+
+
+def tile(
+    lines: Sequence[tuple[str, Sequence[Image.Image | None]]],
+    *,
+    columns: Sequence[str],
+    cell_width: int,
+    legend: Sequence[tuple[str, tuple[int, int, int]]] = (),
+) -> Image.Image:
+    """Pictures in a grid with titles.
+
+    Args:
+        lines: title and one picture for each column (None = an empty cell).
+        columns: titles.
+        cell_width: pixels; heights follow from each picture.
+        legend: names and colours for the foot of the page.
+
+    Raises:
+        ValueError: there is nothing to show.
+    """
+    if not lines:
+        raise ValueError("A mosaic needs at least one row of pictures. Got none.")
+    font = ImageFont.load_default(size=14)
+    line_height = 22
+    scaled = [(title, [_fit(picture, cell_width) for picture in pictures]) for title, pictures in lines]
+    heights = [max((p.height for p in pictures if p is not None), default=1) for _, pictures in scaled]
+    page_width = len(columns) * (cell_width + _GAP) + _GAP
+    page_height = line_height + sum(h + line_height + _GAP for h in heights) + (line_height if legend else 0)
+    page = Image.new("RGB", (page_width, page_height), _PAGE_COLOR)
+    canvas = ImageDraw.Draw(page)
+    lefts = [_GAP + column * (cell_width + _GAP) for column in range(len(columns))]
+    for left, name in zip(lefts, columns, strict=True):
+        canvas.text((left, 4), name, fill=_TEXT_COLOR, font=font)
+    top = line_height
+    for (title, pictures), height in zip(scaled, heights, strict=True):
+        canvas.text((_GAP, top + 2), title, fill=_TEXT_COLOR, font=font)
+        for left, picture in zip(lefts, pictures, strict=True):
+            if picture is not None:
+                page.paste(picture, (left, top + line_height))
+        top += line_height + height + _GAP
+    left = _GAP
+    for name, color in legend:
+        canvas.rectangle((left, top + 3, left + 14, top + 17), fill=color, outline=_TEXT_COLOR)
+        canvas.text((left + 20, top + 2), name, fill=_TEXT_COLOR, font=font)
+        left += 44 + round(canvas.textlength(name, font=font))
+    return page
+
+
+def _fit(picture: Image.Image | None, width: int) -> Image.Image | None:
+    if picture is None or picture.width == width:
+        return picture
+    height = max(1, round(picture.height * width / picture.width))
+    smooth = picture.width > width  # enlarged pixels stay square, so that small images can be inspected
+    return picture.resize((width, height), Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST)
+
+
+def _indexed(result: PanopticResult) -> tuple[np.ndarray, np.ndarray]:
+    """Position of each pixel's segment in `[void, *segments_info]`, and the ids in that order."""
+    ids = np.array([0, *(s.id for s in result.segments_info)], np.int64)
+    order = np.argsort(ids)
+    return order[np.searchsorted(ids[order], result.panoptic_map)], ids

@@ -1,0 +1,66 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def set_options(coco_set: Path) -> tuple[object, ...]:
+    return ("--data.format", "coco_panoptic", "--data.root", coco_set, "--data.categories", "synthetic")
+
+
+def test_check_reports_statistics(run: Run, set_options: tuple[object, ...]) -> None:
+    outcome = run("data", "check", *set_options)
+    assert outcome.code == 0
+    assert "2 read, 2 with labels" in outcome.out
+    assert "0 errors" in outcome.out
+
+
+def test_check_json(run: Run, set_options: tuple[object, ...]) -> None:
+    document = json.loads(run("data", "check", *set_options, "--split", "val", "--json").out)
+    assert (document["ok"], document["split"], document["statistics"]["images"]) == (True, "val", 1)
+    assert set(document) == {"split", "ok", "findings", "statistics"}
+
+
+def test_check_with_a_recipe(run: Run, tiny_recipe: Path) -> None:
+    outcome = run("data", "check", tiny_recipe, "--json", "--limit", "3")
+    assert json.loads(outcome.out)["statistics"]["images"] == 3
+
+
+def test_errors_give_exit_code_1(run: Run, coco_set: Path, tmp_path: Path) -> None:
+    import shutil
+
+    root = shutil.copytree(coco_set, tmp_path / "set")
+    next((root / "annotations" / "panoptic_val").glob("*.png")).unlink()
+    options = ("--data.root", root, "--data.categories", "synthetic", "--split", "val", "--json")
+    outcome = run("data", "check", *options)
+    document = json.loads(outcome.out)
+    assert outcome.code == 1
+    assert [finding["severity"] for finding in document["findings"]].count("error") == 1
+
+
+def test_show_draws_labels_and_training_crops(run: Run, tiny_recipe: Path, tmp_path: Path) -> None:
+    output = tmp_path / "pictures"
+    outcome = run("data", "show", tiny_recipe, "--num-images", "2", "--output", output)
+    assert outcome.code == 0
+    assert outcome.out.split() == [str(output / "labels.png"), str(output / "train_batch.png")]
+    for line in outcome.out.split():
+        with Image.open(line) as picture:
+            assert min(picture.size) > 100
+
+
+def test_show_needs_an_image(run: Run, tiny_recipe: Path) -> None:
+    outcome = run("data", "show", tiny_recipe, "--num-images", "0")
+    assert outcome.code == 2
+    assert outcome.err.startswith("ConfigError: `num_images` must be positive")
+
+
+def test_missing_set(run: Run, tmp_path: Path) -> None:
+    outcome = run("data", "check", "--data.root", tmp_path / "nowhere")
+    assert outcome.code == 2
+    assert outcome.err.startswith("DatasetError: ")

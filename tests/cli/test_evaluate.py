@@ -1,0 +1,86 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from panoptic_deeplab.categories import CategoryTable
+
+Run = Callable[..., Any]
+
+
+def test_table_of_the_validation_split(run: Run, model_folder: Path) -> None:
+    outcome = run("evaluate", "--model", model_folder, "--device", "cpu")
+    assert outcome.code == 0
+    for word in ("PQ", "Things", "Stuff", "mIoU", "AP50", "1 images"):
+        assert word in outcome.out
+    assert "sidewalk" not in outcome.out.partition("not counted")[0]
+
+
+def test_json_is_the_only_output(run: Run, model_folder: Path) -> None:
+    outcome = run("evaluate", "--model", model_folder, "--device", "cpu", "--split", "val:2", "--json")
+    report = json.loads(outcome.out)
+    assert report["num_images"] == 2
+    assert set(report) == {"panoptic", "semantic", "instances", "num_images", "seconds", "provenance"}
+    assert 0 <= report["panoptic"]["all"]["pq"] <= 1
+
+
+def test_data_of_another_format_and_files(run: Run, model_folder: Path, coco_set: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    options = ("--data.format", "coco_panoptic", "--data.root", coco_set, "--split", "val", "--output", output)
+    outcome = run("evaluate", f"--model={model_folder}", "--device", "cpu", "--per-class", *options)
+    assert outcome.code == 0
+    assert "sidewalk" in outcome.out
+    assert json.loads((output / "report.json").read_text())["num_images"] == 1
+    assert "sidewalk" in (output / "table.txt").read_text()
+    with Image.open(output / "mosaic.png") as mosaic:
+        assert mosaic.width > 3 * 420
+
+
+def test_settings_are_those_of_the_model_unless_named(run: Run, model_folder: Path) -> None:
+    outcome = run("evaluate", "--model", model_folder, "--help")
+    assert "(default: test_resnet)" not in outcome.out  # the network is no option here
+    assert "(default: synthetic)" in outcome.out.replace("\n", " ")
+
+
+@pytest.mark.parametrize("folder", ["missing", "empty", "broken"])
+def test_unusable_model_folder(run: Run, tmp_path: Path, folder: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text('{"train": ')
+    outcome = run("evaluate", "--model", tmp_path / folder)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("CheckpointError: ")
+    assert folder in outcome.err
+
+
+def test_truncated_weights(run: Run, model_folder: Path, tmp_path: Path) -> None:
+    for file in model_folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    outcome = run("evaluate", "--model", tmp_path)
+    assert outcome.code == 2
+    assert outcome.err.startswith("CheckpointError: ")
+    assert "model.safetensors" in outcome.err
+
+
+def test_other_classes_than_the_data(run: Run, model_folder: Path, tmp_path: Path) -> None:
+    table = CategoryTable.load("synthetic").to_json()
+    table["categories"][0]["name"] = "street"
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(table))
+    outcome = run("evaluate", "--model", model_folder, "--data.categories", other)
+    assert outcome.code == 2
+    assert outcome.err.startswith("CheckpointError: The model predicts 10 classes")
+
+
+def test_missing_data(run: Run, model_folder: Path, tmp_path: Path) -> None:
+    outcome = run(
+        "evaluate", "--model", model_folder, "--data.format", "coco_panoptic", "--data.root", tmp_path / "nowhere"
+    )
+    assert outcome.code == 2
+    assert outcome.err.startswith("DatasetError: ")
+    assert "nowhere" in outcome.err

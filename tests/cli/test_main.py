@@ -1,0 +1,85 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import panoptic_deeplab
+from panoptic_deeplab.cli import VERBS, main
+from panoptic_deeplab.errors import ConfigError
+
+Run = Callable[..., Any]
+
+
+def test_version(run: Run) -> None:
+    assert run("--version") == (0, f"panoptic-deeplab {panoptic_deeplab.__version__}\n", "")
+
+
+def test_overview_lists_every_verb(run: Run) -> None:
+    outcome = run("--help")
+    assert outcome.code == 0
+    for verb in VERBS:
+        assert verb in outcome.out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(run: Run, verb: str) -> None:
+    outcome = run(*verb.split(), "--help")
+    assert outcome.code == 0
+    assert f"panoptic-deeplab {verb}" in outcome.out
+    assert "--debug" in outcome.out
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["data"], ["data", "nonsense"]])
+def test_unknown_verb_lists_the_choices(run: Run, arguments: list[str]) -> None:
+    outcome = run(*arguments)
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert "data check" in outcome.err
+
+
+def test_user_error_is_one_message_without_traceback(run: Run) -> None:
+    outcome = run("train", "no_such_recipe")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("ConfigError: There is no recipe and no YAML file 'no_such_recipe'.")
+    assert "Traceback" not in outcome.err
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(ConfigError):
+        main(["train", "no_such_recipe", "--debug"])
+
+
+def test_misspelt_option_is_refused_with_a_suggestion(run: Run) -> None:
+    outcome = run("train", "demo", "--train.bach-size", "3")
+    assert outcome.code == 2
+    assert "--train.batch-size" in outcome.err
+
+
+def test_value_out_of_range_is_refused(run: Run) -> None:
+    outcome = run("train", "demo", "--train.batch-size", "0")
+    assert outcome.code == 2
+    assert "`train.batch_size` must be positive. Got 0" in outcome.err
+
+
+def test_overview_is_quick_and_loads_no_pytorch() -> None:
+    code = (
+        "import sys; from panoptic_deeplab.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'torchvision', 'timm', 'numpy', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    before = os.times()
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    after = os.times()
+    seconds = after.children_user + after.children_system - before.children_user - before.children_system
+    assert seconds < 1.5  # about 0.35 on an idle core
+
+
+def test_module_can_be_run() -> None:
+    command = [sys.executable, "-m", "panoptic_deeplab", "--version"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout == f"panoptic-deeplab {panoptic_deeplab.__version__}\n"

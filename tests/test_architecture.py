@@ -1,0 +1,60 @@
+"""Rules about the source as a whole."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import panoptic_deeplab
+from panoptic_deeplab.config_io import recipe_names
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "panoptic_deeplab"
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def test_imports_point_one_way() -> None:
+    code = "from importlinter.cli import lint_imports; import sys; sys.exit(lint_imports(no_cache=True))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_every_part_is_in_a_layer() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    layered = {name.rpartition(".")[2] for layer in layers for name in re.split(r" [|:] ", layer)}
+    parts = {path.stem if path.is_file() else path.name for path in SOURCE.iterdir() if not path.name.startswith("_")}
+    assert parts - {"py", "recipes"} == layered
+
+
+def test_files_are_short() -> None:
+    lengths = {str(file.relative_to(ROOT)): len(file.read_text("utf-8").splitlines()) for file in FILES}
+    assert len(lengths) > 30
+    assert {file: length for file, length in lengths.items() if length > 400} == {}
+
+
+def test_only_the_command_line_prints() -> None:
+    printing = set()
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+                printing.add(file.relative_to(SOURCE).parts[0])
+    assert printing == {"cli"}
+
+
+def test_nothing_unfinished_is_left() -> None:
+    words = re.compile(r"raise NotImplementedError|\bTODO\b|\bFIXME\b|\bXXX\b")
+    found = [str(file) for file in FILES if words.search(file.read_text("utf-8"))]
+    assert found == []
+
+
+def test_version_is_the_same_everywhere() -> None:
+    version = panoptic_deeplab.__version__
+    assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+
+
+def test_recipes_are_in_the_package() -> None:
+    assert {"cityscapes_xception71", "coco27_lite0", "demo", "nuclei_lite0"} <= set(recipe_names())

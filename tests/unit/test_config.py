@@ -1,0 +1,54 @@
+from typing import Any
+
+import pytest
+
+from panoptic_deeplab import config
+from panoptic_deeplab.config import Config, DataConfig, InputConfig, ModelConfig, TrainConfig
+from panoptic_deeplab.errors import ConfigError
+
+
+def test_defaults_are_the_papers() -> None:
+    defaults = Config()
+    assert defaults.target.sigma == 8  # section 3.1
+    assert (defaults.postprocess.nms_kernel, defaults.postprocess.center_threshold) == (7, 0.1)  # section 3.2
+    assert defaults.postprocess.top_k == 200
+    assert (defaults.loss.semantic_weight, defaults.loss.center_weight, defaults.loss.offset_weight) == (1, 200, 0.01)
+    assert (defaults.target.small_instance_area, defaults.target.small_instance_weight) == (64 * 64, 3)  # section 4
+    assert (defaults.train.optimizer, defaults.train.learning_rate, defaults.train.weight_decay) == ("adam", 1e-3, 0)
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("DataConfig", {"crop_size": (0, 5)}, "`data.crop_size` must be two positive numbers. Got (0, 5) instead."),
+        ("DataConfig", {"min_scale": 3.0}, "`data.min_scale` must be positive and at most max_scale"),
+        ("DataConfig", {"flip_probability": 1.5}, "`data.flip_probability` must be between 0 and 1"),
+        ("DataConfig", {"num_workers": -1}, "`data.num_workers` must be at least 0"),
+        ("InputConfig", {"scale": 0.0}, "`input.scale` must be positive"),
+        ("InputConfig", {"scale": 2.0, "longest_side": 641}, "`input.scale` must be 1 when input.longest_side is set"),
+        ("ModelConfig", {"output_stride": 4}, "`model.output_stride` must be 8, 16 or 32"),
+        ("ModelConfig", {"decoder_strides": (4, 8)}, "`model.decoder_strides` must be falling strides"),
+        ("ModelConfig", {"projections": (64,)}, "`model.projections` must be one number for each"),
+        ("ModelConfig", {"dual_decoder": False}, "`model.dual_aspp` must be false when model.dual_decoder is false"),
+        ("TargetConfig", {"sigma": 0.0}, "`target.sigma` must be positive"),
+        ("LossConfig", {"top_k_fraction": 0.0}, "`loss.top_k_fraction` must be above 0 and at most 1"),
+        ("LossConfig", {"offset_weight": -1.0}, "`loss.offset_weight` must be at least 0"),
+        ("PostprocessConfig", {"nms_kernel": 4}, "`postprocess.nms_kernel` must be a positive odd number. Got 4"),
+        ("PostprocessConfig", {"top_k": 0}, "`postprocess.top_k` must be positive"),
+        ("TrainConfig", {"max_steps": 0}, "`train.max_steps` must be positive"),
+        ("TrainConfig", {"batch_size": 3, "accumulation_steps": 2}, "`train.batch_size` must be divisible by"),
+        ("TrainConfig", {"ema_decay": 1.0}, "`train.ema_decay` must be between 0 and 1"),
+    ],
+)
+def test_values_out_of_range_are_refused(section: str, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        getattr(config, section)(**values)
+    assert str(caught.value).startswith(message)
+
+
+def test_valid_combinations_are_accepted() -> None:
+    assert DataConfig(min_scale=1.0, max_scale=1.0, scale_step=0).max_scale == 1
+    assert InputConfig(longest_side=641).scale == 1
+    assert ModelConfig(dual_decoder=False, dual_aspp=False).dual_decoder is False
+    assert ModelConfig(decoder_strides=(16, 8, 4), projections=(1, 2, 3), instance_projections=(1, 2, 3))
+    assert TrainConfig(batch_size=4, accumulation_steps=2).batch_size == 4

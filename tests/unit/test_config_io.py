@@ -1,0 +1,215 @@
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from panoptic_deeplab.config import Config, DataConfig, ModelConfig, PostprocessConfig, TrainConfig
+from panoptic_deeplab.config_io import config_from_dict, config_to_dict, load_config, recipe_names, save_config
+from panoptic_deeplab.errors import ConfigError
+
+Load = Callable[..., Config]
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Load a YAML text from a file called my.yaml."""
+    monkeypatch.chdir(tmp_path)
+
+    def load_text(text: str, overrides: dict[str, Any] | None = None) -> Config:
+        Path("my.yaml").write_text(text, "utf-8")
+        return load_config("my.yaml", overrides)
+
+    return load_text
+
+
+def message(load: Load, text: str, overrides: dict[str, Any] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(text, overrides)
+    return str(caught.value)
+
+
+EXOTIC = Config(
+    data=DataConfig(crop_size=(3, 5), root="düne/ä", scale_step=0),
+    model=ModelConfig(decoder_strides=(16, 8, 4), projections=(1, 2, 3), instance_projections=(1, 2, 3),
+                      image_pool_size=(33, 65), norm_eps=1e-12),
+    train=TrainConfig(learning_rate=1e-5, ema_decay=0.999, clip_gradient_norm=1),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [Config(), EXOTIC])
+def test_yaml_round_trip_is_exact(config: Config, tmp_path: Path) -> None:
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize("config", [Config(), EXOTIC])
+def test_json_round_trip_is_exact(config: Config) -> None:
+    assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config
+
+
+def test_saved_file_is_complete(tmp_path: Path) -> None:
+    save_config(Config(), tmp_path / "config.yaml")
+    data = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    for section in dataclasses.fields(Config):
+        fields = dataclasses.fields(getattr(Config(), section.name))
+        assert list(data[section.name]) == [field.name for field in fields]
+
+
+def test_empty_file_gives_the_defaults(load: Load) -> None:
+    assert load("# nothing\n") == Config()
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e-3", 0.001), ("2", 2.0), ("'5e-4'", 0.0005), ("1.5", 1.5)])
+def test_floats_in_any_notation(load: Load, text: str, value: float) -> None:
+    rate = load(f"train: {{learning_rate: {text}}}").train.learning_rate
+    assert rate == value
+    assert isinstance(rate, float)
+
+
+def test_tuples_optionals_and_literals(load: Load) -> None:
+    config = load(
+        "data: {crop_size: [65, 129]}\nmodel: {output_stride: 8, image_pool_size: null, atrous_rates: [1, 2, 3]}"
+    )
+    assert config.data.crop_size == (65, 129)
+    assert config.model.output_stride == 8
+    assert config.model.image_pool_size is None
+    assert config.model.atrous_rates == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "train:\n  max_steps: 3\n  lerning_rate: 1\n",
+            "unknown key `train.lerning_rate` in my.yaml, line 3. Did you mean `train.learning_rate`?",
+        ),
+        ("trainn:\n  max_steps: 3\n", "unknown key `trainn` in my.yaml, line 1. Did you mean `train`?"),
+        (
+            "evaluation:\n  qqq: 3\n",
+            "unknown key `evaluation.qqq` in my.yaml, line 2. Choose from: max_detections, metric, num_pictures.",
+        ),
+        ("\n\ntrain:\n  batch_size: x\n", "`train.batch_size` must be an integer. Got 'x' instead (my.yaml, line 4)."),
+        ("train:\n  batch_size: 2.0", "`train.batch_size` must be an integer. Got 2.0 instead (my.yaml, line 2)."),
+        ("train:\n  batch_size: true", "`train.batch_size` must be an integer. Got True instead (my.yaml, line 2)."),
+        (
+            "train:\n  learning_rate: true",
+            "`train.learning_rate` must be a number. Got True instead (my.yaml, line 2).",
+        ),
+        ("train:\n  learning_rate: .nan", "`train.learning_rate` must be a number. Got nan instead (my.yaml, line 2)."),
+        ("data:\n  rotate90: 1", "`data.rotate90` must be true or false. Got 1 instead (my.yaml, line 2)."),
+        ("data:\n  root: 2024", "`data.root` must be text. Got 2024 instead (my.yaml, line 2)."),
+        (
+            "data:\n  crop_size:\n  - 3\n",
+            "`data.crop_size` must be a list of 2 integers. Got [3] instead (my.yaml, line 2).",
+        ),
+        (
+            "model:\n  projections: [a]",
+            "`model.projections` must be a list of integers. Got ['a'] instead (my.yaml, line 2).",
+        ),
+        (
+            "model:\n  image_pool_size: 4",
+            "`model.image_pool_size` must be a list of 2 integers or null. Got 4 instead (my.yaml, line 2).",
+        ),
+        (
+            "model: {output_stride: 4}",
+            "`model.output_stride` must be one of 8, 16, 32. Got 4 instead (my.yaml, line 1).",
+        ),
+        ("train:\nloss: {}\n", "`train` must be a section with keys. Got None instead (my.yaml, line 1)."),
+        (
+            "train:\n  seed: 1\n  seed: 2\n",
+            "`train.seed` is given twice in my.yaml, line 3. Keep one of them.",
+        ),
+        ("train: {}\ntrain: {}\n", "`train` is given twice in my.yaml, line 2. Keep one of them."),
+        (
+            "postprocess:\n  top_k: 5\n  nms_kernel: 4\n",
+            "`postprocess.nms_kernel` must be a positive odd number. Got 4 instead (my.yaml, line 3).",
+        ),
+        ("- 1\n", "my.yaml must hold sections such as `data:` and `train:`. Got [1] instead."),
+    ],
+)  # fmt: skip
+def test_mistakes_name_file_and_line(load: Load, text: str, expected: str) -> None:
+    assert message(load, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("train: [", "line 1"),
+        ("a: 1\n---\nb: 2\n", "single document"),
+        ("train: &x {}\nloss: *x\n", "aliases (`*name`) are not allowed"),
+        ("train: &x {seed: *x}", "aliases (`*name`) are not allowed"),
+    ],
+)
+def test_what_is_no_plain_yaml_document_is_refused(load: Load, text: str, part: str) -> None:
+    text = message(load, text)
+    assert text.startswith("my.yaml is not valid YAML:")
+    assert part in text
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["!!python/object/apply:os.system ['touch hacked']", "!!python/name:os.system ''", "!mine {a: 1}", "!!set {a}"],
+)
+def test_tags_never_execute_anything(load: Load, value: str) -> None:
+    message(load, f"train: {value}")
+    assert not Path("hacked").exists()
+
+
+def test_binary_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(ConfigError, match="cannot be read as a text file"):
+        load_config(tmp_path / "x.yaml")
+
+
+def test_folder_is_refused_with_the_file_to_take(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"such as {tmp_path / 'config.yaml'}")):
+        load_config(tmp_path)
+
+
+def test_unknown_recipe_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(
+        ConfigError, match=re.escape("There is no recipe and no YAML file 'demoo'. Did you mean `demo`?")
+    ):
+        load_config("demoo")
+
+
+def test_overrides_win_dotted_and_nested(load: Load) -> None:
+    text = "train: {max_steps: 7, seed: 1}"
+    for overrides in ({"train.max_steps": 9}, {"train": {"max_steps": 9}}):
+        config = load(text, overrides)
+        assert (config.train.max_steps, config.train.seed) == (9, 1)
+    assert load(text, {"data.crop_size": (3, 5), "postprocess": {"top_k": 2}}) == Config(
+        train=TrainConfig(max_steps=7, seed=1),
+        data=DataConfig(crop_size=(3, 5)),
+        postprocess=PostprocessConfig(top_k=2),
+    )
+
+
+def test_overrides_are_checked(load: Load) -> None:
+    assert message(load, "", {"train.max_stepz": 1}).startswith("unknown key `train.max_stepz` in overrides.")
+    assert message(load, "", {"train": {"seed": "x"}}).endswith("Got 'x' instead (overrides).")
+    assert message(load, "train: 3", {"train.seed": 1}) == (
+        "`train` must be a section with keys. Got 3 instead (my.yaml, line 1)."
+    )
+
+
+def test_dictionary_errors_name_their_origin() -> None:
+    with pytest.raises(ConfigError, match=re.escape("unknown key `train.x` in model/config.json.")):
+        config_from_dict({"train": {"x": 1}}, where="model/config.json")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_loads_and_has_a_header(name: str) -> None:
+    import panoptic_deeplab
+
+    assert load_config(name) != Config()
+    text = (Path(panoptic_deeplab.__file__).parent / "recipes" / f"{name}.yaml").read_text("utf-8")
+    header = text.partition("\n\n")[0]
+    assert all(line.startswith("#") for line in header.splitlines())
+    for word in ("Run", "Hardware", "Measured", f"train {name}"):
+        assert word in header, f"the header of recipe {name} does not say {word!r}"

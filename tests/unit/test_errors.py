@@ -1,0 +1,41 @@
+import pytest
+
+from panoptic_deeplab import errors
+from panoptic_deeplab.errors import MissingDependencyError, PanopticDeepLabError, did_you_mean, require
+
+
+def test_close_name_is_suggested() -> None:
+    assert did_you_mean("batchsize", ["batch_size", "seed"]) == "Did you mean `batch_size`?"
+
+
+def test_far_name_lists_the_choices_sorted() -> None:
+    assert did_you_mean("zzz", ["seed", "batch_size"]) == "Choose from: batch_size, seed."
+
+
+def test_missing_package_says_how_to_install_it() -> None:
+    with pytest.raises(MissingDependencyError) as caught:
+        require("no_such_package.module", extra="train", purpose="drawing curves")
+    assert str(caught.value) == (
+        'drawing curves needs the package no_such_package. Install it with: pip install "panoptic-deeplab[train]"'
+    )
+
+
+def test_present_package_is_returned() -> None:
+    assert require("json", extra="train", purpose="reading").loads("1") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "builtin"),
+    [
+        ("ConfigError", ValueError),
+        ("DatasetError", ValueError),
+        ("ImageError", ValueError),
+        ("CheckpointError", ValueError),
+        ("TrainingError", RuntimeError),
+        ("MissingDependencyError", ImportError),
+    ],
+)
+def test_errors_are_ours_and_of_the_builtin_kind(name: str, builtin: type[Exception]) -> None:
+    error = getattr(errors, name)
+    assert issubclass(error, PanopticDeepLabError)
+    assert issubclass(error, builtin)

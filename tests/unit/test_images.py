@@ -1,0 +1,164 @@
+"""Every kind of image becomes RGB uint8, or an `ImageError`."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from panoptic_deeplab.errors import ImageError
+from panoptic_deeplab.images import find_images, read_image
+
+RGB = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 10
+GRAY = np.array([[0, 100, 255], [7, 8, 9]], np.uint8)
+
+
+def _gray3(values: np.ndarray) -> np.ndarray:
+    return np.repeat(np.asarray(values, np.uint8)[..., None], 3, axis=2)
+
+
+def _alpha(image: np.ndarray) -> np.ndarray:
+    return np.dstack([image, np.zeros(image.shape[:2], np.uint8)])
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (RGB, RGB),
+        (_alpha(RGB), RGB),
+        (GRAY, _gray3(GRAY)),
+        (GRAY[..., None], _gray3(GRAY)),
+        (RGB.astype(np.uint16) * 257, RGB),
+        (np.array([[0, 127, 128, 129, 65535]], np.uint16), _gray3([[0, 0, 0, 1, 255]])),
+        (RGB / np.float32(255), RGB),
+        (RGB / 255, RGB),
+        (np.array([[False, True]]), _gray3([[0, 255]])),
+        (RGB[:, ::-1], RGB[:, ::-1]),
+    ],
+)
+def test_arrays(array, expected):
+    image = read_image(array)
+    assert image.dtype == np.uint8
+    assert image.flags.c_contiguous
+    assert np.array_equal(image, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_tensors_have_channels_first(dtype):
+    tensor = torch.tensor([0, 64, 128, 255, 32, 16], dtype=torch.uint8).reshape(1, 2, 3).repeat(3, 1, 1)
+    expected = tensor.permute(1, 2, 0).numpy()
+    image = read_image(tensor if dtype == torch.uint8 else (tensor / 255).to(dtype))
+    assert np.abs(image.astype(int) - expected).max() <= (1 if dtype == torch.bfloat16 else 0)
+
+
+def test_tensors_of_one_and_four_channels():
+    assert np.array_equal(read_image(torch.from_numpy(GRAY)[None]), _gray3(GRAY))
+    assert np.array_equal(read_image(torch.from_numpy(_alpha(RGB)).permute(2, 0, 1)), RGB)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "P", "PA"])
+def test_pil_modes_look_the_same(mode):
+    image = Image.new("RGB", (3, 2), (250, 250, 250)).convert(mode)
+    assert np.abs(read_image(image).astype(int) - 250).max() <= 5
+
+
+def test_transparency_is_dropped_without_a_warning(tmp_path):
+    image = Image.fromarray(GRAY).convert("P")
+    image.putpalette([c for i in range(256) for c in (i, 255 - i, 0)])
+    image.save(tmp_path / "a.png", transparency=bytes(range(256)))
+    expected = np.stack([GRAY, 255 - GRAY, np.zeros_like(GRAY)], axis=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(read_image(tmp_path / "a.png"), expected)
+    assert np.array_equal(read_image(Image.fromarray(_alpha(RGB))), RGB)
+
+
+def test_sixteen_bit_files_are_divided_by_257(tmp_path):
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(GRAY.astype(np.uint16) * 257).save(tmp_path / name)
+        assert np.array_equal(read_image(tmp_path / name), _gray3(GRAY))
+    assert np.array_equal(read_image(Image.fromarray(GRAY.astype(np.int32) * 257)), _gray3(GRAY))
+    assert np.array_equal(read_image(Image.fromarray(GRAY.astype(np.float32) / 255)), _gray3(GRAY))
+    with pytest.raises(ImageError, match="0 to 65535"):
+        read_image(Image.fromarray(GRAY.astype(np.int32) * 1000))
+
+
+def test_exif_orientation_is_applied_to_files_and_pil_images(tmp_path):
+    path = tmp_path / "a.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    Image.fromarray(RGB).save(path, exif=exif)
+    expected = np.rot90(RGB, -1)
+    assert np.array_equal(read_image(path), expected)
+    with Image.open(str(path)) as image:
+        assert np.array_equal(read_image(image), expected)
+
+
+def test_paths_may_be_text(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(str(tmp_path / "a.png")), RGB)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (np.zeros((0, 3, 3), np.uint8), "no pixels"),
+        (np.zeros((3, 4, 5), np.uint8), r"Got \(3, 4, 5\)"),
+        (np.zeros((3, 4, 2), np.uint8), r"1, 3 or 4 channels"),
+        (np.zeros((1, 3, 4, 3), np.uint8), r"Got \(1, 3, 4, 3\)"),
+        (np.zeros(5, np.uint8), r"Got \(5,\)"),
+        (np.full((2, 2, 3), 255.0), "from 255 to 255"),
+        (np.full((2, 2, 3), -0.1), "divide by 255"),
+        (np.full((2, 2, 3), np.nan), "nan"),
+        (np.zeros((2, 2, 3), np.int64), "dtype int64"),
+        (torch.zeros(2, 3, 3), r"\(channels, H, W\)"),
+        (torch.zeros(1, 3, 8, 8), r"Got \(1, 3, 8, 8\)"),
+        (torch.zeros(3, 0, 4), "no pixels"),
+        (Image.new("RGB", (0, 4)), "no pixels"),
+    ],
+)
+def test_unusable_inputs_are_errors(source, message):
+    with pytest.raises(ImageError, match=message):
+        read_image(source)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow says so before it gives up
+def test_missing_corrupt_and_truncated_files_are_errors(tmp_path):
+    with pytest.raises(ImageError, match=r"no image file .*none\.jpg"):
+        read_image(tmp_path / "none.jpg")
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_image(tmp_path)  # a folder
+    rng = np.random.default_rng(0)
+    for name in ("a.jpg", "a.png", "a.tif", "a.webp", "a.gif"):
+        path = tmp_path / name
+        Image.fromarray(rng.integers(0, 255, (40, 40, 3), np.uint8)).save(path)
+        whole = path.read_bytes()
+        for part in (b"", whole[:10], whole[: len(whole) // 2], b"not an image"):
+            path.write_bytes(part)
+            with pytest.raises(ImageError, match=name):
+                read_image(path)
+
+
+def test_find_images_in_files_folders_and_patterns(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("b.JPG", "a.png", "notes.txt", "sub/c.png", "odd[1].png"):
+        (tmp_path / name).touch()
+    found = [p.name for p in find_images(tmp_path)]
+    assert found == ["a.png", "b.JPG", "odd[1].png"]
+    assert find_images(str(tmp_path / "odd[1].png")) == [tmp_path / "odd[1].png"]
+    assert find_images(f"{tmp_path}/**/*.png") == [tmp_path / n for n in ("a.png", "odd[1].png", "sub/c.png")]
+    assert find_images(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
+
+
+def test_relative_patterns_start_at_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").touch()
+    assert [p.name for p in find_images("*.png")] == ["a.png"]
+
+
+@pytest.mark.parametrize("name", ["none.png", "*.jpg", "empty"])
+def test_finding_nothing_is_an_error(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageError, match=r"no (file|image file|match)|There is no file"):
+        find_images(tmp_path / name)

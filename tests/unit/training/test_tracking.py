@@ -1,0 +1,74 @@
+import io
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from panoptic_deeplab.distributed import Process
+from panoptic_deeplab.training.tracking import TRAINING_COLUMNS, Tracker, read_metrics, write_environment
+
+ROW = dict.fromkeys(TRAINING_COLUMNS, 0.5)
+
+
+def _tracker(folder: Path, *, rank: int = 0, start_step: int = 0, console: Console | None = None) -> Tracker:
+    return Tracker(folder, process=Process(rank=rank), max_steps=10, start_step=start_step, console=console)
+
+
+def test_rows_hold_what_was_logged(tmp_path: Path) -> None:
+    with _tracker(tmp_path) as tracker:
+        tracker.log(2, ROW | {"loss": 1.25})
+        tracker.log(4, ROW | {"PQ": 0.5})
+    assert read_metrics(tmp_path) == [{"step": 2, **ROW, "loss": 1.25}, {"step": 4, **ROW, "PQ": 0.5}]
+    assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1
+
+
+def test_resuming_drops_later_rows(tmp_path: Path) -> None:
+    with _tracker(tmp_path) as tracker:
+        for step in (2, 4, 6):
+            tracker.log(step, ROW)
+    with _tracker(tmp_path, start_step=4) as tracker:
+        tracker.log(5, ROW)
+    assert [row["step"] for row in read_metrics(tmp_path)] == [2, 4, 5]
+
+
+def test_without_a_terminal_progress_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    console = Console(file=io.StringIO())
+    with caplog.at_level(logging.INFO), _tracker(tmp_path, console=console) as tracker:
+        tracker.advance(2)
+        tracker.log(2, ROW | {"PQ": 0.123})
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("step 2/10  loss 0.5000")
+    assert message.endswith("validation: PQ 12.30")
+
+
+def test_a_terminal_gets_a_bar_instead(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=120)
+    with caplog.at_level(logging.INFO), _tracker(tmp_path, console=console) as tracker:
+        tracker.advance(2)
+        tracker.advance_validation(1, 2)
+        tracker.advance_validation(2, 2)
+        tracker.log(2, ROW)
+    assert "2/10" in stream.getvalue()
+    assert "loss 0.500" in stream.getvalue()
+    assert not caplog.records
+
+
+def test_other_processes_write_nothing(tmp_path: Path) -> None:
+    with _tracker(tmp_path, rank=1) as tracker:
+        tracker.advance(1)
+        tracker.advance_validation(1, 1)
+        tracker.log(1, ROW)
+    assert not list(tmp_path.iterdir())
+
+
+def test_environment_has_an_entry_for_each_start(tmp_path: Path) -> None:
+    write_environment(tmp_path, process=Process(), seed=7, start_step=0)
+    write_environment(tmp_path, process=Process(world_size=2), seed=7, start_step=40)
+    first, second = json.loads((tmp_path / "environment.json").read_text())
+    assert (first["seed"], first["start_step"], first["world_size"]) == (7, 0, 1)
+    assert (second["start_step"], second["world_size"]) == (40, 2)
+    assert first["versions"]["torch"]
+    assert first["hardware"]["device"] == "cpu"

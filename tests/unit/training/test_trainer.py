@@ -1,0 +1,178 @@
+"""Whole runs; the parts are tested in the other files of this folder."""
+
+import dataclasses
+import json
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from panoptic_deeplab.config import Config
+from panoptic_deeplab.config_io import load_config
+from panoptic_deeplab.errors import ConfigError, TrainingError
+from panoptic_deeplab.inference.predictor import PanopticPredictor
+from panoptic_deeplab.losses import LossTerms
+from panoptic_deeplab.training import trainer, validation
+from panoptic_deeplab.training.tracking import read_metrics
+from panoptic_deeplab.training.trainer import train
+
+
+class KilledError(Exception):
+    pass
+
+
+def _demanding(config: Config, **train: Any) -> Config:
+    """Everything that could make resuming inexact: dropout, an average, accumulation, an unfinished epoch."""
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, aspp_dropout=0.3),
+        train=dataclasses.replace(
+            config.train, **{"max_steps": 5, "ema_decay": 0.9, "accumulation_steps": 2, "batch_size": 6, **train}
+        ),
+    )
+
+
+def _after_step(step: int, action: Callable[[], None]) -> Callable[..., LossTerms]:
+    """`optimization_step` that does something more once `step` is made."""
+    original = trainer.optimization_step
+
+    def wrapped(*arguments: Any, **keywords: Any) -> LossTerms:
+        terms = original(*arguments, **keywords)
+        if arguments[2].step == step:
+            action()
+        return terms
+
+    return wrapped
+
+
+def _kill() -> None:
+    raise KilledError
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("runs") / "reference"
+    assert train(_demanding(tiny_config), run_folder=folder, device="cpu") == folder / "best"
+    return folder
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots take longer than these tiny runs."""
+    for module, name in ((trainer, "draw_curves"), (trainer, "write_label_statistics"), (validation, "draw_per_class")):
+        monkeypatch.setattr(module, name, lambda *_: None)
+
+
+def _assert_equal_weights(folder: Path, reference: Path) -> None:
+    for name in ("model.safetensors", "ema.safetensors"):
+        ours, theirs = load_file(folder / "last" / name), load_file(reference / "last" / name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
+def test_run_folder_is_complete_and_can_be_used(tiny_config: Config, reference: Path) -> None:
+    folder = reference
+    assert load_config(folder / "config.yaml") == _demanding(tiny_config)
+    files = ("environment.json", "labels.png", "train_batch.png", "curves.png", "metrics.csv")
+    assert [name for name in files if not (folder / name).is_file()] == []
+    last_validation = folder / "validation" / "step_000005"
+    assert {f.name for f in last_validation.iterdir()} == {"report.json", "table.txt", "mosaic.png", "per_class_pq.png"}
+    rows = read_metrics(folder)
+    assert [int(row["step"]) for row in rows] == [2, 3, 4, 5]
+    assert [int(row["step"]) for row in rows if "PQ" in row] == [3, 5]
+    measured = json.loads((last_validation / "report.json").read_text())
+    assert rows[-1]["mIoU"] == pytest.approx(measured["semantic"]["miou"]) != 0
+    predictor = PanopticPredictor.from_pretrained(folder / "best", device="cpu")
+    assert predictor.predict(torch.rand(3, 40, 60)).size == (40, 60)
+
+
+@pytest.mark.usefixtures("no_plots")
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_resuming_after_a_kill_gives_the_same_weights(
+    tiny_config: Config, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int
+) -> None:
+    config = _demanding(tiny_config)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, num_workers=num_workers))
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "optimization_step", _after_step(4, _kill))
+        with pytest.raises(KilledError):
+            train(config, run_folder=tmp_path / "run", device="cpu")
+    assert (tmp_path / "run" / "last").resolve().name == "step_000003"
+    train(config, run_folder=tmp_path / "run", resume=True, device="cpu")
+    _assert_equal_weights(tmp_path / "run", reference)
+    without_speed = [
+        [{k: v for k, v in row.items() if k not in ("images_per_second", "data_wait_share")} for row in rows]
+        for rows in map(read_metrics, (tmp_path / "run", reference))
+    ]
+    assert [row["step"] for row in without_speed[0]] == [row["step"] for row in without_speed[1]]
+    assert without_speed[0][-1] == without_speed[1][-1]
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_a_signal_stops_after_the_step_with_a_checkpoint(
+    tiny_config: Config, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _demanding(tiny_config)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "optimization_step", _after_step(2, lambda: signal.raise_signal(signal.SIGTERM)))
+        with pytest.raises(KeyboardInterrupt, match="after step 2"):
+            train(config, run_folder=tmp_path, device="cpu")
+    assert (tmp_path / "last").resolve().name == "step_000002"
+    train(config, run_folder=tmp_path, resume=True, device="cpu")
+    _assert_equal_weights(tmp_path, reference)
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_checkpoints_are_written_between_validations(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "SAVE_EVERY_MINUTES", 0.0)
+    monkeypatch.setattr(trainer, "optimization_step", _after_step(2, _kill))
+    with pytest.raises(KilledError):
+        train(tiny_config, run_folder=tmp_path, device="cpu")
+    assert (tmp_path / "last").resolve().name == "step_000001"
+    assert not (tmp_path / "best").exists()
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_loss_that_is_not_finite_stops_the_run(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = trainer.optimization_step
+
+    def poisoned(network: torch.nn.Module, *arguments: Any, **keywords: Any) -> LossTerms:
+        with torch.no_grad():
+            next(network.center_head.parameters()).fill_(float("nan"))
+        return original(network, *arguments, **keywords)
+
+    monkeypatch.setattr(trainer, "optimization_step", poisoned)
+    with pytest.raises(TrainingError, match="The center loss of step 1 is not finite"):
+        train(tiny_config, run_folder=tmp_path, device="cpu")
+    assert not (tmp_path / "last").exists()
+
+
+def test_batch_that_cannot_be_split_is_an_error(tiny_config: Config, tmp_path: Path) -> None:
+    settings = dataclasses.replace(tiny_config.train, batch_size=9, accumulation_steps=3)
+    with pytest.raises(ConfigError, match=r"divisible by 6: 2 processes .* Got 9 instead; use 12"):
+        trainer._check_batch_size(settings, trainer.Process(world_size=2))
+
+
+def test_synchronised_batch_norm_needs_gpus(tiny_config: Config) -> None:
+    config = dataclasses.replace(tiny_config, train=dataclasses.replace(tiny_config.train, batch_norm="sync"))
+    with pytest.raises(ConfigError, match="needs GPUs"):
+        trainer._new_state(config, 5, trainer.Process(world_size=2), with_backbone_weights=False)
+    one_process = trainer._new_state(config, 5, trainer.Process(), with_backbone_weights=False)
+    assert not any(isinstance(m, torch.nn.SyncBatchNorm) for m in one_process.model.modules())
+
+
+def test_small_batches_are_warned_about(tiny_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = trainer.open_source(tiny_config.data, "train:2")
+    with caplog.at_level(logging.WARNING):
+        trainer._start_run_folder(tmp_path, tiny_config, source, trainer.Process(), start_step=1)
+    assert "sees 2 images at once" in caplog.text

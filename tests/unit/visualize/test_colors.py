@@ -1,0 +1,58 @@
+"""Colours are distinct, deterministic and readable."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from panoptic_deeplab.visualize.colors import colorize, describe, paint_segments, readable_on, segment_colors
+
+
+def test_stuff_and_crowd_have_class_colors_and_instances_their_own(scene):
+    first_car, second_car, road, crowd = segment_colors(scene).tolist()
+    assert road == [128, 64, 128]
+    assert crowd == [220, 20, 60]
+    assert first_car != second_car
+    assert first_car[2] > 150  # a lighter blue than the class colour, which would hide on dark images
+    assert max(first_car[:2]) < 100
+    assert np.array_equal(segment_colors(scene), segment_colors(scene))
+
+
+def test_many_instances_of_a_class_differ_clearly(scene):
+    car = scene.segments_info[0]
+    crowd_of_cars = replace(scene, segments_info=[replace(car, id=i) for i in range(1, 31)])
+    colors = segment_colors(crowd_of_cars).astype(int)
+    distances = np.abs(colors[:, None] - colors[None]).sum(-1)[np.triu_indices(30, 1)]
+    assert distances.min() > 15
+    neighbours = np.abs(np.diff(colors, axis=0)).sum(1)
+    assert neighbours.min() > 150
+
+
+def test_painting_replaces_each_id(scene):
+    colors = segment_colors(scene)
+    painted = paint_segments(scene, colors, void=(1, 2, 3))
+    for segment, color in zip(scene.segments_info, colors, strict=True):
+        assert (painted[scene.panoptic_map == segment.id] == color).all()
+    assert (painted[scene.panoptic_map == 0] == (1, 2, 3)).all()
+
+
+def test_painting_an_empty_result(empty):
+    assert not paint_segments(empty, segment_colors(empty)).any()
+
+
+def test_scale_gets_lighter_with_the_value_and_clips():
+    levels = colorize(np.linspace(0, 1, 256)[None]).astype(float) @ (0.299, 0.587, 0.114)
+    assert (np.diff(levels[0]) > -1).all()
+    assert levels[0, 0] < 5
+    assert levels[0, -1] > 220
+    assert np.array_equal(colorize(np.array([[-3.0, 7.0]])), colorize(np.array([[0.0, 1.0]])))
+    assert colorize(np.array([[np.nan]])).tolist() == colorize(np.array([[0.0]])).tolist()
+
+
+@pytest.mark.parametrize(("color", "text"), [((255, 255, 0), 0), ((0, 0, 142), 255), ((0, 0, 0), 255)])
+def test_text_is_black_on_light_and_white_on_dark(color, text):
+    assert readable_on(color) == (text, text, text)
+
+
+def test_descriptions(scene):
+    assert [describe(s) for s in scene.segments_info] == ["car 0.91", "car 0.50", "road", "person (crowd)"]

@@ -1,0 +1,78 @@
+"""Plots are written, and read from the CSV what it says."""
+
+import math
+
+import pytest
+from PIL import Image
+
+from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.visualize.curves import _panels, _read_series, draw_curves, draw_label_statistics, draw_per_class
+
+CSV = """step,learning_rate,loss,loss_center,images_per_second,PQ,mIoU
+20,0.001,2.5,0.5,11,,
+40,0.0009,1.5,0.25,12,0.31,0.5
+60,0.0008,nan,0.125,12,,
+"""
+
+
+def _is_a_drawing(path) -> bool:
+    with Image.open(path) as picture:
+        return min(picture.size) > 100 and len(picture.convert("RGB").getcolors(1 << 20)) > 20
+
+
+def test_series_skip_empty_cells_and_values_that_are_not_finite(tmp_path):
+    (tmp_path / "metrics.csv").write_text(CSV)
+    series = _read_series(tmp_path / "metrics.csv")
+    assert series["loss"] == [(20, 2.5), (40, 1.5)]
+    assert series["PQ"] == [(40, 0.31)]
+    assert _panels(series) == {
+        "loss": ["loss", "loss_center"],
+        "learning rate": ["learning_rate"],
+        "validation (%)": ["PQ", "mIoU"],
+    }
+
+
+def test_curves_have_a_panel_a_kind(tmp_path):
+    widths = []
+    for name, text in {"three": CSV, "one": "step,loss\n1,2\n2,1\n"}.items():
+        (tmp_path / "metrics.csv").write_text(text)
+        draw_curves(tmp_path / "metrics.csv", tmp_path / f"{name}.png")
+        assert _is_a_drawing(tmp_path / f"{name}.png")
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            widths.append(picture.width)
+    assert abs(widths[0] - 3 * widths[1]) <= 3
+
+
+def test_curves_of_a_run_that_has_just_started(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,loss,PQ\n")
+    draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").is_file()
+
+
+def test_files_without_steps_are_errors(tmp_path):
+    with pytest.raises(DatasetError, match=r"metrics\.csv cannot be read"):
+        draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    (tmp_path / "metrics.csv").write_text("epoch,loss\n1,2\n")
+    with pytest.raises(DatasetError, match="no column `step`"):
+        draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+
+
+def test_per_class_bars_grow_with_the_classes_and_leave_nan_out(tmp_path):
+    values = [(f"class {i}", i / 10) for i in range(10)]
+    heights = []
+    for name, rows in {"few": values[:3], "nan": [*values[:3], ("absent", math.nan)], "many": values}.items():
+        draw_per_class(rows, tmp_path / f"{name}.png")
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            heights.append(picture.height)
+    assert heights[0] == heights[1] < heights[2]
+    assert _is_a_drawing(tmp_path / "many.png")
+
+
+def test_per_class_bars_without_a_class(tmp_path):
+    draw_per_class([], tmp_path / "a.png")
+    assert (tmp_path / "a.png").is_file()
+
+
+def test_label_statistics(tmp_path):
+    draw_label_statistics({"car": 3, "road": 1, "bus": 0}, {"car": 100, "road": 900, "bus": 0}, tmp_path / "a.png")
+    assert _is_a_drawing(tmp_path / "a.png")

@@ -1,0 +1,102 @@
+"""Overlays show what the result says, where it says it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from panoptic_deeplab.errors import ImageError
+from panoptic_deeplab.visualize.colors import segment_colors
+from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic
+
+
+def test_colors_are_mixed_at_alpha_and_void_stays_as_it_is(image, scene):
+    picture = np.array(draw_panoptic(image, scene, alpha=0.6, labels=False)).astype(float)
+    colors = segment_colors(scene)
+    for (y, x), index in {(60, 20): 0, (60, 120): 1, (100, 20): 2}.items():
+        assert np.abs(picture[y, x] - (0.4 * 100 + 0.6 * colors[index])).max() <= 0.5
+    assert (picture[:39] == 100).all()
+
+
+def test_boundaries_are_white_and_only_between_segments(image, scene):
+    picture = np.array(draw_panoptic(image, scene, labels=False))
+    white = (picture == 255).all(-1)
+    assert white[59, 60:90].all()  # the upper pixel of each pair
+    assert white[50, 9]
+    assert white[50, 49]
+    assert not white[100, :59].any()
+    assert white.sum() < 0.05 * white.size
+
+
+def test_lines_grow_with_the_image(scene, image):
+    def white_rows(factor: int) -> int:
+        panoptic_map = np.kron(scene.panoptic_map, np.ones((factor, factor), np.int32))
+        large = replace(scene, panoptic_map=panoptic_map, semantic_map=None)
+        picture = draw_panoptic(np.kron(image, np.ones((factor, factor, 1), np.uint8)), large, labels=False)
+        column = np.array(picture)[:, 75 * factor]
+        return int((column[: 80 * factor] == 255).all(-1).sum())
+
+    assert [white_rows(factor) for factor in (1, 7, 10)] == [1, 2, 3]
+
+
+def test_crowds_are_hatched(image, scene):
+    picture = np.array(draw_panoptic(image, scene, labels=False))
+    crowd = picture[90:110, 65:85].reshape(-1, 3)
+    assert len(np.unique(crowd, axis=0)) == 2
+    instance = picture[50:70, 20:40].reshape(-1, 3)
+    assert len(np.unique(instance, axis=0)) == 1
+
+
+def test_labels_are_written_inside_large_segments_only(image, scene):
+    small = replace(scene, segments_info=[replace(s, area=90) for s in scene.segments_info])  # 0.47 % of the image
+    plain = np.array(draw_panoptic(image, scene, labels=False))
+    assert np.array_equal(np.array(draw_panoptic(image, small)), plain)
+    changed = (np.array(draw_panoptic(image, scene)) != plain).any(-1)
+    for segment in scene.segments_info:
+        assert changed[scene.panoptic_map == segment.id].any(), segment.name
+    assert not changed[:30].any()
+
+
+def test_labels_stay_in_the_picture(scene):
+    tiny = replace(
+        scene,
+        panoptic_map=np.full((9, 9), 3, np.int32),
+        semantic_map=None,
+        segments_info=[replace(scene.segments_info[0], area=81, bbox=(0, 0, 9, 9), name="a very long name")],
+    )
+    assert draw_panoptic(np.zeros((9, 9, 3), np.uint8), tiny).size == (9, 9)
+
+
+def test_label_of_a_ring_lies_on_the_ring(scene):
+    ring = np.full((120, 160), 3, np.int32)
+    ring[20:100, 20:140] = 0
+    segment = replace(scene.segments_info[0], area=int((ring == 3).sum()), bbox=(0, 0, 160, 120))
+    result = replace(scene, panoptic_map=ring, segments_info=[segment])
+    black = np.zeros((120, 160, 3), np.uint8)
+    changed = (np.array(draw_panoptic(black, result)) != np.array(draw_panoptic(black, result, labels=False))).any(-1)
+    assert not changed[45:75, 60:100].any()
+    assert changed[ring == 3].any()
+
+
+def test_images_may_be_files(tmp_path, image, scene):
+    Image.fromarray(image).save(tmp_path / "a.png")
+    assert np.array_equal(np.array(draw_panoptic(tmp_path / "a.png", scene)), np.array(draw_panoptic(image, scene)))
+
+
+def test_empty_result_leaves_the_image(image, empty):
+    assert np.array_equal(np.array(draw_panoptic(image, empty)), image)
+
+
+def test_unfit_arguments_are_errors(image, scene, tmp_path):
+    with pytest.raises(ValueError, match=r"60 x 160 pixels.*120 x 160"):
+        draw_panoptic(image[:60], scene)
+    with pytest.raises(ValueError, match="`alpha`"):
+        draw_panoptic(image, scene, alpha=1.5)
+    with pytest.raises(ImageError, match=r"none\.png"):
+        draw_panoptic(tmp_path / "none.png", scene)
+
+
+def test_semantic_map_has_class_colors_and_black_void(scene):
+    picture = np.array(draw_semantic(np.array([[0, 1, 255]], np.uint8), scene.categories))
+    assert picture.tolist() == [[[128, 64, 128], [0, 0, 142], [0, 0, 0]]]

@@ -1,0 +1,121 @@
+"""The page is one valid file, and nothing in it can act as markup."""
+
+import base64
+import io
+import math
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from panoptic_deeplab.visualize.report import QualityRow, Report, ReportFigure, ReportImage, write_report
+
+_VOID_TAGS = {"meta", "img", "br", "link"}
+
+
+class _Page(HTMLParser):
+    """Checks that tags nest, and collects what the page shows."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open_tags: list[str] = []
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        assert self.open_tags == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in _VOID_TAGS:
+            self.open_tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open_tags.pop() == tag
+
+    def handle_data(self, data):
+        if self.open_tags and self.open_tags[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+
+def _write(tmp_path, report: Report) -> _Page:
+    path = write_report(tmp_path / "report.html", report)
+    return _Page(path.read_text("utf-8"))
+
+
+def test_full_page(tmp_path, image, scene):
+    Image.new("RGB", (30, 20)).save(tmp_path / "curves.png")
+    heatmap, offset = np.zeros((120, 160), np.float32), np.ones((2, 120, 160), np.float32)
+    page = _write(
+        tmp_path,
+        Report(
+            title="Tour",
+            summary="What happened.",
+            facts={"steps": "200"},
+            groups=[QualityRow(name="Things", pq=0.4123, sq=0.8, rq=0.5, num_classes=2)],
+            scores={"mIoU": 0.555, "AP": None},
+            classes=[QualityRow(name="car", pq=math.nan, sq=math.nan, rq=0.0)],
+            figures=[ReportFigure(title="Curves", picture=tmp_path / "curves.png", caption="Falling.")],
+            images=[
+                ReportImage(
+                    title="street.jpg", image=image, prediction=scene, truth=scene, center_heatmap=heatmap,
+                    offset=offset,
+                ),
+                ReportImage(title="unlabelled.jpg", image=image, prediction=scene),
+            ],
+            environment={"torch": "2.14.1"},
+        ),
+    )  # fmt: skip
+    for words in ("Tour", "What happened.", "steps", "41.2", "55.5", "street.jpg", "Offsets", "2.14.1", "Falling."):
+        assert words in page.text
+    assert page.text.count("–") == 3
+    assert page.tags.count("figure") == 1 + 6 + 3
+    for source in page.sources:
+        header, _, data = source.partition(",")
+        assert header in ("data:image/png;base64", "data:image/jpeg;base64")
+        with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
+            picture.load()
+    assert len(page.sources) == page.tags.count("img") == 10
+
+
+def test_page_loads_nothing(tmp_path):
+    path = write_report(tmp_path / "a.html", Report(title="a"))
+    text = path.read_text("utf-8")
+    assert "http" not in text
+    assert "url(" not in text
+    assert "<script" not in text
+
+
+def test_empty_parts_are_left_out(tmp_path):
+    page = _write(tmp_path, Report(title="only a title"))
+    assert "h2" not in page.tags
+    assert "footer" not in page.tags
+
+
+@pytest.mark.parametrize("bad", ['<script>alert("1")</script>', "</title><b>", '"><img src=x onerror=y>', "{{body}}"])
+def test_text_is_never_markup(tmp_path, image, scene, bad):
+    row = QualityRow(name=bad, pq=0.0, sq=0.0, rq=0.0)
+    page = _write(
+        tmp_path,
+        Report(
+            title=bad,
+            summary=bad,
+            facts={bad: bad},
+            groups=[row],
+            classes=[row],
+            scores={bad: 0.5},
+            figures=[ReportFigure(title=bad, picture=Image.new("RGB", (2, 2)), caption=bad)],
+            images=[ReportImage(title=bad, image=image, prediction=scene)],
+            environment={bad: bad},
+        ),
+    )
+    assert "script" not in page.tags
+    assert "b" not in page.tags
+    assert page.tags.count("img") == 1 + 3
+    assert page.text.count(bad) >= 10
