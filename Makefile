@@ -27,10 +27,10 @@ test: setup
 	$(PYTEST)
 
 test-slow: setup
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow || [ $$? -eq 5 ]  # 5 = there is no such test
 
 test-gpu: setup
-	$(BIN)/pytest -m gpu
+	$(BIN)/pytest -m gpu || [ $$? -eq 5 ]
 
 check: setup
 	$(BIN)/ruff check .

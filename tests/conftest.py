@@ -1,5 +1,7 @@
 """Fixtures for all tests."""
 
+import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,17 @@ def shared_folder() -> Path:
     if not SHARED_FOLDER.is_dir():
         pytest.skip("needs the folder ../shared beside the project (real images and recorded fixtures)")
     return SHARED_FOLDER
+
+
+@pytest.fixture(scope="session")
+def read_metrics() -> Callable[[Path], list[dict[str, float]]]:
+    """The rows of metrics.csv in a run folder, each with its non-empty columns."""
+
+    def read(run_folder: Path) -> list[dict[str, float]]:
+        with (run_folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+    return read
 
 
 @pytest.fixture(autouse=True)

@@ -47,6 +47,12 @@ __all__ = [
     "draw_panoptic",
     "evaluate",
     "load_config",
+    "load_result",
+    "save_result",
+    "to_coco_instances",
+    "to_coco_panoptic",
+    "to_polygons",
+    "to_rle",
     "train",
 ]
 
@@ -66,6 +72,14 @@ if TYPE_CHECKING:
     from panoptic_deeplab.evaluation import evaluate
     from panoptic_deeplab.inference.predictor import PanopticPredictor
     from panoptic_deeplab.model.network import PanopticDeepLab
+    from panoptic_deeplab.result_formats import (
+        load_result,
+        save_result,
+        to_coco_instances,
+        to_coco_panoptic,
+        to_polygons,
+        to_rle,
+    )
     from panoptic_deeplab.results import PanopticResult, Segment
     from panoptic_deeplab.training.trainer import train
     from panoptic_deeplab.visualize.draw import draw_panoptic
@@ -88,6 +102,12 @@ _MODULE_OF = {
     "draw_panoptic": "visualize.draw",
     "evaluate": "evaluation",
     "load_config": "config_io",
+    "load_result": "result_formats",
+    "save_result": "result_formats",
+    "to_coco_instances": "result_formats",
+    "to_coco_panoptic": "result_formats",
+    "to_polygons": "result_formats",
+    "to_rle": "result_formats",
     "train": "training.trainer",
 }
 

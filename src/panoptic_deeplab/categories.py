@@ -28,7 +28,7 @@ class Category:
     """One class."""
 
     id: int
-    """The id in files: of the data set, or of the merged space. Positive or zero."""
+    """The id in files: of the data set, or of the merged space; at least 0."""
     name: str
     isthing: bool
     """Countable (thing) or amorphous (stuff)."""
@@ -49,7 +49,8 @@ class CategoryTable:
             no category lists is an error in the data.
 
     Raises:
-        ConfigError: no category, more than 255, or an id or name that occurs twice.
+        ConfigError: no category, more than 255, an id or name that occurs twice, a negative id, or a color outside
+            0..255. (`void_ids` may be negative, as Cityscapes' license plate.)
     """
 
     name: str
@@ -61,6 +62,13 @@ class CategoryTable:
             raise ConfigError(
                 f"A category table must have 1 to {IGNORE_INDEX} categories. {self.name!r} has {len(self.categories)}."
             )
+        for category in self.categories:
+            where = f"Category {category.name!r} of table {self.name!r}"
+            ids = [category.id, *category.dataset_ids]
+            if min(ids) < 0:
+                raise ConfigError(f"{where} must have ids of at least 0. Got {ids}.")
+            if not all(0 <= channel <= 255 for channel in category.color):
+                raise ConfigError(f"{where} must have a color [r, g, b] of numbers 0 to 255. Got {category.color}.")
         dataset_ids = [i for c in self.categories for i in (c.dataset_ids or (c.id,))]
         unique: dict[str, list[int] | list[str]] = {
             "id": [c.id for c in self.categories],
@@ -128,7 +136,7 @@ class CategoryTable:
             return cls(
                 name=str(data["name"]),
                 categories=tuple(_category(row) for row in data["categories"]),
-                void_ids=tuple(int(i) for i in data.get("void_ids", ())),
+                void_ids=tuple(_integer(i, "void_ids") for i in data.get("void_ids", ())),
             )
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
@@ -170,14 +178,21 @@ def packaged_tables() -> dict[str, Any]:
 
 
 def _category(row: Any) -> Category:
-    red, green, blue = (int(v) for v in row["color"])
+    red, green, blue = (_integer(v, "color") for v in row["color"])
     dataset_ids: Iterable[int] = row.get("dataset_ids", ())
-    if not isinstance(row["isthing"], (bool, int)):
+    if not isinstance(row["isthing"], (bool, int)) or row["isthing"] not in (0, 1):
         raise TypeError(f"`isthing` must be true or false, got {row['isthing']!r}")
     return Category(
-        id=int(row["id"]),
+        id=_integer(row["id"], "id"),
         name=str(row["name"]),
         isthing=bool(row["isthing"]),
         color=(red, green, blue),
-        dataset_ids=tuple(int(i) for i in dataset_ids),
+        dataset_ids=tuple(_integer(i, "dataset_ids") for i in dataset_ids),
     )
+
+
+def _integer(value: Any, key: str) -> int:
+    """Not `int(value)`, which would take "7", 1.7 and true."""
+    if type(value) is not int:
+        raise TypeError(f"`{key}` must hold integers, got {value!r}")
+    return value

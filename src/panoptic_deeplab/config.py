@@ -1,7 +1,7 @@
 """All settings of a run as frozen dataclasses. `config_io.py` reads and writes them as YAML.
 
-The defaults are the paper's where the paper states one; each field cites its source ("FACTS" are the differences
-between public implementations, explained in the docs). Sizes are `(height, width)` in pixels.
+The defaults are the paper's where the paper states one; each field cites its section or table. Where the paper is
+silent and public implementations disagree, the field says so. Sizes are `(height, width)` in pixels.
 """
 
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class DataConfig:
     train_split: str = "train"
     val_split: str = "val"
     crop_size: tuple[int, int] = (1025, 2049)
-    """Training crop. Section 4: whole Cityscapes images; k * output_stride + 1."""
+    """Training crop. Section 4: whole Cityscapes images; k * output_stride + 1 with `model.align_corners`."""
     min_scale: float = 0.5
     """Random scale, section 4 ("random scale data augmentation"); range of DeepLab's public recipes."""
     max_scale: float = 2.0
@@ -123,7 +123,7 @@ class ModelConfig:
     instance_decoder_channels: int = 128
     """Table 1, "C_Ins"."""
     decoder_conv: Literal["separable", "dense"] = "separable"
-    """One 5x5 separable convolution a stage (section 3.1), or two dense 3x3."""
+    """One 5x5 separable convolution a stage (section 3.1), or two dense 3x3. Also of the semantic and offset heads."""
     concat_order: Literal["upsampled_first", "projection_first"] = "upsampled_first"
     head_channels: int = 256
     """Of the semantic head."""
@@ -141,6 +141,21 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check(self.output_stride in (8, 16, 32), "model.output_stride", "8, 16 or 32", self.output_stride)
+        for name in (
+            "aspp_channels",
+            "instance_aspp_channels",
+            "decoder_channels",
+            "instance_decoder_channels",
+            "head_channels",
+            "instance_head_channels",
+            "norm_eps",
+        ):
+            _check(getattr(self, name) > 0, f"model.{name}", "positive", getattr(self, name))
+        for name in ("atrous_rates", "image_pool_size"):
+            values = getattr(self, name)
+            _check(values is None or min(values) > 0, f"model.{name}", "positive numbers", values)
+        epsilon = self.backbone_norm_eps
+        _check(epsilon is None or epsilon > 0, "model.backbone_norm_eps", "positive", epsilon)
         strides = self.decoder_strides
         _check(
             len(strides) > 0
@@ -158,6 +173,7 @@ class ModelConfig:
                 f"one number for each of decoder_strides {strides}",
                 getattr(self, name),
             )
+            _check(min(getattr(self, name)) > 0, f"model.{name}", "positive numbers", getattr(self, name))
         _check(
             self.dual_decoder or not self.dual_aspp or not self.instance_branch,
             "model.dual_aspp",
@@ -183,6 +199,7 @@ class TargetConfig:
 
     def __post_init__(self) -> None:
         _check(self.sigma > 0, "target.sigma", "positive", self.sigma)
+        _check(self.small_instance_area >= 0, "target.small_instance_area", "at least 0", self.small_instance_area)
         _check(self.small_instance_weight > 0, "target.small_instance_weight", "positive", self.small_instance_weight)
 
 
@@ -190,16 +207,16 @@ class TargetConfig:
 class LossConfig:
     """Section 4: L = lambda_sem L_sem + lambda_heatmap L_heatmap + lambda_offset L_offset."""
 
-    semantic_weight: float = 1.0
-    center_weight: float = 200.0
-    offset_weight: float = 0.01
+    semantic_lambda: float = 1.0
+    heatmap_lambda: float = 200.0
+    offset_lambda: float = 0.01
     top_k_fraction: float = 0.2
-    """Bootstrapped cross entropy averages the hardest fraction of the valid pixels of each image
-    (FACTS 3: 0.2 in the public implementations, not stated in the paper); 1 = all."""
+    """Bootstrapped cross entropy averages the hardest fraction of the valid pixels of each image; 1 = all. The paper
+    does not state it; 0.2 is that of the public implementations."""
 
     def __post_init__(self) -> None:
         _check(0 < self.top_k_fraction <= 1, "loss.top_k_fraction", "above 0 and at most 1", self.top_k_fraction)
-        for name in ("semantic_weight", "center_weight", "offset_weight"):
+        for name in ("semantic_lambda", "heatmap_lambda", "offset_lambda"):
             _check(getattr(self, name) >= 0, f"loss.{name}", "at least 0", getattr(self, name))
 
 
@@ -243,7 +260,7 @@ class TrainConfig:
     backbone_learning_rate_factor: float = 1.0
     """Multiplies the learning rate of the backbone."""
     weight_decay: float = 0.0
-    """Decoupled; not on BN and bias. The paper: none."""
+    """Not on BN and bias; decoupled with Adam (AdamW), an L2 penalty with SGD. The paper: none."""
     warmup_steps: int = 0
     """Linear warm-up."""
     poly_power: float = 0.9
@@ -253,9 +270,9 @@ class TrainConfig:
     """bfloat16 = autocast of the network; losses stay float32."""
     channels_last: bool = True
     """Memory format of images and weights: same numbers up to rounding, faster convolutions."""
-    batch_norm: Literal["train", "frozen", "sync"] = "train"
-    """`frozen` keeps the statistics and affine parameters of the backbone's BN; `sync` shares statistics over
-    processes (CUDA only; plain BN with one process)."""
+    batch_norm: Literal["train", "frozen", "frozen_backbone", "sync"] = "train"
+    """`frozen_backbone` keeps the statistics and affine parameters of the backbone's BN (small batches, pretrained
+    weights), `frozen` those of every BN; `sync` shares statistics over processes (CUDA only; plain BN with one)."""
     ema_decay: float | None = None
     """Exponential moving average of the weights, used for validation and `best`."""
     log_every: int = 20
@@ -270,6 +287,10 @@ class TrainConfig:
         for name in ("max_steps", "batch_size", "accumulation_steps", "log_every", "keep_checkpoints"):
             _check(getattr(self, name) > 0, f"train.{name}", "positive", getattr(self, name))
         _check(self.learning_rate > 0, "train.learning_rate", "positive", self.learning_rate)
+        for name in ("backbone_learning_rate_factor", "weight_decay", "poly_power"):
+            _check(getattr(self, name) >= 0, f"train.{name}", "at least 0", getattr(self, name))
+        clip = self.clip_gradient_norm
+        _check(clip is None or clip > 0, "train.clip_gradient_norm", "positive", clip)
         _check(
             self.batch_size % self.accumulation_steps == 0,
             "train.batch_size",
@@ -277,7 +298,12 @@ class TrainConfig:
             self.batch_size,
         )
         _check(self.ema_decay is None or 0 < self.ema_decay < 1, "train.ema_decay", "between 0 and 1", self.ema_decay)
-        _check(self.warmup_steps >= 0, "train.warmup_steps", "at least 0", self.warmup_steps)
+        _check(
+            0 <= self.warmup_steps < self.max_steps,
+            "train.warmup_steps",
+            f"at least 0 and below train.max_steps {self.max_steps}",
+            self.warmup_steps,
+        )
         _check(self.seed >= 0, "train.seed", "at least 0", self.seed)
         _check(self.validate_every >= 0, "train.validate_every", "at least 0", self.validate_every)
 
@@ -289,9 +315,13 @@ class EvaluationConfig:
     metric: Literal["PQ", "mIoU", "AP"] = "PQ"
     """Chooses the `best` checkpoint."""
     max_detections: int = 100
-    """Instances an image that count for AP, the best first (COCO: 100)."""
+    """Predicted instances of a class in an image that count for AP, the best first (COCO: 100)."""
     num_pictures: int = 8
     """Images in the mosaic of a validation."""
+
+    def __post_init__(self) -> None:
+        _check(self.max_detections > 0, "evaluation.max_detections", "positive", self.max_detections)
+        _check(self.num_pictures >= 0, "evaluation.num_pictures", "at least 0", self.num_pictures)
 
 
 @dataclass(frozen=True, kw_only=True)

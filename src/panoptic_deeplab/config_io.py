@@ -2,7 +2,7 @@
 
 A file names only what differs from the defaults. Whatever it says is checked against the dataclasses' annotations:
 unknown keys, keys given twice and values of the wrong type are errors that name the file and the line. YAML is data
-here: no tags, no anchors, no code.
+here: no tags, no aliases, no code.
 """
 
 import dataclasses
@@ -65,7 +65,8 @@ def config_from_dict(data: Mapping[str, Any], *, where: str = "configuration") -
 
 def save_config(config: Config, path: str | Path) -> None:
     """Write all settings, defaults included, as a YAML file that `load_config` reads back to an equal `Config`."""
-    header = f"# Complete configuration of one run. Repeat it with: panoptic-deeplab train {Path(path).name}\n"
+    command = f"panoptic-deeplab train {Path(path).name} --run-folder NEW"
+    header = f"# Complete configuration of one run. Repeat it, in another folder, with: {command}\n"
     body = yaml.dump(config_to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     Path(path).write_text(header + body, "utf-8")
 

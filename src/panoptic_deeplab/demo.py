@@ -32,10 +32,12 @@ logger = logging.getLogger(__name__)
 
 TRAIN_SCENES = 240
 UNSEEN_SCENES = 24
+SCENE_SIZE = (192, 384)
+"""`(height, width)` in pixels."""
 SHOWN_SCENES = 4
 """Unseen scenes in the report."""
 
-_TRAIN_SEED, _UNSEEN_SEED = 1, 2
+_TRAIN_SEED, _UNSEEN_SEED = 1, 3
 _MARKER = ".panoptic_deeplab_demo"
 """File that says that a folder is a demo's and may be replaced."""
 
@@ -75,8 +77,8 @@ def run_demo(
     _start_folder(folder)
     root = folder / "data"
     logger.info("Writing %d training and %d unseen street scenes to %s", train_scenes, unseen_scenes, root)
-    write_coco_panoptic(SyntheticSource(train_scenes, seed=_TRAIN_SEED), root, "train")
-    write_coco_panoptic(SyntheticSource(unseen_scenes, seed=_UNSEEN_SEED), root, "val")
+    write_coco_panoptic(SyntheticSource(train_scenes, seed=_TRAIN_SEED, size=SCENE_SIZE), root, "train")
+    write_coco_panoptic(SyntheticSource(unseen_scenes, seed=_UNSEEN_SEED, size=SCENE_SIZE), root, "val")
 
     config = load_config("demo") if config is None else config
     config = replace(config, data=replace(config.data, root=str(root)))
@@ -173,6 +175,5 @@ def _report(
 
 
 def _quality_row(name: str, row: QualityAverage | ClassQuality) -> QualityRow:
-    values = [float("nan") if value is None else value for value in (row.pq, row.sq, row.rq)]
     num_classes = row.num_classes if isinstance(row, QualityAverage) else None
-    return QualityRow(name=name, pq=values[0], sq=values[1], rq=values[2], num_classes=num_classes)
+    return QualityRow(name=name, pq=row.pq, sq=row.sq, rq=row.rq, num_classes=num_classes)

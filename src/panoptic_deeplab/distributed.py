@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from panoptic_deeplab.errors import ConfigError
+
 if TYPE_CHECKING:
     import torch
 
@@ -34,16 +36,15 @@ def process_group(device: str = "auto") -> Iterator[Process]:
 
     Args:
         device: `cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one.
+
+    Raises:
+        ConfigError: this process cannot have that device; see `resolve_device`.
     """
     import torch
     import torch.distributed as dist
 
-    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda":
-        device = f"cuda:{local_rank}"
+    device = resolve_device(device)
+    rank, local_rank, world_size = _of_torchrun()
     process = Process(rank=rank, world_size=world_size, local_rank=local_rank, device=device)
     if world_size == 1:
         yield process
@@ -59,21 +60,73 @@ def process_group(device: str = "auto") -> Iterator[Process]:
         dist.destroy_process_group()
 
 
+def resolve_device(name: str) -> str:
+    """The device of this process: `cpu`, or `cuda:` and an index.
+
+    Args:
+        name: `cpu`; `cuda` = the GPU with the process's number on its machine; `cuda:1`; or `auto` = `cuda` where
+            there is a GPU, else `cpu`. What this function returned is resolved to itself.
+
+    Raises:
+        ConfigError: there is no such device, or several processes would share it.
+    """
+    import torch
+
+    kind, colon, index = name.partition(":")
+    if name == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if name != "auto" and name != "cpu" and (kind != "cuda" or (colon and not index.isdecimal())):
+        raise ConfigError(f"`device` must be `cpu`, `cuda`, `cuda:N` or `auto`. Got {name!r} instead.")
+    if kind == "cpu":
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            f"`device` is {name}, but PyTorch finds no GPU. Use `cpu`, or install the driver and a build of PyTorch"
+            " with CUDA; `panoptic-deeplab doctor` shows what is there."
+        )
+    _, local_rank, world_size = _of_torchrun()
+    count = torch.cuda.device_count()
+    if index and world_size > 1 and int(index) != local_rank:
+        raise ConfigError(
+            f"`device` is {name}, but there are {world_size} processes, and each needs a GPU of its own. Use `cuda`,"
+            " and CUDA_VISIBLE_DEVICES to choose among the GPUs."
+        )
+    number = int(index) if index else local_rank
+    if number >= count:
+        raise ConfigError(
+            f"`device` {name} is GPU {number} in process {local_rank} of this machine, which has {count}, counted from"
+            " 0. Start at most as many processes as GPUs, or choose another device."
+        )
+    return f"cuda:{number}"
+
+
 def all_reduce_sum(tensor: "torch.Tensor") -> "torch.Tensor":
     """The sum of `tensor` over all processes; `tensor` itself where there is one process."""
     import torch.distributed as dist
 
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if _several_processes():
         tensor = tensor.clone()
         dist.all_reduce(tensor)
     return tensor
+
+
+def broadcast_buffers(module: "torch.nn.Module") -> None:
+    """Give the buffers of the first process's `module` to all others, in place.
+
+    The statistics of batch normalisation differ between processes after a step: each has seen its own images.
+    """
+    import torch.distributed as dist
+
+    if _several_processes():
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def gather_objects(value: Any) -> list[Any]:
     """The `value` of every process, in the order of ranks; in every process."""
     import torch.distributed as dist
 
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    if not _several_processes():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
@@ -84,5 +137,20 @@ def barrier() -> None:
     """Wait for all processes."""
     import torch.distributed as dist
 
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if _several_processes():
         dist.barrier()
+
+
+def _several_processes() -> bool:
+    import torch.distributed as dist
+
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _of_torchrun() -> tuple[int, int, int]:
+    """Rank, rank on this machine, and number of processes, as the launcher announces them."""
+    return (
+        int(os.environ.get("RANK", 0)),
+        int(os.environ.get("LOCAL_RANK", 0)),
+        int(os.environ.get("WORLD_SIZE", 1)),
+    )

@@ -1,10 +1,9 @@
-"""The only place that knows how ids are stored in files and integers.
+"""The only place that knows how segment ids are stored in files and integers.
 
-Three encodings meet here:
+Two encodings meet here:
 
 - a *segment id* (`panoptic_map`): 0 is void, every other id names one segment of one image, below 2**24;
-- its *RGB* form in COCO panoptic PNG files: `id = R + 256 G + 65536 B`;
-- a *panoptic label* inside post-processing: `train_id * label_divisor + instance_id`.
+- its *RGB* form in COCO panoptic PNG files: `id = R + 256 G + 65536 B`.
 """
 
 import numpy as np

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -37,7 +37,6 @@ _NOTES = (
 )
 
 
-@runtime_checkable
 class Predictor(Protocol):
     """What is evaluated: `PanopticPredictor`, or anything else with these two members."""
 
@@ -73,7 +72,7 @@ class EvaluationReport:
     """`reading`, `prediction` and `metrics`: wall time of the slowest process."""
     provenance: Mapping[str, Any]
     """`evaluator`, `data` (name of the category table), `processes`, `versions` of packages, and `notes`: how the
-    numbers were made where that is not obvious."""
+    numbers were made where that is not obvious; and what the caller of `evaluate` adds."""
     pictures: list[Picture] = field(default_factory=list, repr=False)
     """The first images of the set; not in the JSON."""
 
@@ -159,6 +158,7 @@ def evaluate(
     config: EvaluationConfig,
     process: Process = _ONE_PROCESS,
     on_image: Callable[[int, int], None] | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> EvaluationReport:
     """Predict every image of a labelled set and measure PQ, mIoU and AP.
 
@@ -168,6 +168,8 @@ def evaluate(
         config: what to measure.
         process: this process evaluates images rank, rank + world_size, ...; all processes must call this function.
         on_image: called after each image with the number of images done and to do, in this process.
+        provenance: plain data that the report's `provenance` holds too, which only the caller knows: model folder,
+            split, device, precision, settings.
 
     Returns:
         The report of the whole set, equal in every process.
@@ -237,6 +239,7 @@ def evaluate(
             "processes": process.world_size,
             "versions": _versions(with_ap=instances is not None),
             "notes": notes,
+            **(provenance or {}),
         },
         pictures=[all_pictures[index] for index in sorted(all_pictures)],
     )

@@ -2,20 +2,27 @@
 
 What is done to each kind of input, so that nothing is silent:
 
-- EXIF orientation of files and PIL images is applied: the array looks as a viewer shows it.
+- EXIF orientation of files and PIL images is applied: the array looks as a viewer shows it. (Labelled sets are read by
+  `data/images.py`, with the same decoder but no rotation.)
 - Grey and 1-bit become three equal channels; palettes and CMYK are converted.
 - Transparency is dropped: the stored colour counts, whatever its alpha.
 - 16-bit values are divided by 257 (65535 -> 255) and rounded; floats in [0, 1] are multiplied by 255 and rounded.
 - Of an animation or a multi-page file, the first frame is read.
+- Files with more than `PIL.Image.MAX_IMAGE_PIXELS` pixels are an error, since a small file can hold billions.
 """
 
+import re
 import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from panoptic_deeplab.errors import ImageError
 
@@ -25,9 +32,9 @@ ImageLike = str | Path | Image.Image | np.ndarray | torch.Tensor
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"},
 )
-"""Files of a folder that `find_images` takes for images, in any case."""
+"""Files of a folder that count as images, in any case."""
 
-_DECODE_ERRORS = (
+_PILLOW_ERRORS = (
     OSError,  # missing, truncated, unknown format
     SyntaxError,  # Pillow's word for a broken PNG
     ValueError,
@@ -35,8 +42,9 @@ _DECODE_ERRORS = (
     EOFError,
     LookupError,
     struct.error,
-    Image.DecompressionBombError,
+    zlib.error,
 )
+"""What Pillow raises on broken files."""
 
 
 def read_image(source: ImageLike) -> UInt8[np.ndarray, "H W 3"]:
@@ -53,9 +61,10 @@ def read_image(source: ImageLike) -> UInt8[np.ndarray, "H W 3"]:
         ImageError: the file is missing or corrupt, or the array has no pixels, another shape, dtype or range.
     """
     if isinstance(source, (str, Path)):
-        return _read_file(Path(source))
+        with opened(Path(source)) as picture:
+            return decode(picture, where=str(source), exif=True)
     if isinstance(source, Image.Image):
-        return _from_pil(source, where="the PIL image")
+        return decode(source, where="the PIL image", exif=True)
     if isinstance(source, torch.Tensor):
         return _from_tensor(source)
     if isinstance(source, np.ndarray):
@@ -96,41 +105,83 @@ def find_images(source: str | Path) -> list[Path]:
     return paths
 
 
-def _read_file(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file and load its pixels.
+
+    Raises:
+        ImageError: the file is missing, corrupt, no image or too large.
+    """
     if not path.exists():
         raise ImageError(f"There is no image file {path}. Check the path.")
+    with _pillow_errors(str(path)), warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # else errors begin at twice the limit
+        picture = Image.open(path)
+    with picture:
+        with _pillow_errors(str(path)):
+            picture.load()
+        yield picture
+
+
+def decode(picture: Image.Image, *, where: str, exif: bool) -> UInt8[np.ndarray, "H W 3"]:
+    """The pixels of a picture as RGB, by the rules above.
+
+    Args:
+        picture: of any colour mode.
+        where: file name, for the message.
+        exif: apply its EXIF orientation; else the pixels come as they are stored.
+
+    Raises:
+        ImageError: it has no pixels, values out of range or no conversion to RGB, or its file is truncated.
+    """
+    if 0 in picture.size:
+        raise ImageError(f"{where} has no pixels: its size is {picture.height} x {picture.width} (height x width).")
+    with _pillow_errors(where):
+        if exif:
+            picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I"):  # 16-bit grey; Pillow reads some of these files as 32-bit
+            values = np.asarray(picture)
+            if values.min() < 0 or values.max() > 65535:
+                raise ImageError(
+                    f"{where} has integer values from {values.min()} to {values.max()}. Expected 0 to 65535; rescale"
+                    " it."
+                )
+            return _from_array(values.astype(np.uint16), where=where, layout="a grey image")
+        if picture.mode == "F":
+            return _from_array(np.asarray(picture), where=where, layout="a grey image")
+        if picture.mode in ("P", "PA") or "transparency" in picture.info:
+            picture = picture.convert("RGBA")  # the step by which Pillow understands every form of transparency
+        return np.array(picture.convert("RGB"))
+
+
+def exif_orientation(picture: Image.Image, *, where: str) -> int:
+    """How viewers turn a picture: 1 = not at all, 2 to 8 = mirrored or rotated (EXIF 2.3, tag Orientation).
+
+    Raises:
+        ImageError: its EXIF data are corrupt.
+    """
+    with _pillow_errors(where):
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    return orientation if orientation in range(1, 9) else 1  # other values mean nothing to viewers either
+
+
+@contextmanager
+def _pillow_errors(where: str) -> Iterator[None]:
+    """Everything that Pillow raises on a bad picture becomes an `ImageError`."""
     try:
-        with Image.open(path) as image:
-            return _from_pil(image, where=str(path))
+        yield
     except ImageError:
         raise
-    except _DECODE_ERRORS as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        num_pixels = re.findall(r"\d+", str(error))[0]  # Pillow keeps the number nowhere else
         raise ImageError(
-            f"{path} cannot be read as an image ({type(error).__name__}: {error}). Expected a complete JPEG, PNG, TIFF,"
-            " WebP, BMP, GIF or PNM file."
+            f"{where} is too large: {num_pixels} pixels. At most {Image.MAX_IMAGE_PIXELS} are read; cut it into tiles,"
+            " or raise `PIL.Image.MAX_IMAGE_PIXELS` if you trust the file."
         ) from error
-
-
-def _from_pil(image: Image.Image, *, where: str) -> UInt8[np.ndarray, "H W 3"]:
-    if 0 in image.size:
-        raise ImageError(f"{where} has no pixels: its size is {image.height} x {image.width} (height x width).")
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow reads some of these files as 32-bit
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ImageError(
-                f"{where} has integer values from {values.min()} to {values.max()}. Expected 0 to 65535; rescale it."
-            )
-        return _from_array(values.astype(np.uint16), where=where, layout="a grey image")
-    if image.mode == "F":
-        return _from_array(np.asarray(image), where=where, layout="a grey image")
-    if image.mode in ("P", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")  # the step by which Pillow understands every form of transparency
-    try:
-        return np.array(image.convert("RGB"))
-    except ValueError as error:
+    except _PILLOW_ERRORS as error:
         raise ImageError(
-            f"{where} has colour mode {image.mode}, which Pillow cannot convert to RGB: {error}."
+            f"{where} is corrupt or no image ({type(error).__name__}: {error}). Expected a complete JPEG, PNG, TIFF,"
+            " WebP, BMP, GIF or PNM file."
         ) from error
 
 

@@ -84,14 +84,14 @@ class PanopticDeepLabLoss:
             normalizers = self.normalizers(targets)
         num_images, num_center_pixels, num_offset_pixels = normalizers.clamp(min=1).float().unbind()
         with torch.autocast(raw_maps.semantic_logits.device.type, enabled=False):
-            semantic = self.config.semantic_weight * self._cross_entropy(raw_maps.semantic_logits, targets) / num_images
+            semantic = self.config.semantic_lambda * self._cross_entropy(raw_maps.semantic_logits, targets) / num_images
             center = offset = torch.zeros_like(semantic)
             if raw_maps.center_heatmap is not None:
                 error = self._squared_error(raw_maps.center_heatmap, targets)
-                center = self.config.center_weight * error / num_center_pixels
+                center = self.config.heatmap_lambda * error / num_center_pixels
             if raw_maps.offset is not None:
                 error = self._absolute_error(raw_maps.offset, targets)
-                offset = self.config.offset_weight * error / num_offset_pixels
+                offset = self.config.offset_lambda * error / num_offset_pixels
         return LossTerms(total=semantic + center + offset, semantic=semantic, center=center, offset=offset)
 
     def _cross_entropy(self, logits: Float[Tensor, "B C h w"], targets: Targets) -> Float[Tensor, ""]:
@@ -117,7 +117,10 @@ class PanopticDeepLabLoss:
         return (targets.center_weight * (predicted - targets.center_heatmap).square()).sum()
 
     def _absolute_error(self, offset: Float[Tensor, "B 2 h w"], targets: Targets) -> Float[Tensor, ""]:
-        """Mean over dy and dx (FACTS 3), summed over pixels; in pixels of the network's input."""
+        """Mean over dy and dx, summed over pixels; in pixels of the network's input.
+
+        Public implementations disagree: some take the sum of dy and dx, which doubles the loss.
+        """
         size = _size(targets.offset)
         predicted = upsample_offset(offset.float(), size, align_corners=self.align_corners)
         return (targets.offset_weight * (predicted - targets.offset).abs().mean(dim=1)).sum()
@@ -128,8 +131,8 @@ def _bootstrapped_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Mean weighted cross entropy of the hardest `fraction` of the valid pixels of one image; 0 if none is valid.
 
-    The weight counts before the choice of the hardest (FACTS 3). Only the chosen pixels enter the graph, so what is
-    kept for the backward pass is that fraction of the full-resolution map.
+    The weight counts before the choice of the hardest, as in the public implementations. Only the chosen pixels enter
+    the graph, so what is kept for the backward pass is that fraction of the full-resolution map.
     """
     logits, labels, weight = logits.flatten(1), semantic.flatten().long(), weight.flatten()
     valid = labels != IGNORE_INDEX
@@ -141,9 +144,8 @@ def _bootstrapped_cross_entropy(
     with torch.no_grad():
         hardness = _pixel_cross_entropy(logits, labels) * weight
         hardest = hardness.masked_fill(~valid, -1).topk(most).indices  # sorted, so void pixels come last
-        hardest, rank = (
-            hardest.sort()
-        )  # back to the order of memory: selecting and its gradient are several times faster
+        # Back to the order of memory: selecting and its gradient are several times faster.
+        hardest, rank = hardest.sort()
         chosen_weight = weight[hardest] * (valid[hardest] & (rank < hard_count))
     cross_entropy = _pixel_cross_entropy(logits.index_select(1, hardest), labels[hardest])
     return (cross_entropy * chosen_weight).sum() / hard_count.float()

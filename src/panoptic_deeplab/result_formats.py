@@ -4,6 +4,7 @@
 |---|---|
 | `to_coco_panoptic` | annotation + RGB PNG of the COCO panoptic format (panopticapi) |
 | `to_coco_instances` | COCO detection records with RLE masks (pycocotools) |
+| `to_rles` | masks of some segments (COCO run lengths) |
 | `to_rle`, `to_polygons` | one mask |
 | `to_transformers` | what `post_process_panoptic_segmentation` of Hugging Face transformers gives |
 | `save_result`, `load_result` | one image: PNG + JSON, read back without loss |
@@ -12,11 +13,12 @@ Everything but arrays is plain Python, so `json.dumps` takes it.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Integer, UInt8
 from PIL import Image
 
 from panoptic_deeplab.categories import CategoryTable
@@ -67,24 +69,56 @@ def to_coco_instances(result: PanopticResult, image_id: int | str) -> list[dict[
     Returns:
         `[{"image_id", "category_id", "segmentation": RLE, "bbox": [x, y, width, height], "score"}]`.
     """
+    instances = [segment for segment in result.instances() if not segment.iscrowd]
+    rles = to_rles(result.panoptic_map, [segment.id for segment in instances])
     return [
         {
             "image_id": image_id,
             "category_id": int(segment.category_id),
-            "segmentation": to_rle(result.panoptic_map == segment.id),
+            "segmentation": rle,
             "bbox": [int(v) for v in segment.bbox],
             "score": 1.0 if segment.score is None else float(segment.score),
         }
-        for segment in result.instances()
-        if not segment.iscrowd
+        for segment, rle in zip(instances, rles, strict=True)
     ]
 
 
 def to_rle(mask: Bool[np.ndarray, "H W"]) -> dict[str, Any]:
     """Compressed run-length encoding of COCO: `{"size": [height, width], "counts": str}`."""
+    return to_rles(mask.astype(np.uint8), [1])[0]
+
+
+def to_rles(panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Compressed run-length encodings of COCO, all from one pass over the map.
+
+    Args:
+        panoptic_map: segment ids; at least one pixel.
+        segment_ids: which ones; an id without a pixel gives an empty mask.
+
+    Returns:
+        `{"size": [height, width], "counts": str}` for each id.
+
+    Raises:
+        MissingDependencyError: pycocotools is not installed.
+    """
     coco_mask = require("pycocotools.mask", extra="eval", purpose="Run-length encoding")
-    encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(v) for v in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
+    height, width = panoptic_map.shape
+    pixels = panoptic_map.T.ravel()  # COCO's runs go down the columns
+    begins = np.concatenate([[0], np.flatnonzero(pixels[1:] != pixels[:-1]) + 1])
+    ends = np.append(begins[1:], pixels.size)
+    by_id = np.argsort(pixels[begins], kind="stable")
+    sorted_ids = pixels[begins][by_id]
+    rles = []
+    for segment_id in segment_ids:
+        runs = by_id[np.searchsorted(sorted_ids, segment_id, "left") : np.searchsorted(sorted_ids, segment_id, "right")]
+        borders = np.stack([begins[runs], ends[runs]], axis=1).ravel()
+        counts = np.diff(borders, prepend=0, append=pixels.size)  # outside, inside, outside, ...
+        if counts[-1] == 0:
+            counts = counts[:-1]
+        plain = {"size": [height, width], "counts": counts.tolist()}
+        encoded = coco_mask.frPyObjects(plain, height, width)
+        rles.append({"size": plain["size"], "counts": encoded["counts"].decode("ascii")})
+    return rles
 
 
 def to_polygons(mask: Bool[np.ndarray, "H W"]) -> list[list[float]]:

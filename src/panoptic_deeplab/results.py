@@ -5,13 +5,13 @@ files and formats of other tools (RLE, polygons, COCO records) is in `result_for
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Bool, Int32, UInt8
+from jaxtyping import Bool, Int32, Int64, Integer, UInt8
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.encoding import VOID_ID
+from panoptic_deeplab.encoding import IGNORE_INDEX, MAX_SEGMENT_ID, VOID_ID
 from panoptic_deeplab.errors import DatasetError
 
 
@@ -67,16 +67,99 @@ class PanopticResult:
         things = [s for s in self.segments_info if s.isthing]
         return sorted(things, key=lambda s: -np.inf if s.score is None else s.score, reverse=True)
 
+    def segment_index(self, *, where: str = "The panoptic map") -> Int64[np.ndarray, "H W"]:
+        """Which segment each pixel belongs to: 0 = void, n = `segments_info[n - 1]`; for lookups in tables of segments.
+
+        Args:
+            where: file or image, for the message.
+
+        Raises:
+            DatasetError: the map has an id that `segments_info` does not list.
+        """
+        return segment_index(self.panoptic_map, [s.id for s in self.segments_info], where=where)
+
     def train_id_map(self) -> UInt8[np.ndarray, "H W"]:
         """Train id of each pixel *after* merging, 255 where void."""
         train_ids = self.categories.train_id_by_category_id
-        ids = np.array([VOID_ID, *(s.id for s in self.segments_info)], np.int64)
-        classes = np.array([255, *(train_ids[s.category_id] for s in self.segments_info)], np.uint8)
-        order = np.argsort(ids)
-        return classes[order[np.searchsorted(ids[order], self.panoptic_map)]]
+        of_segments = np.array([IGNORE_INDEX, *(train_ids[s.category_id] for s in self.segments_info)], np.uint8)
+        return of_segments.take(self.segment_index())
+
+    def resized(self, size: tuple[int, int]) -> "PanopticResult":
+        """The maps by nearest neighbour at another size, and the segments described anew.
+
+        Ids stay as they are. A segment that loses all its pixels in a smaller map is left out of `segments_info`, so
+        map and list agree.
+
+        Args:
+            size: the new `(height, width)`; the result itself is returned when it has that size already.
+
+        Returns:
+            A result of `size`, with `area` and `bbox` in its pixels.
+        """
+        if self.size == size:
+            return self
+        # The centre of new pixel i lies at (i + 0.5) * old / new - 0.5 of the old pixels, as in an image's own resize.
+        rows = ((2 * np.arange(size[0]) + 1) * self.size[0]) // (2 * size[0])
+        columns = ((2 * np.arange(size[1]) + 1) * self.size[1]) // (2 * size[1])
+        taken = np.ix_(rows, columns)
+        areas, boxes = _areas_and_boxes(self.segment_index()[taken], len(self.segments_info))
+        segments = [
+            replace(segment, area=area, bbox=(box[0], box[1], box[2], box[3]))
+            for segment, area, box in zip(self.segments_info, areas.tolist(), boxes.tolist(), strict=True)
+            if area > 0
+        ]
+        return replace(
+            self,
+            panoptic_map=self.panoptic_map[taken],
+            segments_info=segments,
+            semantic_map=None if self.semantic_map is None else self.semantic_map[taken],
+        )
 
 
-def check_consistency(panoptic_map: Int32[np.ndarray, "H W"], segment_ids: Sequence[int], *, where: str) -> None:
+def segment_index(
+    panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Sequence[int], *, where: str
+) -> Int64[np.ndarray, "H W"]:
+    """Place of each pixel's segment in a list: 0 = void, n = `segment_ids[n - 1]`.
+
+    Args:
+        panoptic_map: segment ids.
+        segment_ids: non-zero, in any order; ids without a pixel may be listed.
+        where: file or image, for the message.
+
+    Raises:
+        DatasetError: the map has an id that is not listed, or an id is listed twice or out of range.
+    """
+    ids = np.array(segment_ids, np.int64)
+    unique_ids, counts = np.unique(ids, return_counts=True)
+    if (counts > 1).any():
+        raise DatasetError(f"{where}: segments_info lists id {unique_ids[counts > 1][0]} more than once.")
+    smallest, largest = int(panoptic_map.min(initial=VOID_ID)), int(panoptic_map.max(initial=VOID_ID))
+    if smallest < 0 or largest > MAX_SEGMENT_ID:
+        raise DatasetError(
+            f"{where} has segment ids from {smallest} to {largest}. Expected 0 (void) to {MAX_SEGMENT_ID};"
+            " renumber the segments."
+        )
+    impossible = unique_ids[(unique_ids <= VOID_ID) | (unique_ids > MAX_SEGMENT_ID)]
+    if impossible.size:
+        raise DatasetError(
+            f"{where}: segments_info lists id {impossible[0]}. Expected 1 to {MAX_SEGMENT_ID}; {VOID_ID} means void."
+        )
+    # A table over all ids: zeroed memory is only touched where an id is looked up, so sparse 24-bit ids cost little,
+    # the less the narrower its numbers are.
+    place_of_id = np.zeros(largest + 1, np.min_scalar_type(len(ids)))
+    visible = ids <= largest
+    place_of_id[ids[visible]] = 1 + np.flatnonzero(visible)
+    index: Int64[np.ndarray, "H W"] = place_of_id.take(panoptic_map).astype(np.int64)
+    if np.count_nonzero(index) != np.count_nonzero(panoptic_map):
+        y, x = np.argwhere((index == 0) & (panoptic_map != VOID_ID))[0]
+        raise DatasetError(
+            f"{where} has id {panoptic_map[y, x]} at (y={y}, x={x}), but segments_info lists no such segment."
+            " Expected every non-zero id of the map in segments_info (COCO panoptic format)."
+        )
+    return index
+
+
+def check_consistency(panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Sequence[int], *, where: str) -> None:
     """Hold map and table against each other.
 
     Args:
@@ -85,21 +168,34 @@ def check_consistency(panoptic_map: Int32[np.ndarray, "H W"], segment_ids: Seque
         where: file or image, for the message.
 
     Raises:
-        DatasetError: an id is in one of the two only, or twice in the table.
+        DatasetError: an id is in one of the two only, twice in the table, or out of range.
     """
-    listed = np.asarray(segment_ids, np.int64)
-    unique_listed, counts = np.unique(listed, return_counts=True)
-    if (counts > 1).any():
-        raise DatasetError(f"{where}: segments_info lists id {unique_listed[counts > 1][0]} more than once.")
-    present = np.unique(panoptic_map)
-    present = present[present != VOID_ID]
-    unlisted = np.setdiff1d(present, unique_listed)
-    if unlisted.size:
-        y, x = np.argwhere(panoptic_map == unlisted[0])[0]
-        raise DatasetError(
-            f"{where} has id {unlisted[0]} at (y={y}, x={x}), but segments_info lists no such segment."
-            " Expected every non-zero id of the map in segments_info (COCO panoptic format)."
-        )
-    absent = np.setdiff1d(unique_listed, present)
+    index = segment_index(panoptic_map, segment_ids, where=where)
+    areas = np.bincount(index.ravel(), minlength=len(segment_ids) + 1)[1:]
+    absent = np.flatnonzero(areas == 0)
     if absent.size:
-        raise DatasetError(f"{where}: segments_info lists id {absent[0]}, but no pixel of the map has it.")
+        raise DatasetError(f"{where}: segments_info lists id {segment_ids[absent[0]]}, but no pixel of the map has it.")
+
+
+def _areas_and_boxes(
+    index: Int64[np.ndarray, "H W"], count: int
+) -> tuple[Int64[np.ndarray, " N"], Int64[np.ndarray, "N 4"]]:
+    """Area and `(x, y, width, height)` of segments 1 to `count` of an index map; zeros for one without a pixel."""
+    height, width = index.shape
+    # Pixels by (segment, row) and (segment, column); segment 0, void, is dropped.
+    in_rows, in_columns = (
+        np.bincount((index * length + position).ravel(), minlength=(count + 1) * length).reshape(count + 1, length)[1:]
+        for length, position in ((height, np.arange(height)[:, None]), (width, np.arange(width)))
+    )
+    left, box_width = _extent(in_columns)
+    top, box_height = _extent(in_rows)
+    areas: Int64[np.ndarray, " N"] = in_rows.sum(1)
+    return areas, np.stack([left, top, box_width, box_height], axis=1)
+
+
+def _extent(counts: Int64[np.ndarray, "N L"]) -> tuple[Int64[np.ndarray, " N"], Int64[np.ndarray, " N"]]:
+    """First position with a pixel, and the length up to the last; zeros where there is none."""
+    some = counts > 0
+    first = some.argmax(1)
+    last = counts.shape[1] - 1 - some[:, ::-1].argmax(1)
+    return first, np.where(some.any(1), last - first + 1, 0)

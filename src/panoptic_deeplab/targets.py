@@ -25,10 +25,10 @@ from torch import Tensor
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import TargetConfig
-from panoptic_deeplab.encoding import IGNORE_INDEX, MAX_SEGMENT_ID
+from panoptic_deeplab.encoding import IGNORE_INDEX
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.maps import Targets
-from panoptic_deeplab.results import Segment
+from panoptic_deeplab.results import Segment, segment_index
 
 
 def make_targets(
@@ -54,7 +54,7 @@ def make_targets(
         DatasetError: the map has an id that `segments_info` lacks, or a segment has an unknown category.
     """
     id_map = panoptic_map.numpy() if isinstance(panoptic_map, Tensor) else panoptic_map
-    row_map = _row_map(id_map, segments_info)
+    row_map = segment_index(id_map, [s.id for s in segments_info], where="The label map")
     train_ids, thing, crowd = _classes(segments_info, categories)
 
     area, center = _areas_and_centers(row_map, len(segments_info) + 1)
@@ -77,32 +77,6 @@ def make_targets(
         center_weight=torch.from_numpy(supervised.astype(np.float32).take(row_map)),
         offset_weight=torch.from_numpy(offset_weight),
     )
-
-
-def _row_map(id_map: Integer[np.ndarray, "H W"], segments_info: Sequence[Segment]) -> Int64[np.ndarray, "H W"]:
-    """Row of the lookup tables for each pixel: 0 where void, else 1 + the segment's place in `segments_info`."""
-    ids = np.array([s.id for s in segments_info], np.int64)
-    assert ids.size == 0 or (ids.min() > 0 and ids.max() <= MAX_SEGMENT_ID), "segment ids must be in 1..2**24-1"
-    largest = int(id_map.max(initial=0))
-    smallest = int(id_map.min(initial=0))
-    if smallest < 0 or largest > MAX_SEGMENT_ID:
-        raise DatasetError(
-            f"The label map has ids from {smallest} to {largest}. Expected 0 (void) to {MAX_SEGMENT_ID};"
-            " renumber the segments."
-        )
-    # A table over all ids: zeroed memory is only touched where an id is looked up, so sparse 24-bit ids cost little,
-    # the less the narrower its numbers are.
-    row_of_id = np.zeros(largest + 1, np.min_scalar_type(len(ids)))
-    visible = ids <= largest
-    row_of_id[ids[visible]] = 1 + np.flatnonzero(visible)
-    row_map: Int64[np.ndarray, "H W"] = row_of_id.take(id_map).astype(np.int64)
-    if np.count_nonzero(row_map) != np.count_nonzero(id_map):
-        y, x = np.argwhere((row_map == 0) & (id_map != 0))[0]
-        raise DatasetError(
-            f"The label map has id {id_map[y, x]} at (y={y}, x={x}), but segments_info lists no such segment."
-            " Expected every non-zero id of the map in segments_info."
-        )
-    return row_map
 
 
 def _classes(
@@ -178,7 +152,10 @@ def _center_heatmap(
 
 @lru_cache(maxsize=8)
 def _gaussian_patch(sigma: float) -> Float32[np.ndarray, "side side"]:
-    """A Gaussian that is 1 in the middle, on a square of side 6 sigma + 3 (FACTS 4; rounded up to an odd integer)."""
+    """A Gaussian that is 1 in the middle, on a square of side 6 sigma + 3, rounded up to an odd integer.
+
+    The side is that of the public implementations; the paper does not state it.
+    """
     radius = math.ceil(3 * sigma) + 1
     squares = np.arange(-radius, radius + 1, dtype=np.float64) ** 2
     patch: Float32[np.ndarray, "side side"] = np.exp(-(squares[:, None] + squares) / (2 * sigma**2)).astype(np.float32)

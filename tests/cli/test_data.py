@@ -32,6 +32,32 @@ def test_check_with_a_recipe(run: Run, tiny_recipe: Path) -> None:
     assert json.loads(outcome.out)["statistics"]["images"] == 3
 
 
+@pytest.mark.parametrize("verb", ["check", "show"])
+def test_recipe_is_found_behind_options(run: Run, tiny_recipe: Path, tmp_path: Path, verb: str) -> None:
+    options = ("--limit", "1", "--json") if verb == "check" else ("--num-images", "1", "--output", tmp_path / "out")
+    outcome = run("data", verb, "--split", "val:2", *options, tiny_recipe)
+    assert outcome.code == 0, outcome.err  # the default of data.format would find no set here
+    if verb == "check":
+        assert json.loads(outcome.out)["split"] == "val:2"
+
+
+@pytest.mark.parametrize("verb", ["check", "show"])
+def test_only_settings_that_matter_are_options(run: Run, verb: str) -> None:
+    text = run("data", verb, "--help").out
+    assert "--data.root" in text
+    assert "--train." not in text
+    assert "--model." not in text
+
+
+def test_show_uses_the_recipes_network_and_target(run: Run, tiny_recipe: Path, tmp_path: Path) -> None:
+    pictures = []
+    for sigma in ("2", "20"):
+        output, sigmas = tmp_path / sigma, ("--target.sigma", sigma)
+        assert run("data", "show", tiny_recipe, *sigmas, "--output", output).code == 0
+        pictures.append((output / "train_batch.png").read_bytes())
+    assert pictures[0] != pictures[1]
+
+
 def test_errors_give_exit_code_1(run: Run, coco_set: Path, tmp_path: Path) -> None:
     import shutil
 

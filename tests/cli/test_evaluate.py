@@ -1,4 +1,9 @@
 import json
+import os
+import re
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +12,7 @@ import pytest
 from PIL import Image
 
 from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.cli.evaluate import Evaluate
 
 Run = Callable[..., Any]
 
@@ -27,6 +33,55 @@ def test_json_is_the_only_output(run: Run, model_folder: Path) -> None:
     assert 0 <= report["panoptic"]["all"]["pq"] <= 1
 
 
+def _names(document: Any) -> set[str]:
+    """Every key of a JSON document, except those of values that are data themselves."""
+    if isinstance(document, list):
+        return set().union(*map(_names, document))
+    if not isinstance(document, dict):
+        return set()
+    return set(document).union(*(_names(v) for k, v in document.items() if k not in ("versions", "settings")))
+
+
+def test_help_names_the_fields_of_the_json(run: Run, model_folder: Path) -> None:
+    report = json.loads(run("evaluate", "--model", model_folder, "--device", "cpu", "--json").out)
+    text = (Evaluate.__doc__ or "").partition("the document is:")[2].partition("Metrics are")[0]
+    prose = r"each|a list of|names of classes neither in the labels nor predicted|or null without pycocotools"
+    documented = set(re.findall(r"\w+", re.sub(prose, "", " ".join(text.split()))))
+    assert documented == _names(report)
+
+
+def test_provenance_names_model_data_and_settings(run: Run, model_folder: Path) -> None:
+    options = ("--device", "cpu", "--split", "val:1", "--postprocess.top-k", "7", "--json")
+    provenance = json.loads(run("evaluate", "--model", model_folder, *options).out)["provenance"]
+    expected = {"model": str(model_folder), "split": "val:1", "device": "cpu", "precision": "float32"}
+    assert expected.items() <= provenance.items()
+    assert provenance["settings"]["postprocess"]["top_k"] == 7
+    assert set(provenance["settings"]) == {"data", "input", "postprocess", "evaluation"}
+
+
+def test_two_processes_print_one_document(model_folder: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "panoptic_deeplab", "evaluate", "--model", str(model_folder), "--device", "cpu"]
+    environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [*command, "--split", "val:2", "--json"],
+            env=os.environ | environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    (first, errors), (second, _) = (process.communicate(timeout=120) for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert second == ""
+    report = json.loads(first)
+    assert (report["num_images"], report["provenance"]["processes"]) == (2, 2)
+
+
 def test_data_of_another_format_and_files(run: Run, model_folder: Path, coco_set: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     options = ("--data.format", "coco_panoptic", "--data.root", coco_set, "--split", "val", "--output", output)
@@ -35,6 +90,7 @@ def test_data_of_another_format_and_files(run: Run, model_folder: Path, coco_set
     assert "sidewalk" in outcome.out
     assert json.loads((output / "report.json").read_text())["num_images"] == 1
     assert "sidewalk" in (output / "table.txt").read_text()
+    assert {path.name for path in output.iterdir()} == {"report.json", "table.txt", "per_class_pq.png", "mosaic.png"}
     with Image.open(output / "mosaic.png") as mosaic:
         assert mosaic.width > 3 * 420
 

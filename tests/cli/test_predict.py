@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from panoptic_deeplab import images
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config import Config
 from panoptic_deeplab.encoding import rgb_to_id
+from panoptic_deeplab.images import read_image
+from panoptic_deeplab.inference.predictor import PanopticPredictor
+from panoptic_deeplab.model.network import PanopticDeepLab
+from panoptic_deeplab.model.weights import save_pretrained
+from panoptic_deeplab.visualize.maps import thing_pixels
 
 Run = Callable[..., Any]
 
@@ -42,27 +51,32 @@ def test_json_covers_the_image(run: Run, model_folder: Path, photo: Path) -> Non
 
 def test_all_files(run: Run, model_folder: Path, photo: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    save = ("--save", "overlay", "panoptic", "instances", "maps")
+    save = ("--save", "overlay", "panoptic", "semantic", "instances", "maps")
     options = ("--output", output, *save, "--postprocess.stuff-area-limit", "0")
     outcome = run("predict", photo, "--model", model_folder, *options)
     names = [
         "photo_overlay.png",
-        "photo.png",
+        "photo_panoptic.png",
+        "photo_semantic.png",
         "photo_heatmap.png",
         "photo_offset.png",
         "panoptic.json",
         "instances.json",
+        "images.json",
     ]
     assert outcome.out.split() == [str(output / name) for name in names]
     assert sorted(file.name for file in output.iterdir()) == sorted(names)
     document = json.loads((output / "panoptic.json").read_text())
     assert document["images"] == [{"id": 1, "file_name": str(photo), "height": 50, "width": 70}]
-    ids = rgb_to_id(np.asarray(Image.open(output / "photo.png")))
+    ids = rgb_to_id(np.asarray(Image.open(output / "photo_panoptic.png")))
     listed = {segment["id"] for segment in document["annotations"][0]["segments_info"]}
     assert set(np.unique(ids)) - {0} == listed
     assert [c["id"] for c in document["categories"]] == list(range(1, 11))
+    assert document["annotations"][0]["file_name"] == "photo_panoptic.png"
     assert isinstance(json.loads((output / "instances.json").read_text()), list)
-    for name in names[:4]:
+    table = json.loads((output / "images.json").read_text())
+    assert table == {"images": document["images"], "categories": document["categories"]}
+    for name in names[:5]:
         with Image.open(output / name) as picture:
             assert picture.size == (70, 50)
 
@@ -72,10 +86,10 @@ def test_pattern_keeps_the_subfolders(run: Run, model_folder: Path, two_photos: 
     options = ("--output", output, "--save", "panoptic", "--batch-size", "2")
     outcome = run("predict", f"{two_photos}/**/*.jpg", "--model", model_folder, *options)
     assert outcome.code == 0
-    first, second = (np.asarray(Image.open(output / name)) for name in ("a/1.png", "b/1.png"))
+    first, second = (np.asarray(Image.open(output / name)) for name in ("a/1_panoptic.png", "b/1_panoptic.png"))
     assert (first == second).all()
     annotations = json.loads((output / "panoptic.json").read_text())["annotations"]
-    assert [annotation["file_name"] for annotation in annotations] == ["a/1.png", "b/1.png"]
+    assert [annotation["file_name"] for annotation in annotations] == ["a/1_panoptic.png", "b/1_panoptic.png"]
 
 
 def test_image_named_twice_is_predicted_once(run: Run, model_folder: Path, photo: Path) -> None:
@@ -83,36 +97,168 @@ def test_image_named_twice_is_predicted_once(run: Run, model_folder: Path, photo
     assert len(json.loads(outcome.out)["images"]) == 1
 
 
-def test_names_that_would_collide_are_refused(run: Run, model_folder: Path, photo: Path) -> None:
-    Image.open(photo).save(photo.with_suffix(".png"))
-    outcome = run("predict", photo.parent, "--model", model_folder)
-    assert outcome.code == 2
-    assert outcome.err.startswith("ImageError: ")
-    assert "differ only in their suffix" in outcome.err
+@pytest.mark.parametrize(
+    ("other", "options", "words"),
+    [
+        ("photo.png", [], ["photo_overlay.png would be written for", "photo.jpg", "photo.png"]),
+        ("photo_heatmap.png", ["--output", "."], ["photo_overlay.png would be written"]),
+        ("photo_overlay.png", ["--output", "."], ["photo_overlay.png is one of the images to predict"]),
+        ("photo_panoptic.png", ["--output", "../photos"], ["photo_panoptic.png is one of the images to predict"]),
+    ],
+)
+def test_names_that_would_collide_are_refused_before_anything_is_written(
+    run: Run,
+    model_folder: Path,
+    photo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    other: str,
+    options: list[str],
+    words: list[str],
+) -> None:
+    folder = photo.parent / "photos"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    photo.rename(folder / photo.name)
+    Image.open(photo.name).save(other)
+    if other == "photo_heatmap.png":
+        Image.open(photo.name).save("photo.webp")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    outcome = run("predict", folder, "--model", model_folder, *(options or ["--output", photo.parent / "out"]))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("ConfigError: ")
+    assert all(word in outcome.err for word in words)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_output_beside_the_image(run: Run, model_folder: Path, photo: Path) -> None:
+    before = photo.read_bytes()
+    assert run("predict", photo, "--model", model_folder, "--output", photo.parent).code == 0
+    assert photo.read_bytes() == before
+    names = {"photo.jpg", "photo_overlay.png", "photo_panoptic.png", "panoptic.json"}
+    assert {path.name for path in photo.parent.iterdir()} == names
+
+
+def test_paths_that_lead_upwards_stay_in_the_output_folder(
+    run: Run, model_folder: Path, two_photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (two_photos / "work" / "deep").mkdir(parents=True)
+    monkeypatch.chdir(two_photos / "work" / "deep")
+    outcome = run(
+        "predict", "../../a/1.jpg", "../../b/1.jpg", "--model", model_folder, "--output", "out", "--save", "panoptic"
+    )
+    assert outcome.out.split() == ["out/a/1_panoptic.png", "out/b/1_panoptic.png", "out/panoptic.json"]
+    written = {str(path.relative_to(two_photos)) for path in two_photos.rglob("*") if path.is_file()}
+    assert written == {"a/1.jpg", "b/1.jpg", *(f"work/deep/{name}" for name in outcome.out.split())}
+
+
+def test_semantic_picture_holds_train_ids_with_the_colors_of_the_classes(
+    run: Run, model_folder: Path, photo: Path, tmp_path: Path
+) -> None:
+    run("predict", photo, "--model", model_folder, "--output", tmp_path / "out", "--save", "semantic")
+    expected = PanopticPredictor.from_pretrained(model_folder).predict(photo)
+    assert expected.semantic_map is not None
+    with Image.open(tmp_path / "out" / "photo_semantic.png") as picture:
+        assert (np.asarray(picture) == expected.semantic_map).all()
+        assert (np.asarray(picture.convert("RGB")) == expected.categories.colors[expected.semantic_map]).all()
+
+
+def test_offsets_are_painted_on_things_only(run: Run, model_folder: Path, photo: Path, tmp_path: Path) -> None:
+    run("predict", photo, "--model", model_folder, "--output", tmp_path / "out", "--save", "maps")
+    things = thing_pixels(PanopticPredictor.from_pretrained(model_folder).predict(photo))
+    assert 0 < things.mean() < 1
+    with Image.open(tmp_path / "out" / "photo_offset.png") as picture:
+        pixels = np.asarray(picture)
+    assert (pixels[~things] == 255).all()
+    assert (pixels[things] != 255).any()
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
+    ("name", "words"),
     [
-        ("missing.jpg", None, ["ImageError: ", "missing.jpg"]),
-        ("broken.jpg", b"\xff\xd8\xff\xe0 no image", ["ImageError: ", "broken.jpg", "cannot be read"]),
-        ("empty.png", b"", ["ImageError: ", "empty.png"]),
+        ("missing.jpg", ["ImageError: ", "missing.jpg"]),
+        ("folder", ["ImageError: ", "folder"]),
     ],
 )
-def test_unreadable_image(
-    run: Run, model_folder: Path, tmp_path: Path, name: str, content: bytes | None, words: list[str]
-) -> None:
-    path = tmp_path / name
-    if content is not None:
-        path.write_bytes(content)
-    outcome = run("predict", path, "--model", model_folder)
+def test_no_image(run: Run, model_folder: Path, tmp_path: Path, name: str, words: list[str]) -> None:
+    (tmp_path / "folder").mkdir()
+    outcome = run("predict", tmp_path / name, "--model", model_folder)
     assert (outcome.code, outcome.out) == (2, "")
     assert all(word in outcome.err for word in words)
 
 
-@pytest.mark.parametrize("options", [[], ["--batch-size", "0"]])
-def test_arguments_that_make_no_sense(run: Run, model_folder: Path, photo: Path, options: list[str]) -> None:
-    images = [photo] if options else []
-    outcome = run("predict", *images, "--model", model_folder, *options)
+BROKEN = {"broken.jpg": b"\xff\xd8\xff\xe0 no image", "empty.png": b""}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_images_that_cannot_be_read_are_listed_and_all_others_predicted(
+    run: Run, model_folder: Path, two_photos: Path, tmp_path: Path, batch_size: int
+) -> None:
+    for name, content in BROKEN.items():
+        (two_photos / "a" / name).write_bytes(content)
+    output = tmp_path / "out"
+    options = ("--output", output, "--batch-size", batch_size, "--json")
+    outcome = run("predict", two_photos / "a", two_photos / "b", "--model", model_folder, *options)
+    assert outcome.code == 1
+    document = json.loads(outcome.out)
+    assert [image["image"] for image in document["images"]] == [str(two_photos / f"{x}/1.jpg") for x in "ab"]
+    assert [failure["image"] for failure in document["failed"]] == [str(two_photos / "a" / name) for name in BROKEN]
+    for failure in document["failed"]:
+        assert f"ImageError: {failure['error']}\n" in outcome.err
+    assert "2 of 4 images could not be predicted." in outcome.err
+    panoptic = json.loads((output / "panoptic.json").read_text())
+    assert [image["file_name"] for image in panoptic["images"]] == [str(two_photos / f"{x}/1.jpg") for x in "ab"]
+    names = {"a/1_overlay.png", "a/1_panoptic.png", "b/1_overlay.png", "b/1_panoptic.png", "panoptic.json"}
+    assert {str(path.relative_to(output)) for path in output.rglob("*.*")} == names
+
+
+def test_interruption_leaves_the_table_of_what_was_done(
+    run: Run, model_folder: Path, two_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: Path) -> Any:
+        if path.parent.name == "b":
+            raise KeyboardInterrupt
+        return read_image(path)
+
+    monkeypatch.setattr(images, "read_image", interrupted)
+    options = ("--output", tmp_path / "out", "--save", "panoptic")
+    outcome = run("predict", f"{two_photos}/**/*.jpg", "--model", model_folder, *options)
+    assert outcome.code == 130
+    document = json.loads((tmp_path / "out" / "panoptic.json").read_text())
+    assert [annotation["file_name"] for annotation in document["annotations"]] == ["a/1_panoptic.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "needs at least one image"),
+        (["--batch-size", "0"], "`batch_size` must be positive"),
+        (["--save", "panoptic"], "Name one with --output"),
+        (["--save", "maps", "--output", "out", "--batch-size", "2"], "goes image by image"),
+    ],
+)
+def test_arguments_that_make_no_sense(
+    run: Run, model_folder: Path, photo: Path, options: list[str], message: str
+) -> None:
+    outcome = run("predict", *([photo] if options else []), "--model", model_folder, *options)
     assert outcome.code == 2
     assert outcome.err.startswith("ConfigError: ")
+    assert message in outcome.err
+
+
+def test_maps_of_a_model_without_instance_heads(run: Run, photo: Path, tmp_path: Path, tiny_config: Config) -> None:
+    config = replace(tiny_config, model=replace(tiny_config.model, instance_branch=False))
+    categories = CategoryTable.load("synthetic")
+    save_pretrained(tmp_path / "m", PanopticDeepLab(config.model, 10), config=config, categories=categories)
+    command = ("predict", photo, "--model", tmp_path / "m", "--output", tmp_path / "out", "--save")
+    outcome = run(*command, "maps")
+    assert outcome.code == 2
+    assert outcome.err.startswith("ConfigError: `save` maps needs a model with instance heads")
+    assert run(*command, "semantic").code == 0
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.jpg/below"])
+def test_output_that_is_a_file_is_refused_at_once(run: Run, model_folder: Path, photo: Path, name: str) -> None:
+    outcome = run("predict", photo, "--model", model_folder, "--output", photo.parent / name)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("ConfigError: `output`")
+    assert outcome.err.count("\n") == 1

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from panoptic_deeplab.cli.train import default_run_folder
-from panoptic_deeplab.config_io import load_config
+from panoptic_deeplab.config import Config
+from panoptic_deeplab.config_io import load_config, recipe_names
 from panoptic_deeplab.model.weights import load_pretrained
+from panoptic_deeplab.training import trainer
 
 Run = Callable[..., Any]
 
@@ -14,7 +16,7 @@ Run = Callable[..., Any]
 def test_recipe_with_overrides_ends_in_a_model_folder(run: Run, tiny_recipe: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     options = ("--train.max-steps", "1", "--data.crop-size", "33", "65", "--device", "cpu")
-    outcome = run("train", tiny_recipe, "--run", folder, *options)
+    outcome = run("train", tiny_recipe, "--run-folder", folder, *options)
     assert (outcome.code, outcome.out) == (0, f"{folder / 'best'}\n")
     _, config, categories = load_pretrained(folder / "best")
     assert (config.train.max_steps, config.data.crop_size) == (1, (33, 65))
@@ -24,13 +26,37 @@ def test_recipe_with_overrides_ends_in_a_model_folder(run: Run, tiny_recipe: Pat
 
 def test_folder_in_use_is_refused_and_resume_goes_on(run: Run, tiny_recipe: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    command = ("train", tiny_recipe, "--run", folder, "--train.max-steps", "1", "--device", "cpu")
+    command = ("train", tiny_recipe, "--run-folder", folder, "--train.max-steps", "1", "--device", "cpu")
     assert run(*command).code == 0
     again = run(*command)
     assert again.code == 2
     assert again.err.startswith("ConfigError: ")
     assert "--resume" in again.err
     assert run(*command, "--resume").code == 0
+
+
+def test_recipe_is_found_behind_options(run: Run, tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[Any] = []
+
+    def train(config: Config, **options: Any) -> Path:
+        trained.append((config, options["resume"]))
+        return Path("best")
+
+    monkeypatch.setattr(trainer, "train", train)
+    outcome = run("train", "--train.max-steps", "2", "--resume", tiny_recipe)
+    assert (outcome.code, outcome.out) == (0, "best\n")
+    assert trained == [(load_config(tiny_recipe, {"train.max_steps": 2}), True)]
+
+
+def test_recipe_that_is_also_the_value_of_an_option_must_come_first(run: Run, tiny_recipe: Path) -> None:
+    outcome = run("train", "--run-folder", tiny_recipe, tiny_recipe)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("ConfigError: Name the recipe first: panoptic-deeplab train ")
+
+
+def test_help_lists_the_packaged_recipes(run: Run) -> None:
+    text = run("train", "--help").out
+    assert all(name in text for name in recipe_names())
 
 
 @pytest.mark.parametrize(

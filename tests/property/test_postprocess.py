@@ -47,9 +47,8 @@ def random_maps(generator, batch_size, num_classes, size, *, eighths):
 
 
 @st.composite
-def cases(draw):
-    """Raw maps with sizes: exactly 4 times larger by either convention, or any ratio."""
-    generator = torch.Generator().manual_seed(draw(seeds))
+def plans(draw):
+    """The numbers of a case: what `build` makes of them is checked for types, which draws random numbers itself."""
     align_corners = draw(st.booleans())
     small = draw(st.integers(1, 7)), draw(st.integers(1, 9))
     exact = draw(st.booleans())
@@ -57,22 +56,36 @@ def cases(draw):
         input_size = tuple(4 * n - 3 if align_corners else 4 * n for n in small)
     else:
         input_size = tuple(n * 3 + draw(st.integers(-2, 5)) for n in small)
-    num_classes = draw(st.integers(1, 5))
     batch_size = draw(st.integers(1, 3))
-    content_sizes = [tuple(draw(st.integers(1, n)) for n in input_size) for _ in range(batch_size)]
     return SimpleNamespace(
-        raw_maps=random_maps(generator, batch_size, num_classes, small, eighths=exact),
-        categories=random_table(generator, num_classes),
-        config=PostprocessConfig(
-            center_threshold=draw(st.sampled_from([-0.5, 0.0, 0.1, 0.5, 9.0])),
-            nms_kernel=draw(st.sampled_from([1, 3, 7])),
-            top_k=draw(st.sampled_from([1, 3, 200])),
-            stuff_area_limit=draw(st.sampled_from([0, 20, 100])),
-        ),
+        seed=draw(seeds),
         align_corners=align_corners,
-        input_size=input_size,
-        content_sizes=content_sizes,
+        small=small,
         exact=exact,
+        input_size=input_size,
+        num_classes=draw(st.integers(1, 5)),
+        content_sizes=[tuple(draw(st.integers(1, n)) for n in input_size) for _ in range(batch_size)],
+        config={
+            "center_threshold": draw(st.sampled_from([-0.5, 0.0, 0.1, 0.5, 9.0])),
+            "nms_kernel": draw(st.sampled_from([1, 3, 7])),
+            "top_k": draw(st.sampled_from([1, 3, 200])),
+            "stuff_area_limit": draw(st.sampled_from([0, 20, 100])),
+        },
+    )
+
+
+def build(plan):
+    """Raw maps with sizes: exactly 4 times larger by either convention, or any ratio."""
+    generator = torch.Generator().manual_seed(plan.seed)
+    batch_size = len(plan.content_sizes)
+    return SimpleNamespace(
+        raw_maps=random_maps(generator, batch_size, plan.num_classes, plan.small, eighths=plan.exact),
+        categories=random_table(generator, plan.num_classes),
+        config=PostprocessConfig(**plan.config),
+        align_corners=plan.align_corners,
+        input_size=plan.input_size,
+        content_sizes=plan.content_sizes,
+        exact=plan.exact,
     )
 
 
@@ -102,8 +115,9 @@ def assert_same(one, other):
 
 
 @few_examples
-@given(cases())
-def test_equals_the_naive_form(case):
+@given(plans())
+def test_equals_the_naive_form(plan):
+    case = build(plan)
     postprocessor = PanopticPostprocessor(case.categories, case.config, align_corners=case.align_corners)
     results = postprocessor(case.raw_maps, case.input_size, case.content_sizes)
     for index, result in enumerate(results):
@@ -122,8 +136,9 @@ def test_equals_the_naive_form(case):
 
 
 @settings(few_examples, max_examples=10)
-@given(cases(), st.integers(3, 40))
-def test_does_not_depend_on_the_block_size(case, block_rows):
+@given(plans(), st.integers(3, 40))
+def test_does_not_depend_on_the_block_size(plan, block_rows):
+    case = build(plan)
     def run(rows):
         return panoptic_tensors(
             RawMaps(*(map_[:1] for map_ in case.raw_maps)),
@@ -145,8 +160,9 @@ def test_does_not_depend_on_the_block_size(case, block_rows):
 
 
 @few_examples
-@given(cases())
-def test_does_not_depend_on_the_batch(case):
+@given(plans())
+def test_does_not_depend_on_the_batch(plan):
+    case = build(plan)
     postprocessor = PanopticPostprocessor(case.categories, case.config, align_corners=case.align_corners)
     together = postprocessor(case.raw_maps, case.input_size, case.content_sizes)
     for index, result in enumerate(together):
@@ -155,8 +171,9 @@ def test_does_not_depend_on_the_batch(case):
 
 
 @few_examples
-@given(cases())
-def test_does_not_depend_on_the_memory_format(case):
+@given(plans())
+def test_does_not_depend_on_the_memory_format(plan):
+    case = build(plan)
     postprocessor = PanopticPostprocessor(case.categories, case.config, align_corners=case.align_corners)
     channels_last = RawMaps(*(map_.contiguous(memory_format=torch.channels_last) for map_ in case.raw_maps))
     for one, other in zip(
@@ -168,9 +185,10 @@ def test_does_not_depend_on_the_memory_format(case):
 
 
 @few_examples
-@given(cases())
-def test_does_not_depend_on_the_padding(case):
+@given(plans())
+def test_does_not_depend_on_the_padding(plan):
     """At equal resolution nothing is interpolated, so padding must not matter at all."""
+    case = build(plan)
     height, width = case.raw_maps.offset.shape[-2:]
     content = [(max(height - 1, 1), max(width - 2, 1))] * len(case.raw_maps.offset)
     disturbed = RawMaps(*(map_.clone() for map_ in case.raw_maps))

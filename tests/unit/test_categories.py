@@ -38,6 +38,16 @@ def test_json_round_trip():
         ({"dataset_ids": [0]}, r"Each dataset id .*\[0\]"),
         ({"color": [1, 2]}, "is not a category table"),
         ({"isthing": "yes"}, "is not a category table.*isthing"),
+        ({"isthing": 7}, "is not a category table.*isthing"),
+        ({"color": [1, 2, 256]}, r"Category 'animal' of table 'farm' must have a color .* 0 to 255. Got \(1, 2, 256\)"),
+        ({"color": [1, 2, -1]}, "0 to 255"),
+        ({"color": [1, 2, 3.5]}, "`color` must hold integers, got 3.5"),
+        ({"id": -3}, r"must have ids of at least 0. Got \[-3, 20, 21\]"),
+        ({"dataset_ids": [20, -1]}, "must have ids of at least 0"),
+        ({"id": "7"}, "`id` must hold integers, got '7'"),
+        ({"id": 1.7}, "`id` must hold integers, got 1.7"),
+        ({"id": True}, "`id` must hold integers, got True"),
+        ({"dataset_ids": ["20"]}, "`dataset_ids` must hold integers, got '20'"),
     ],
 )
 def test_wrong_tables(changes, message):

@@ -119,6 +119,14 @@ def test_json_is_complete_plain_data() -> None:
     assert "pictures" not in data
 
 
+def test_provenance_of_the_caller_is_kept() -> None:
+    source = MemorySource(1)
+    report = evaluate(Oracle(source), source, config=CONFIG, provenance={"split": "val", "model": {"folder": "a"}})
+    assert report.to_json()["provenance"] == {
+        **evaluate(Oracle(source), source, config=CONFIG).provenance, "split": "val", "model": {"folder": "a"}
+    }  # fmt: skip
+
+
 def test_table() -> None:
     source = MemorySource(2)
     report = evaluate(Oracle(source, without_things), source, config=CONFIG)

@@ -127,8 +127,8 @@ def test_unusable_inputs_are_errors(source, message):
 def test_missing_corrupt_and_truncated_files_are_errors(tmp_path):
     with pytest.raises(ImageError, match=r"no image file .*none\.jpg"):
         read_image(tmp_path / "none.jpg")
-    with pytest.raises(ImageError, match="cannot be read"):
-        read_image(tmp_path)  # a folder
+    with pytest.raises(ImageError, match=r"is corrupt or no image \(IsADirectoryError"):
+        read_image(tmp_path)
     rng = np.random.default_rng(0)
     for name in ("a.jpg", "a.png", "a.tif", "a.webp", "a.gif"):
         path = tmp_path / name
@@ -138,6 +138,23 @@ def test_missing_corrupt_and_truncated_files_are_errors(tmp_path):
             path.write_bytes(part)
             with pytest.raises(ImageError, match=name):
                 read_image(path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_truncated_pil_images_are_errors(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-800])
+    with Image.open(path) as image, pytest.raises(ImageError, match="the PIL image is corrupt or no image"):
+        read_image(image)  # Pillow reads the pixels only here
+
+
+@pytest.mark.parametrize("limit", [1000, 100])  # Pillow warns above the limit and raises above twice the limit
+def test_files_with_too_many_pixels_are_errors(tmp_path, monkeypatch, limit):
+    Image.new("RGB", (40, 40)).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(ImageError, match=rf"bomb.png is too large: 1600 pixels. At most {limit} are read"):
+        read_image(tmp_path / "bomb.png")
 
 
 def test_find_images_in_files_folders_and_patterns(tmp_path):

@@ -59,7 +59,7 @@ def part(maps: RawMaps | Targets, images: slice) -> tuple[Tensor, ...]:
 def test_cross_entropy_of_the_hardest_pixels_and_its_gradient(fraction: float) -> None:
     maps, targets = random_maps(3, (9, 11)), random_targets(3, (9, 11))
     targets.semantic[1, :4] = IGNORE_INDEX  # so that images have different numbers of valid pixels
-    loss = make_loss(top_k_fraction=fraction, semantic_weight=2.0)
+    loss = make_loss(top_k_fraction=fraction, semantic_lambda=2.0)
     ours = loss(maps, targets).semantic
     expected = 2 * plain_cross_entropy(maps.semantic_logits, targets, fraction)
     torch.testing.assert_close(ours, expected)
@@ -172,8 +172,8 @@ def test_losses_are_float32_whatever_the_maps_are() -> None:
 
 def test_total_is_the_sum_and_lambdas_scale_their_terms() -> None:
     maps, targets = random_maps(1, (4, 4)), random_targets(1, (13, 13))
-    one = make_loss(semantic_weight=1, center_weight=1, offset_weight=1)(maps, targets)
-    other = make_loss(semantic_weight=2, center_weight=3, offset_weight=5)(maps, targets)
+    one = make_loss(semantic_lambda=1, heatmap_lambda=1, offset_lambda=1)(maps, targets)
+    other = make_loss(semantic_lambda=2, heatmap_lambda=3, offset_lambda=5)(maps, targets)
     torch.testing.assert_close(other.semantic, 2 * one.semantic)
     torch.testing.assert_close(other.center, 3 * one.center)
     torch.testing.assert_close(other.offset, 5 * one.offset)

@@ -18,6 +18,7 @@ from panoptic_deeplab.result_formats import (
     to_coco_panoptic,
     to_polygons,
     to_rle,
+    to_rles,
     to_transformers,
 )
 from panoptic_deeplab.results import PanopticResult, Segment
@@ -110,6 +111,18 @@ def test_rle_counts_are_text_in_column_order():
     assert rle["size"] == [2, 3]
     assert isinstance(rle["counts"], str)
     assert np.array_equal(_decode(rle), mask)
+
+
+def test_one_pass_gives_the_run_lengths_of_pycocotools():
+    from pycocotools import mask as coco_mask
+
+    panoptic_map = np.random.default_rng(0).integers(0, 4, (13, 9)).astype(np.int32)
+    panoptic_map[-1, -1] = 3  # a run that ends with the image
+    panoptic_map[0, 0] = 1  # a run that begins with it
+    for segment_id, rle in zip((3, 1, 7), to_rles(panoptic_map, [3, 1, 7]), strict=True):
+        expected = coco_mask.encode(np.asfortranarray(panoptic_map == segment_id, np.uint8))
+        assert rle == {"size": [13, 9], "counts": expected["counts"].decode("ascii")}
+    assert to_rles(np.ones((2, 3), np.int32), []) == []
 
 
 def test_polygons_run_through_border_pixels_and_lose_holes_and_specks():

@@ -1,11 +1,13 @@
-"""The container of results and the check of map against table."""
+"""The container of results, its form at other sizes, and the check of map against table."""
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional as F
 
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.results import PanopticResult, Segment, check_consistency
+from panoptic_deeplab.results import PanopticResult, Segment, check_consistency, segment_index
 
 CATEGORIES = CategoryTable(
     name="test",
@@ -53,6 +55,77 @@ def test_train_id_map_is_255_where_void():
     train_ids = result.train_id_map()
     assert train_ids.dtype == np.uint8
     assert train_ids.tolist() == [[255, 1, 0]]
+
+
+def test_segment_index_is_the_place_in_segments_info():
+    result = _result([[0, 2**24 - 1, 3], [3, 0, 0]], [_segment(2**24 - 1, isthing=True), _segment(3, isthing=False)])
+    assert result.segment_index().tolist() == [[0, 1, 2], [2, 0, 0]]
+    assert _result([[0, 0]], []).segment_index().tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("id_", [4, 6, 2**24 - 1])
+@pytest.mark.parametrize("use", [PanopticResult.segment_index, PanopticResult.train_id_map])
+def test_pixels_of_unlisted_segments_are_errors_not_other_segments(id_, use):
+    with pytest.raises(DatasetError, match=rf"has id {id_} at \(y=0, x=2\)"):
+        use(_result([[0, 5, id_]], [_segment(5, isthing=True)]))
+
+
+@pytest.mark.parametrize(
+    ("panoptic_map", "ids", "message"),
+    [
+        ([[-1, 0]], [], "a.png has segment ids from -1 to 0"),
+        ([[0, 2**24]], [2**24], "a.png has segment ids from 0 to 16777216"),
+        ([[0, 1]], [1, 0], "a.png: segments_info lists id 0. Expected 1 to"),
+        ([[0, 1]], [1, 1], "a.png: segments_info lists id 1 more than once"),
+    ],
+)
+def test_segment_index_of_impossible_ids(panoptic_map, ids, message):
+    with pytest.raises(DatasetError, match=message):
+        segment_index(np.array(panoptic_map, np.int32), ids, where="a.png")
+
+
+def _measured(panoptic_map: np.ndarray) -> PanopticResult:
+    """With right areas and boxes, the largest id first."""
+    segments = []
+    for id_ in (int(i) for i in np.unique(panoptic_map)[::-1] if i):
+        y, x = np.nonzero(panoptic_map == id_)
+        box = (int(x.min()), int(y.min()), int(np.ptp(x)) + 1, int(np.ptp(y)) + 1)
+        segments.append(
+            Segment(id=id_, category_id=26, name="car", isthing=True, area=len(y), bbox=box, score=id_ / 100)
+        )
+    semantic_map = np.where(panoptic_map > 0, 1, 255).astype(np.uint8)
+    return PanopticResult(
+        panoptic_map=panoptic_map, segments_info=segments, categories=CATEGORIES, semantic_map=semantic_map
+    )
+
+
+@pytest.mark.parametrize("size", [(7, 5), (26, 34), (13, 17), (40, 9), (1, 1), (100, 100)])
+def test_resized_maps_equal_torch_nearest_exact_and_segments_a_plain_count(size):
+    panoptic_map = np.random.default_rng(0).integers(0, 6, (13, 17)).astype(np.int32) * 7
+    resized = _measured(panoptic_map).resized(size)
+    expected = F.interpolate(torch.from_numpy(panoptic_map).float()[None, None], size, mode="nearest-exact")
+    assert np.array_equal(resized.panoptic_map, expected[0, 0].numpy())
+    assert resized.panoptic_map.dtype == np.int32
+    assert np.array_equal(resized.semantic_map == 1, resized.panoptic_map > 0)
+    check_consistency(resized.panoptic_map, [s.id for s in resized.segments_info], where="test")
+    assert resized.segments_info == _measured(resized.panoptic_map).segments_info
+
+
+def test_segments_that_resizing_loses_leave_the_table():
+    panoptic_map = np.full((8, 8), 3, np.int32)
+    panoptic_map[0, 0] = 5
+    assert [s.id for s in _measured(panoptic_map).resized((4, 4)).segments_info] == [3]
+
+
+def test_resizing_to_the_same_size_gives_the_same_result():
+    result = _measured(np.ones((3, 4), np.int32))
+    assert result.resized((3, 4)) is result
+
+
+def test_resizing_a_result_without_segments():
+    resized = _measured(np.zeros((3, 4), np.int32)).resized((6, 8))
+    assert resized.segments_info == []
+    assert resized.size == (6, 8)
 
 
 def test_consistent_map_and_table_pass():

@@ -2,7 +2,8 @@
 
 Options come from the fields of the verbs and of `config.py`, so every setting of a recipe is an option
 (`--train.max-steps 100`). Errors made by the user end with one message on stderr and exit code 2; `--debug` shows the
-traceback. Verbs that report numbers take `--json` and then write one JSON document to stdout and nothing else.
+traceback. What the system refuses (a full disk, a folder without permission) is one message with exit code 2 too.
+Verbs that report numbers take `--json` and then write one JSON document to stdout and nothing else.
 """
 
 import inspect
@@ -19,8 +20,8 @@ from panoptic_deeplab.cli.doctor import Doctor
 from panoptic_deeplab.cli.evaluate import Evaluate
 from panoptic_deeplab.cli.predict import Predict
 from panoptic_deeplab.cli.train import Train
-from panoptic_deeplab.cli.verb import Verb, log_to_stderr
-from panoptic_deeplab.errors import PanopticDeepLabError
+from panoptic_deeplab.cli.verb import Verb, leading_recipe, log_to_stderr
+from panoptic_deeplab.errors import ConfigError, PanopticDeepLabError
 
 PROGRAM = "panoptic-deeplab"
 
@@ -42,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: without the program's name; None = of this process.
 
     Raises:
-        SystemExit: with code 2 after an error of the user, 130 after Ctrl-C, 0 after `--help`.
+        SystemExit: with code 2 after an error of the user or the system, 1 after a finding (of `data check`, `doctor`,
+            or an image that cannot be predicted), 130 after Ctrl-C, 0 after `--help`.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments == ["--version"]:
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         verb = _parse(arguments)
         log_to_stderr()
         verb.execute()
-    except PanopticDeepLabError as error:
+    except (PanopticDeepLabError, OSError) as error:
         if "--debug" in arguments:
             raise
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -69,11 +71,18 @@ def _parse(arguments: list[str]) -> Verb:
         _overview(arguments)
     verb, prog = VERBS[name], f"{PROGRAM} {name}"
     default = verb.defaults(rest)
-    return (
-        tyro.cli(verb, prog=prog, args=rest)
-        if default is None
-        else tyro.cli(verb, prog=prog, args=rest, default=default)
-    )
+    if default is not None:
+        return tyro.cli(verb, prog=prog, args=rest, default=default)
+    parsed = tyro.cli(verb, prog=prog, args=rest)
+    recipe = getattr(parsed, "recipe", None)
+    if recipe is None:
+        return parsed
+    # The recipe stands behind an option, so its settings were not the defaults of this parse.
+    assert leading_recipe(rest) is None
+    if rest.count(recipe) > 1:
+        raise ConfigError(f"Name the recipe first: {prog} {recipe} ...")
+    rest.remove(recipe)
+    return _parse([*arguments[:words], recipe, *rest])
 
 
 def _overview(arguments: list[str]) -> NoReturn:

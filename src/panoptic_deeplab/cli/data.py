@@ -7,29 +7,33 @@ from typing import Annotated
 
 import tyro
 
-from panoptic_deeplab.cli.verb import Flag, Folder, Verb, leading_recipe, print_json, progress_bar
-from panoptic_deeplab.config import Config
+from panoptic_deeplab.cli.verb import (
+    PACKAGED_RECIPES,
+    Flag,
+    Folder,
+    Verb,
+    leading_recipe,
+    make_folder,
+    print_json,
+    progress_bar,
+)
+from panoptic_deeplab.config import Config, DataConfig, EvaluationConfig, InputConfig, PostprocessConfig, TargetConfig
 from panoptic_deeplab.config_io import load_config
 from panoptic_deeplab.errors import ConfigError
 
-
-@dataclass(frozen=True, kw_only=True)
-class _DataVerb(Verb):
-    recipe: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE_OR_YAML]")] = None
-    """Where the settings come from; without it they are the defaults. Always the first word."""
-    split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Split to look at. Default: data.train_split."""
-    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
-
-    @classmethod
-    def defaults(cls, arguments: Sequence[str]) -> "_DataVerb | None":
-        """The recipe's settings."""
-        recipe = leading_recipe(arguments)
-        return None if recipe is None else cls(recipe=recipe, config=load_config(recipe))
+_Recipe = Annotated[
+    str | None,
+    tyro.conf.Positional,
+    tyro.conf.arg(
+        metavar="[RECIPE_OR_YAML]",
+        help=f"Where the settings come from: a packaged recipe ({PACKAGED_RECIPES}) or a YAML file; without it they are"
+        " the defaults.",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckData(_DataVerb):
+class CheckData(Verb):
     """Read every image and label of a split; list all errors and warnings, and what is in the set.
 
     Ends with exit code 1 if there is an error. Nothing is repaired or skipped.
@@ -40,20 +44,41 @@ class CheckData(_DataVerb):
     pixel_share}]}. Shares are fractions in [0, 1], areas pixels.
     """
 
+    recipe: _Recipe = None
+    split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Split to look at. Default: data.train_split."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Check so many images only, the first ones."""
     json: Flag = False
     """Write one JSON document to stdout instead of a table."""
+    data: DataConfig = field(default_factory=DataConfig)
+    postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "CheckData | None":
+        """The recipe's settings."""
+        recipe = leading_recipe(arguments)
+        if recipe is None:
+            return None
+        config = load_config(recipe)
+        return cls(recipe=recipe, data=config.data, postprocess=config.postprocess, evaluation=config.evaluation)
 
     def execute(self) -> None:
         """Check; print the report."""
         from panoptic_deeplab.data.check import check_source
         from panoptic_deeplab.data.sources import open_source
 
-        split = self.split or self.config.data.train_split
-        source = open_source(self.config.data, split)
+        split = self.split or self.data.train_split
+        source = open_source(self.data, split)
         with progress_bar("check") as on_image:
-            report = check_source(source, self.limit, on_image)
+            report = check_source(
+                source,
+                self.limit,
+                on_image,
+                top_k=self.postprocess.top_k,
+                max_detections=self.evaluation.max_detections,
+            )
         if self.json:
             print_json({"split": split, **report.to_json()})
         else:
@@ -63,17 +88,34 @@ class CheckData(_DataVerb):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShowData(_DataVerb):
+class ShowData(Verb):
     """Draw labelled images, and what training makes of them.
 
     Writes labels.png (images with their labels as overlay) and train_batch.png (augmented crops with the targets of the
     network), and prints the two paths.
     """
 
+    recipe: _Recipe = None
+    split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Split to look at. Default: data.train_split."""
     num_images: Annotated[int, tyro.conf.arg(metavar="N")] = 6
     """Rows of each picture."""
     output: Folder = Path("runs/data")
     """Folder for the pictures."""
+    data: DataConfig = field(default_factory=DataConfig)
+    input: InputConfig = field(default_factory=InputConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
+    config: Annotated[Config, tyro.conf.Fixed, tyro.conf.Suppress] = field(default_factory=Config)
+    """The recipe; of its other sections, only the seed and the network's output stride matter here."""
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "ShowData | None":
+        """The recipe's settings."""
+        recipe = leading_recipe(arguments)
+        if recipe is None:
+            return None
+        config = load_config(recipe)
+        return cls(recipe=recipe, data=config.data, input=config.input, target=config.target, config=config)
 
     def execute(self) -> None:
         """Draw; print the paths."""
@@ -86,25 +128,27 @@ class ShowData(_DataVerb):
 
         if self.num_images < 1:
             raise ConfigError(f"`num_images` must be positive. Got {self.num_images} instead.")
-        source = open_source(self.config.data, self.split or self.config.data.train_split)
+        make_folder(self.output)
+        source = open_source(self.data, self.split or self.data.train_split)
         count = min(self.num_images, len(source))
         rows: list[tuple[str, list[Image.Image | None]]] = []
         for sample in (source[index] for index in range(count)):
             image = Image.fromarray(sample.image)
             label = None if sample.panoptic_map is None else draw_panoptic(image, sample.truth(source.categories))
             rows.append((sample.image_id, [image, label]))
-        self.output.mkdir(parents=True, exist_ok=True)
         paths = self.output / "labels.png", self.output / "train_batch.png"
         tile(rows, columns=("image", "label"), cell_width=640).save(paths[0])
 
         config = replace(
             self.config,
-            data=replace(self.config.data, num_workers=0),
+            data=replace(self.data, num_workers=0),
+            input=self.input,
+            target=self.target,
             train=replace(self.config.train, batch_size=count, accumulation_steps=1),
         )
         batch = next(training_batches(source, config, rank=0, world_size=1))
         draw_train_batch(
-            batch.images, batch.targets, categories=source.categories, input=config.input, max_images=count
+            batch.images, batch.targets, categories=source.categories, input_config=config.input, max_images=count
         ).save(paths[1])
         for path in paths:
             print(path)

@@ -12,6 +12,8 @@ from panoptic_deeplab.cli.verb import Flag, Verb, print_json
 class Doctor(Verb):
     """Look at this machine: versions, devices, optional packages, known problems.
 
+    Ends with exit code 1 if there is a problem.
+
     With --json, the document is: version, python, platform, packages {name: version or null}, extras {module:
     installed}, cpu_count, torch_threads, gpus, bfloat16_on_gpu, problems (empty = ready).
     """
@@ -26,8 +28,10 @@ class Doctor(Verb):
         report = inspect_machine()
         if self.json:
             print_json(report.to_json())
-            return
-        table = Table.grid(padding=(0, 2))
-        for name, value in report.rows():
-            table.add_row(name, value)
-        Console(markup=False, highlight=False).print(table)
+        else:
+            table = Table.grid(padding=(0, 2))
+            for name, value in report.rows():
+                table.add_row(name, value)
+            Console(markup=False, highlight=False).print(table)
+        if report.problems:
+            raise SystemExit(1)

@@ -1,10 +1,9 @@
 """`panoptic-deeplab evaluate`."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -16,13 +15,11 @@ from panoptic_deeplab.cli.verb import (
     Precision,
     Verb,
     config_of_model,
+    make_folder,
     print_json,
     progress_bar,
 )
 from panoptic_deeplab.config import DataConfig, EvaluationConfig, InputConfig, PostprocessConfig
-
-if TYPE_CHECKING:
-    from panoptic_deeplab.evaluation import EvaluationReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +28,13 @@ class Evaluate(Verb):
 
     Settings not named are those the model was trained with. Under torchrun, the images are shared among the processes.
 
-    With --json, the document is: panoptic {all, things, stuff: {pq, sq, rq, num_classes}, per_class, not_counted},
-    semantic {miou, pixel_accuracy, ...}, instances {ap, ap50, ap75, ...} or null, num_images, seconds, provenance.
-    Metrics are fractions in [0, 1]; null means that there was nothing to measure.
+    With --json, the document is: panoptic {all, things, stuff: each {pq, sq, rq, num_classes}; per_class: a list of
+    {category_id, name, isthing, pq, sq, rq, true_positives, false_positives, false_negatives}; not_counted: names of
+    classes neither in the labels nor predicted}; semantic {miou, num_classes, pixel_accuracy, per_class: a list of
+    {category_id, name, iou}}; instances {ap, ap50, ap75, ap_small, ap_medium, ap_large, max_detections, per_class: a
+    list of {category_id, name, ap}}, or null without pycocotools; num_images; seconds {reading, prediction, metrics};
+    provenance {evaluator, data, processes, versions, notes, model, split, device, precision, settings}. Metrics are
+    fractions in [0, 1]; null means that there was nothing to measure.
     """
 
     model: Folder
@@ -45,7 +46,7 @@ class Evaluate(Verb):
     per_class: Flag = False
     """Add a row a class to the table."""
     output: OptionalFolder = None
-    """Also write report.json, table.txt and mosaic.png here."""
+    """Also write report.json, table.txt, per_class_pq.png and mosaic.png here."""
     device: Device = "auto"
     """`cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one."""
     precision: Precision = "float32"
@@ -75,17 +76,30 @@ class Evaluate(Verb):
         from panoptic_deeplab.data.sources import open_source
         from panoptic_deeplab.distributed import process_group
         from panoptic_deeplab.evaluation import evaluate
+        from panoptic_deeplab.evaluation_files import write_report_files
         from panoptic_deeplab.inference.predictor import PanopticPredictor
 
+        if self.output is not None:
+            make_folder(self.output)
         with process_group(self.device) as process:
-            loaded = PanopticPredictor.from_pretrained(self.model, device=process.device)
-            config = replace(loaded.config, data=self.data, input=self.input, postprocess=self.postprocess)
-            predictor = PanopticPredictor(
-                loaded.model, loaded.categories, config, device=process.device, precision=self.precision
+            predictor = PanopticPredictor.from_pretrained(
+                self.model,
+                device=process.device,
+                precision=self.precision,
+                input_config=self.input,
+                postprocess=self.postprocess,
             )
-            source = open_source(self.data, self.split or self.data.val_split)
+            split = self.split or self.data.val_split
+            source = open_source(self.data, split)
             with progress_bar("evaluate") as on_image:
-                report = evaluate(predictor, source, config=self.evaluation, process=process, on_image=on_image)
+                report = evaluate(
+                    predictor,
+                    source,
+                    config=self.evaluation,
+                    process=process,
+                    on_image=on_image,
+                    provenance=self._provenance(split, process.device),
+                )
             if not process.is_main:
                 return
         if self.output is not None:
@@ -95,14 +109,13 @@ class Evaluate(Verb):
         else:
             print(report.table(per_class=self.per_class), end="")
 
-
-def write_report_files(report: "EvaluationReport", folder: Path) -> None:
-    """Write report.json, table.txt and, with `evaluation.num_pictures` images, mosaic.png."""
-    from panoptic_deeplab.visualize.mosaic import MosaicRow, draw_mosaic
-
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(report.to_json(), indent=2) + "\n", "utf-8")
-    (folder / "table.txt").write_text(report.table(per_class=True), "utf-8")
-    rows = [MosaicRow(title=p.image_id, image=p.image, prediction=p.prediction, truth=p.truth) for p in report.pictures]
-    if rows:
-        draw_mosaic(rows).save(folder / "mosaic.png")
+    def _provenance(self, split: str, device: str) -> dict[str, Any]:
+        """What only this command knows of how its numbers came about."""
+        settings = {name: asdict(getattr(self, name)) for name in ("data", "input", "postprocess", "evaluation")}
+        return {
+            "model": str(self.model),
+            "split": split,
+            "device": device,
+            "precision": self.precision,
+            "settings": settings,
+        }

@@ -1,16 +1,18 @@
 """`panoptic-deeplab predict`."""
 
-import json
 import os
+import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
+from panoptic_deeplab.cli.prediction_files import PredictionFiles, Product
 from panoptic_deeplab.cli.verb import (
     Device,
     Flag,
@@ -19,6 +21,7 @@ from panoptic_deeplab.cli.verb import (
     Precision,
     Verb,
     config_of_model,
+    make_folder,
     print_json,
     progress_bar,
 )
@@ -26,18 +29,23 @@ from panoptic_deeplab.config import InputConfig, PostprocessConfig
 from panoptic_deeplab.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from panoptic_deeplab.inference.predictor import PanopticPredictor, UpsampledMaps
     from panoptic_deeplab.results import PanopticResult
 
-Product = Literal["overlay", "panoptic", "instances", "maps"]
+_DEFAULT_PRODUCTS: tuple[Product, ...] = ("overlay", "panoptic")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predict(Verb):
     """Segment images: print the segments, or write pictures and COCO files.
 
+    An image that cannot be read is left out and named at the end, with exit code 1; all others are predicted.
+
     With --json, the document is: images, a list of {image: path, size: [height, width], segments_info: [{id,
-    category_id, name, isthing, area, bbox: [x, y, width, height], iscrowd, score}]}, and files, the paths written.
+    category_id, name, isthing, area, bbox: [x, y, width, height], iscrowd, score}]}; failed, a list of {image: path,
+    error: message}; and files, the paths written.
     """
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES...")]
@@ -45,14 +53,17 @@ class Predict(Verb):
     model: Folder
     """Model folder, such as runs/street/best."""
     output: OptionalFolder = None
-    """Folder for the files of --save; without it the segments are printed."""
-    save: tuple[Product, ...] = ("overlay", "panoptic")
-    """overlay: NAME_overlay.png. panoptic: NAME.png and panoptic.json (COCO panoptic format). instances: instances.json
-    (COCO detections with RLE masks). maps: NAME_heatmap.png and NAME_offset.png."""
+    """Folder for the files of --save; without it the segments are printed. Images of several folders get subfolders."""
+    save: Annotated[tuple[Product, ...], tyro.conf.arg(help_behavior_hint="(default: overlay panoptic)")] = ()
+    """overlay: NAME_overlay.png. panoptic: NAME_panoptic.png and panoptic.json (COCO panoptic format). semantic:
+    NAME_semantic.png, the class of each pixel before instances are merged in, as train ids 0, 1, ... in the order of
+    the categories (255 = void, which predictions do not have). instances: instances.json (a list of COCO detections
+    with RLE masks) and images.json ({images, categories}: which image_id is which file). maps: NAME_heatmap.png and
+    NAME_offset.png, what the instance heads say."""
     json: Flag = False
     """Write one JSON document to stdout."""
     batch_size: Annotated[int, tyro.conf.arg(metavar="N")] = 1
-    """Images of one size that go through the network together."""
+    """Images of one size that go through the network together; not with `maps`."""
     device: Device = "auto"
     """`cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one."""
     precision: Precision = "float32"
@@ -74,113 +85,104 @@ class Predict(Verb):
         from panoptic_deeplab.images import find_images
         from panoptic_deeplab.inference.predictor import PanopticPredictor
 
+        self._check_options()
+        found = [path for source in self.images for path in find_images(source)]
+        unique: dict[str, Path] = {}
+        for path in found:
+            unique.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - links stay what they are
+        paths = list(unique.values())
+        files = None
+        if self.output is not None:
+            make_folder(self.output)
+            files = PredictionFiles(self.output, self._products(), paths)
+        predictor = PanopticPredictor.from_pretrained(
+            self.model,
+            device=self.device,
+            precision=self.precision,
+            input_config=self.input,
+            postprocess=self.postprocess,
+        )
+        if "maps" in self._products() and not predictor.config.model.instance_branch:
+            raise ConfigError(f"`save` maps needs a model with instance heads, but {self.model} is semantic only.")
+
+        failed: list[dict[str, str]] = []
+        rows: list[dict[str, Any]] = []
+        printing = files is None and not self.json
+        try:
+            with progress_bar("predict", enabled=not printing) as on_image:
+                for count, done in enumerate(self._predictions(predictor, paths, failed), start=1):
+                    if files is not None:
+                        files.add(*done)
+                    if self.json:
+                        rows.append(_row(done))
+                    elif printing:
+                        _print_segments(done.path, done.result)
+                    on_image(count + len(failed), len(paths))
+        finally:  # also after an interruption: what was done can be used
+            written = [] if files is None else files.finish(predictor.categories)
+        if self.json:
+            print_json({"images": rows, "failed": failed, "files": [str(file) for file in written]})
+        else:
+            for file in written:
+                print(file)
+        for failure in failed:
+            print(f"ImageError: {failure['error']}", file=sys.stderr)
+        if failed:
+            print(f"{len(failed)} of {len(paths)} images could not be predicted.", file=sys.stderr)
+            raise SystemExit(1)
+
+    def _products(self) -> tuple[Product, ...]:
+        return self.save or _DEFAULT_PRODUCTS
+
+    def _check_options(self) -> None:
         if not self.images:
             raise ConfigError("`predict` needs at least one image file, folder or pattern. Got none.")
         if self.batch_size < 1:
             raise ConfigError(f"`batch_size` must be positive. Got {self.batch_size} instead.")
-        paths = list(dict.fromkeys(path for source in self.images for path in find_images(source)))
-        stems = _output_stems(paths)
-        loaded = PanopticPredictor.from_pretrained(self.model, device=self.device)
-        predictor = PanopticPredictor(
-            loaded.model,
-            loaded.categories,
-            replace(loaded.config, input=self.input, postprocess=self.postprocess),
-            device=self.device,
-            precision=self.precision,
-        )
-        writer = None if self.output is None else _Writer(self.output, self.save, predictor)
-        rows: list[dict[str, Any]] = []
-        with progress_bar("predict") as on_image:
-            predictions = zip(paths, stems, self._predictions(predictor, paths), strict=True)
-            for done, (path, stem, (result, maps)) in enumerate(predictions, start=1):
-                on_image(done, len(paths))
-                if writer is not None:
-                    writer.add(path, stem, result, maps)
-                if self.json:
-                    segments = [asdict(segment) for segment in result.segments_info]
-                    rows.append({"image": str(path), "size": list(result.size), "segments_info": segments})
-                elif writer is None:
-                    _print_segments(path, result)
-        files = [] if writer is None else writer.finish()
-        if self.json:
-            print_json({"images": rows, "files": [str(file) for file in files]})
-        else:
-            for file in files:
-                print(file)
+        if self.save and self.output is None:
+            raise ConfigError("`save` needs a folder to write to. Name one with --output.")
+        if "maps" in self.save and self.batch_size > 1:
+            raise ConfigError(
+                f"`save` maps goes image by image. Got a `batch_size` of {self.batch_size}; leave it out, or predict"
+                " the maps separately."
+            )
 
     def _predictions(
-        self, predictor: "PanopticPredictor", paths: Sequence[Path]
-    ) -> "Iterator[tuple[PanopticResult, UpsampledMaps | None]]":
-        if self.output is not None and "maps" in self.save:
-            yield from (predictor.predict_with_maps(path) for path in paths)
+        self, predictor: "PanopticPredictor", paths: Sequence[Path], failed: list[dict[str, str]]
+    ) -> "Iterator[_Prediction]":
+        """In the order of `paths`, without those that cannot be read; they are added to `failed`."""
+        from panoptic_deeplab.images import read_image
+
+        waiting: deque[tuple[Path, np.ndarray]] = deque()
+
+        def readable() -> "Iterator[np.ndarray]":
+            for path in paths:
+                try:
+                    image = read_image(path)
+                except ImageError as error:
+                    failed.append({"image": str(path), "error": str(error)})
+                else:
+                    waiting.append((path, image))
+                    yield image
+
+        if "maps" in self._products():
+            for image in readable():
+                yield _Prediction(*waiting.popleft(), *predictor.predict_with_maps(image))
         else:
-            yield from ((result, None) for result in predictor.predict_iter(paths, batch_size=self.batch_size))
+            for result in predictor.predict_iter(readable(), batch_size=self.batch_size):
+                yield _Prediction(*waiting.popleft(), result, None)
 
 
-class _Writer:
-    """Writes the files of each result, and at the end those of all."""
-
-    def __init__(self, folder: Path, products: Sequence[Product], predictor: "PanopticPredictor") -> None:
-        self._folder = folder
-        self._products = products
-        self._categories = predictor.categories
-        self._images: list[dict[str, Any]] = []
-        self._annotations: list[dict[str, Any]] = []
-        self._detections: list[dict[str, Any]] = []
-        self._files: list[Path] = []
-
-    def add(self, path: Path, stem: str, result: "PanopticResult", maps: "UpsampledMaps | None") -> None:
-        from PIL import Image
-
-        from panoptic_deeplab.result_formats import to_coco_instances, to_coco_panoptic
-        from panoptic_deeplab.visualize.draw import draw_panoptic
-        from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset
-
-        image_id = len(self._images) + 1  # COCO's tools want integers
-        height, width = result.size
-        self._images.append({"id": image_id, "file_name": str(path), "height": height, "width": width})
-        if "overlay" in self._products:
-            draw_panoptic(path, result).save(self._new_file(f"{stem}_overlay.png"))
-        if "panoptic" in self._products:
-            annotation, rgb = to_coco_panoptic(result, image_id, f"{stem}.png")
-            Image.fromarray(rgb).save(self._new_file(f"{stem}.png"))
-            self._annotations.append(annotation)
-        if "instances" in self._products:
-            self._detections += to_coco_instances(result, image_id)
-        if maps is not None and maps.center_heatmap is not None and maps.offset is not None:
-            draw_heatmap(path, maps.center_heatmap).save(self._new_file(f"{stem}_heatmap.png"))
-            draw_offset(maps.offset).save(self._new_file(f"{stem}_offset.png"))
-
-    def finish(self) -> list[Path]:
-        """Write the JSON files; all files written, in order."""
-        if "panoptic" in self._products:
-            categories = [{"id": c.id, "name": c.name, "isthing": int(c.isthing)} for c in self._categories.categories]
-            document = {"images": self._images, "annotations": self._annotations, "categories": categories}
-            self._new_file("panoptic.json").write_text(json.dumps(document), "utf-8")
-        if "instances" in self._products:
-            self._new_file("instances.json").write_text(json.dumps(self._detections), "utf-8")
-        return self._files
-
-    def _new_file(self, name: str) -> Path:
-        path = self._folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._files.append(path)
-        return path
+class _Prediction(NamedTuple):
+    path: Path
+    image: "np.ndarray"
+    result: "PanopticResult"
+    maps: "UpsampledMaps | None"
 
 
-def _output_stems(paths: Sequence[Path]) -> list[str]:
-    """Names of the output files without suffix, in subfolders as the images are."""
-    common = os.path.commonpath([path.absolute().parent for path in paths])
-    stems = [str(path.absolute().relative_to(common).with_suffix("")) for path in paths]
-    first: dict[str, Path] = {}
-    for stem, path in zip(stems, paths, strict=True):
-        if stem in first:
-            raise ImageError(
-                f"{first[stem]} and {path} differ only in their suffix, so their results would have one name."
-                " Predict them separately."
-            )
-        first[stem] = path
-    return stems
+def _row(done: _Prediction) -> dict[str, Any]:
+    segments = [asdict(segment) for segment in done.result.segments_info]
+    return {"image": str(done.path), "size": list(done.result.size), "segments_info": segments}
 
 
 def _print_segments(path: Path, result: "PanopticResult") -> None:

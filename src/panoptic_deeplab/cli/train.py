@@ -7,7 +7,16 @@ from typing import Annotated
 
 import tyro
 
-from panoptic_deeplab.cli.verb import Device, Flag, OptionalFolder, Verb, error_console, is_main_process, leading_recipe
+from panoptic_deeplab.cli.verb import (
+    PACKAGED_RECIPES,
+    Device,
+    Flag,
+    OptionalFolder,
+    Verb,
+    error_console,
+    is_main_process,
+    leading_recipe,
+)
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config_io import load_config
 
@@ -19,10 +28,17 @@ class Train(Verb):
     On several GPUs: torchrun --nproc-per-node 8 -m panoptic_deeplab train RECIPE
     """
 
-    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE_OR_YAML")]
-    """Name of a packaged recipe, or a YAML file, such as the config.yaml of an earlier run; always the first word."""
-    run: OptionalFolder = None
-    """Folder of the run. Default: runs/NAME_OF_THE_RECIPE."""
+    recipe: Annotated[
+        str,
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            metavar="RECIPE_OR_YAML",
+            help=f"Name of a packaged recipe ({PACKAGED_RECIPES}), or a YAML file, such as the config.yaml of an"
+            " earlier run.",
+        ),
+    ]
+    run_folder: OptionalFolder = None
+    """Folder of the run. Default: runs/NAME_OF_THE_RECIPE."""  # not `--run`, which torchrun takes for its `--run-path`
     resume: Flag = False
     """Go on from the last checkpoint of the folder."""
     device: Device = "auto"
@@ -41,7 +57,7 @@ class Train(Verb):
 
         best = train(
             self.config,
-            run_folder=self.run or default_run_folder(self.recipe),
+            run_folder=self.run_folder or default_run_folder(self.recipe),
             resume=self.resume,
             device=self.device,
             console=error_console(),

@@ -18,7 +18,8 @@ from rich.logging import RichHandler
 from rich.progress import Progress
 
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.config_io import config_from_dict
+from panoptic_deeplab.config_io import config_from_dict, recipe_names
+from panoptic_deeplab.errors import ConfigError
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 """An option that is off unless named."""
@@ -29,6 +30,11 @@ Device = Annotated[str, tyro.conf.arg(metavar="DEVICE")]
 Folder = Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
 
 OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
+
+Precision = Literal["float32", "bfloat16"]
+
+PACKAGED_RECIPES = ", ".join(recipe_names())
+"""For the help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +59,24 @@ class Verb(ABC):
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Write one JSON document to stdout."""
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+    """Write one JSON document to stdout; infinity and NaN are no JSON and would be a fault here."""
+    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of `--output`, before the work whose result goes there.
+
+    Raises:
+        ConfigError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"`output` {folder} cannot be made a folder ({error.strerror}). Choose another one."
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"`output` {folder} is not writable for this user. Choose another folder.")
 
 
 @cache
@@ -64,9 +86,14 @@ def error_console() -> Console:
 
 
 @contextmanager
-def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, in the first process; gives the function to call with (done, total)."""
-    hidden = not (error_console().is_terminal and is_main_process())
+def progress_bar(description: str, *, enabled: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, in the first process; gives the function to call with (done, total).
+
+    Args:
+        description: stands before the bar.
+        enabled: False where results are printed meanwhile, which would break the bar.
+    """
+    hidden = not (enabled and error_console().is_terminal and is_main_process())
     with Progress(console=error_console(), transient=True, disable=hidden) as progress:
         bar = progress.add_task(description)
         yield lambda done, total: progress.update(bar, completed=done, total=total)
@@ -103,6 +130,3 @@ def config_of_model(arguments: Sequence[str]) -> tuple[str, Config] | None:
             except (OSError, ValueError, TypeError, AttributeError):
                 return None
     return None
-
-
-Precision = Literal["float32", "bfloat16"]

@@ -4,6 +4,7 @@ Each image is read as training would read it. An error does not end the check, a
 for a person who then repairs the set, or decides that the finding is harmless.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -11,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config import EvaluationConfig, PostprocessConfig
 from panoptic_deeplab.data.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.sample import PanopticSource, Sample
 from panoptic_deeplab.encoding import VOID_ID
@@ -111,7 +111,12 @@ class CheckReport:
 
 
 def check_source(
-    source: PanopticSource, limit: int | None = None, progress: Callable[[int, int], None] | None = None
+    source: PanopticSource,
+    limit: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    top_k: int,
+    max_detections: int,
 ) -> CheckReport:
     """Read the images of a source one by one and report what is wrong and what is there.
 
@@ -119,6 +124,8 @@ def check_source(
         source: the set.
         limit: only so many images, the first ones; None = all.
         progress: called with (images done, images to do).
+        top_k: `PostprocessConfig.top_k` of the recipe, held against the instances of each image.
+        max_detections: `EvaluationConfig.max_detections` of the recipe, held against those of one class.
 
     Returns:
         Findings, one line for each wrong image (its first problem), then those about the whole set; and statistics.
@@ -137,7 +144,10 @@ def check_source(
                 collected.findings += _wrong_areas(source, index, sample)
         if progress is not None:
             progress(index + 1, total)
-    return CheckReport(findings=collected.findings + collected.set_findings(), statistics=collected.statistics())
+    return CheckReport(
+        findings=collected.findings + collected.set_findings(top_k=top_k, max_detections=max_detections),
+        statistics=collected.statistics(),
+    )
 
 
 @dataclass(kw_only=True)
@@ -152,6 +162,10 @@ class _Collected:
     void_pixels: int = 0
     max_instances: int = 0
     busiest_image: str = ""
+    max_of_class: int = 0
+    """Instances of one class in one image."""
+    busiest_class: str = ""
+    """That class and image."""
     instance_areas: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -174,27 +188,32 @@ class _Collected:
         for segment, train_id in zip(sample.segments_info, train_ids, strict=True):
             self.area[train_id] += segment.area
             (self.crowds if segment.iscrowd else self.segments)[train_id] += 1
-        areas = [s.area for s in sample.segments_info if s.isthing and not s.iscrowd]
-        self.instance_areas += areas
-        if len(areas) > self.max_instances:
-            self.max_instances, self.busiest_image = len(areas), sample.image_id
+        instances = [s for s in sample.segments_info if s.isthing and not s.iscrowd]
+        self.instance_areas += [s.area for s in instances]
+        if len(instances) > self.max_instances:
+            self.max_instances, self.busiest_image = len(instances), sample.image_id
+        for name, count in Counter(s.name for s in instances).most_common(1):
+            if count > self.max_of_class:
+                self.max_of_class, self.busiest_class = count, f"{name!r} in image {sample.image_id}"
 
-    def set_findings(self) -> list[Finding]:
+    def set_findings(self, *, top_k: int, max_detections: int) -> list[Finding]:
         """What only all images together show."""
         messages = []
         if not self.sizes:
             messages.append("No image could be read.")
         elif not self.labelled_images:
             messages.append("No image has labels; such a split can only be predicted.")
-        for limit, setting, effect in (
-            (PostprocessConfig().top_k, "postprocess.top_k", "further ones are never found"),
-            (EvaluationConfig().max_detections, "evaluation.max_detections", "further ones do not count for AP"),
-        ):
-            if self.max_instances > limit:
-                messages.append(
-                    f"Image {self.busiest_image} has {self.max_instances} instances. With the default"
-                    f" {setting} = {limit}, {effect}; set it to at least {self.max_instances}."
-                )
+        if self.max_instances > top_k:
+            messages.append(
+                f"Image {self.busiest_image} has {self.max_instances} instances. With postprocess.top_k = {top_k}, a"
+                f" limit for each image, further ones are never found; set it to at least {self.max_instances}."
+            )
+        if self.max_of_class > max_detections:
+            messages.append(
+                f"There are {self.max_of_class} instances of class {self.busiest_class}. With"
+                f" evaluation.max_detections = {max_detections}, a limit for each class and image, further ones do not"
+                f" count for AP; set it to at least {self.max_of_class}."
+            )
         if self.labelled_images:
             absent = [c.name for c, n in zip(self.categories.categories, self.images_of_class, strict=True) if n == 0]
             if absent:

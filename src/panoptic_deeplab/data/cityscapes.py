@@ -100,18 +100,22 @@ def _items(
 ) -> list[_Item]:
     image_folder, label_folder = root / "leftImg8bit" / subset, root / "gtFine" / subset
     json_path = root / "gtFine" / f"cityscapes_panoptic_{subset}.json"
-    image_ids = _ids(image_folder, _IMAGE_TAIL)
-    if not image_ids:
+    images = _paths(image_folder, _IMAGE_TAIL)
+    if not images:
         raise DatasetError(f"There are no images {image_folder}/<city>/*{_IMAGE_TAIL}. Is the root folder right?")
     if subset == "test":
-        return [_Item(i, _path(image_folder, i, _IMAGE_TAIL), None) for i in sorted(image_ids)]
+        return [_Item(image_id, path, None) for image_id, path in images.items()]
 
-    labelled_ids = set() if labels == "panoptic_json" else _ids(label_folder, _LABEL_TAIL)
-    if labelled_ids:
+    id_maps = {} if labels == "panoptic_json" else _paths(label_folder, _LABEL_TAIL)
+    if id_maps:
         # The union of both: what only one of them has is an error on reading, and listed by `check_source`.
         return [
-            _Item(i, _path(image_folder, i, _IMAGE_TAIL), _path(label_folder, i, _LABEL_TAIL))
-            for i in sorted(image_ids | labelled_ids)
+            _Item(
+                image_id,
+                images.get(image_id, image_folder / f"*/{image_id}{_IMAGE_TAIL}"),
+                id_maps.get(image_id, label_folder / f"*/{image_id}{_LABEL_TAIL}"),
+            )
+            for image_id in sorted(images.keys() | id_maps.keys())
         ]
     if labels == "instance_ids" or not json_path.is_file():
         raise DatasetError(
@@ -119,7 +123,7 @@ def _items(
             " gtFine_trainvaltest.zip of the Cityscapes download brings the first."
         )
     index = read_panoptic_json(json_path, categories)
-    unlisted = image_ids - set(index.image_ids)
+    unlisted = images.keys() - set(index.image_ids)
     if unlisted:
         raise DatasetError(
             f"{json_path} does not list {len(unlisted)} of the images in {image_folder}, among them {min(unlisted)}."
@@ -127,7 +131,7 @@ def _items(
         )
     # The file names in this JSON are not those of the images (they contain `_gtFine`), so the ids lead to them.
     return [
-        _Item(image_id, _path(image_folder, image_id, _IMAGE_TAIL), (index, position))
+        _Item(image_id, images.get(image_id, image_folder / f"*/{image_id}{_IMAGE_TAIL}"), (index, position))
         for position, image_id in enumerate(index.image_ids)
     ]
 
@@ -149,10 +153,7 @@ def _read_instance_ids(image_id: str, image_path: Path, label_path: Path, catego
     return Sample(image_id=image_id, image=image, panoptic_map=panoptic_map, segments_info=segments_info)
 
 
-def _ids(folder: Path, tail: str) -> set[str]:
-    return {path.name.removesuffix(tail) for path in folder.glob(f"*/*{tail}")}
-
-
-def _path(folder: Path, image_id: str, tail: str) -> Path:
-    city = image_id.partition("_")[0]
-    return folder / city / f"{image_id}{tail}"
+def _paths(folder: Path, tail: str) -> dict[str, Path]:
+    """Image id -> file, in the order of ids."""
+    paths = {path.name.removesuffix(tail): path for path in folder.glob(f"*/*{tail}")}
+    return dict(sorted(paths.items()))

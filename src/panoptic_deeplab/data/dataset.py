@@ -15,7 +15,6 @@ from torch.utils.data import Dataset
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.data.sample import PanopticSource, Sample
 from panoptic_deeplab.data.transforms import apply_transforms, image_tensor, training_transforms
-from panoptic_deeplab.encoding import MAX_SEGMENT_ID
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.maps import Targets
 from panoptic_deeplab.targets import make_targets
@@ -89,10 +88,5 @@ def _checked_map(sample: Sample) -> Int32[np.ndarray, "H W"]:
         raise DatasetError(
             f"{sample.image_id}: the image has size {sample.size}, its label map {sample.panoptic_map.shape}"
             " (height, width). Expected equal sizes."
-        )
-    smallest, largest = sample.panoptic_map.min(initial=0), sample.panoptic_map.max(initial=0)
-    if smallest < 0 or largest > MAX_SEGMENT_ID:
-        raise DatasetError(
-            f"{sample.image_id}: segment ids go from {smallest} to {largest}. Expected 0 (void) to {MAX_SEGMENT_ID}."
         )
     return np.require(sample.panoptic_map, requirements=["C", "W"])

@@ -1,13 +1,14 @@
 """The easy format for one's own data: a folder of images, one of instance maps, one of semantic maps.
 
     root/
-    ├── images/street_1.jpg ...       any of png, jpg, bmp, tif, webp
+    ├── images/street_1.jpg ...       any of jpg, png, tif, webp, bmp, gif, ppm
     ├── instances/street_1.png ...    8 or 16-bit grey: 0 = no instance, 1..N = one instance each
     ├── semantic/street_1.png ...     8 or 16-bit grey or palette: category ids, as the table lists them
     └── {split}.txt                   file names without suffix, a line each
 
-Without `{split}.txt` the files are in `images/{split}/`, `instances/{split}/` and `semantic/{split}/`. Either label
-folder may be missing, and a split none of whose images has a label file is a split without labels.
+Without `{split}.txt` the files are in `images/{split}/`, `instances/{split}/` and `semantic/{split}/`, and a label file
+there that belongs to no image is an error. Either label folder may be missing, and a split none of whose images has a
+label file is a split without labels.
 
 What a pixel becomes:
 
@@ -31,11 +32,12 @@ import numpy as np
 from jaxtyping import Int32, Int64, Integer
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.data.images import IMAGE_SUFFIXES, check_same_size, read_id_label, read_image, read_lines
+from panoptic_deeplab.data.images import check_same_size, read_id_label, read_image, read_lines
 from panoptic_deeplab.data.labels import RawSegment, runs, translate_labels
 from panoptic_deeplab.data.sample import Sample
 from panoptic_deeplab.encoding import VOID_ID
 from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.images import IMAGE_SUFFIXES
 from panoptic_deeplab.results import Segment
 
 _NO_CLASS = -1
@@ -52,7 +54,8 @@ class FolderSource:
             exactly one thing class and at most one stuff class.
 
     Raises:
-        DatasetError: the split or the images cannot be found, or the table does not fit instance maps alone.
+        DatasetError: the split or the images cannot be found, a label of the sub-folders belongs to no image, or the
+            table does not fit instance maps alone.
     """
 
     def __init__(self, root: str | Path, split: str, categories: CategoryTable) -> None:
@@ -111,8 +114,20 @@ class FolderSource:
     def _label_folder(self, folder: Path) -> Path | None:
         """The folder with this split's label files of one kind, if there are any."""
         folder = folder / self._sub_folder
+        if self._sub_folder != Path() and folder.is_dir():
+            self._check_no_strays(folder)
         any_label = folder.is_dir() and any((folder / f"{image_id}.png").is_file() for image_id in self.image_ids)
         return folder if any_label else None
+
+    def _check_no_strays(self, folder: Path) -> None:
+        """Raise where a label file belongs to no image: its image is missing, or named otherwise."""
+        expected = {f"{image_id}.png" for image_id in self.image_ids}
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.name not in expected:
+                raise DatasetError(
+                    f"The label {path} belongs to no image in {self._image_folder}. Expected the name of an image with"
+                    " the suffix .png; add the image, or rename or remove the label."
+                )
 
 
 def labels_from_maps(

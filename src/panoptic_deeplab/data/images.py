@@ -1,12 +1,9 @@
 """Reading image and label files: every way a file can be missing, corrupt or of the wrong kind is one `DatasetError`.
 
-Three kinds of files: photographs (any mode, become RGB), COCO panoptic PNG files (8-bit RGB that encodes ids), and
-single-channel label maps (8 or 16 bits).
+Three kinds of files: photographs (any mode, become RGB by the rules of `panoptic_deeplab/images.py`), COCO panoptic PNG
+files (8-bit RGB that encodes ids), and single-channel label maps (8 or 16 bits).
 """
 
-import struct
-import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,31 +12,26 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 from PIL import Image
 
-from panoptic_deeplab.errors import DatasetError
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-"""File names that count as photographs, in lower case."""
+from panoptic_deeplab.encoding import MAX_SEGMENT_ID
+from panoptic_deeplab.errors import DatasetError, ImageError
+from panoptic_deeplab.images import decode, exif_orientation, opened
 
 
 def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """Read a photograph as RGB.
-
-    Grey and palette images are expanded, alpha is dropped, 16-bit grey is divided by 257 (so 65535 becomes 255).
-    EXIF orientation is not applied, as labels do not carry it.
+    """Read a photograph as RGB, the pixels as they are stored.
 
     Raises:
-        DatasetError: the file is missing, corrupt, or has neither 8 nor 16 bits a channel.
+        DatasetError: the file is missing, corrupt, too large or has values out of range, or its EXIF orientation says
+            that viewers must turn it: then its label could belong to either form.
     """
     with _opened(path, "image") as picture:
-        if picture.mode.startswith("I"):  # 16-bit grey; plain "I" where Pillow widens it
-            grey = np.asarray(picture).astype(np.int64)
-            _check_range(path, grey, 65535)
-            return np.repeat(((grey + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
-        if picture.mode == "F":
-            raise DatasetError(f"{path} holds floating-point pixels. Expected 8 or 16 bits; convert the image.")
-        if picture.mode == "P" and "transparency" in picture.info:
-            picture = picture.convert("RGBA")  # Pillow asks for this step before the alpha is dropped
-        return np.asarray(picture.convert("RGB"))
+        orientation = exif_orientation(picture, where=str(path))
+        if orientation != 1:
+            raise DatasetError(
+                f"{path} has the EXIF orientation {orientation}, so viewers turn it, and its label may belong to the"
+                " turned or to the stored pixels. Store the image upright, as its label is, without EXIF orientation."
+            )
+        return decode(picture, where=str(path), exif=False)
 
 
 def read_rgb_label(path: Path) -> UInt8[np.ndarray, "H W 3"]:
@@ -70,18 +62,9 @@ def read_id_label(path: Path) -> Int32[np.ndarray, "H W"]:
                 " pixel; colours mean nothing here."
             )
         ids = np.asarray(picture).astype(np.int32)
-        _check_range(path, ids, 2**24 - 1)
+        if ids.size and (ids.min() < 0 or ids.max() > MAX_SEGMENT_ID):
+            raise DatasetError(f"{path} holds {ids.min()} to {ids.max()}. Expected numbers from 0 to {MAX_SEGMENT_ID}.")
         return ids
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """`(height, width)` from the header of a file, without reading its pixels.
-
-    Raises:
-        DatasetError: the file is missing or no image.
-    """
-    with _opened(path, "image", load=False) as picture:
-        return picture.height, picture.width
 
 
 def read_lines(path: Path) -> list[str]:
@@ -108,24 +91,11 @@ def check_same_size(
 
 
 @contextmanager
-def _opened(path: Path, what: str, *, load: bool = True) -> Iterator[Image.Image]:
+def _opened(path: Path, what: str) -> Iterator[Image.Image]:
     if not path.is_file():
         raise DatasetError(f"The {what} {path} does not exist. Is the set complete, and the root folder right?")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                if load:
-                    picture.load()
-                yield picture
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DatasetError(f"The {what} {path} is too large to be read safely: {error}") from error
-    except DatasetError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:  # what Pillow raises
-        raise DatasetError(f"The {what} {path} is corrupt or no image ({error}). Copy or download it again.") from error
-
-
-def _check_range(path: Path, values: np.ndarray, highest: int) -> None:
-    if values.size and (values.min() < 0 or values.max() > highest):
-        raise DatasetError(f"{path} holds {values.min()}..{values.max()}. Expected numbers between 0 and {highest}.")
+        with opened(path) as picture:
+            yield picture
+    except ImageError as error:
+        raise DatasetError(f"The {what} {error}") from error

@@ -6,7 +6,10 @@ n * batch_size to (n + 1) * batch_size - 1. Nothing else enters, so a run resume
 the number of workers or processes changes who makes an image but not what it looks like.
 """
 
-from collections.abc import Iterator
+import atexit
+import signal
+import weakref
+from collections.abc import Generator, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,12 +17,12 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.data.dataset import Example, PanopticDataset, SampleKey
 from panoptic_deeplab.data.sample import PanopticSource
-from panoptic_deeplab.errors import ConfigError, DatasetError
+from panoptic_deeplab.errors import DatasetError, PanopticDeepLabError
 from panoptic_deeplab.maps import Targets
 
 
@@ -34,7 +37,7 @@ class Batch(NamedTuple):
 
 def training_batches(
     source: PanopticSource, config: Config, *, rank: int, world_size: int, start_step: int = 0
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """This process's share of batch `start_step`, `start_step + 1`, and so on without end.
 
     Closing the iterator (or dropping it) ends the worker processes.
@@ -43,22 +46,17 @@ def training_batches(
         source: labelled images; with workers it must be picklable.
         config: seed, batch size, workers, and what `PanopticDataset` needs.
         rank: of this process; it gets the rank-th of `world_size` equal, contiguous slices of each batch.
-        world_size: number of processes.
+        world_size: number of processes; it divides the batch size.
         start_step: first batch.
 
     Raises:
-        ConfigError: the batch cannot be divided equally.
         DatasetError: the source has no image; or, while iterating, a sample is broken.
     """
-    if config.train.batch_size % world_size:
-        raise ConfigError(
-            f"`train.batch_size` must be divisible by the number of processes, {world_size}."
-            f" Got {config.train.batch_size} instead."
-        )
+    assert config.train.batch_size % world_size == 0
     if len(source) == 0:
         raise DatasetError("The training split has no image; see data.root and data.train_split.")
     loader = DataLoader(
-        PanopticDataset(source, config),
+        _ErrorsAsValues(PanopticDataset(source, config)),
         batch_sampler=_KeySampler(
             num_images=len(source),
             seed=config.train.seed,
@@ -69,10 +67,15 @@ def training_batches(
         ),
         num_workers=config.data.num_workers,  # PyTorch gives each worker one thread
         collate_fn=_collate,
+        worker_init_fn=_ignore_signals,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # the loader draws a seed for its workers: leave the global generator alone
     )
-    return _iterate(loader)
+    batches = _iterate(loader)
+    if config.data.num_workers:
+        # When Python exits, it sends SIGTERM to worker processes that are left, and waits for them.
+        atexit.register(_close, weakref.ref(batches))
+    return batches
 
 
 def sample_key(position: int, *, num_images: int, seed: int) -> SampleKey:
@@ -104,8 +107,40 @@ class _KeySampler(Sampler[list[SampleKey]]):
             position += self.batch_size
 
 
-def _iterate(loader: DataLoader[Example]) -> Iterator[Batch]:
-    yield from loader  # the loader's iterator lives in this frame, and its workers as long as the iterator
+class _ErrorsAsValues(Dataset[Example | PanopticDeepLabError]):
+    """Hands on the errors of a data set: raised in a worker process, they would come with its traceback as message."""
+
+    def __init__(self, dataset: PanopticDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: SampleKey) -> Example | PanopticDeepLabError:
+        try:
+            return self.dataset[key]
+        except PanopticDeepLabError as error:
+            return error
+
+
+def _iterate(loader: DataLoader[Example | PanopticDeepLabError]) -> Generator[Batch, None, None]:
+    for batch in loader:  # the loader's iterator lives in this frame, and its workers as long as the iterator
+        if isinstance(batch, PanopticDeepLabError):
+            raise batch
+        yield batch
+
+
+def _close(reference: "weakref.ref[Generator[Batch, None, None]]") -> None:
+    batches = reference()
+    if batches is not None:
+        batches.close()
+
+
+def _ignore_signals(worker: int) -> None:
+    """The training process decides when to stop, and ends its workers.
+
+    Ctrl+C and most job schedulers send their signal to all processes at once; the death of a worker would be an error
+    in the training process.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @lru_cache(maxsize=4)
@@ -118,6 +153,9 @@ def _derived_seed(seed: int, purpose: tuple[int, int]) -> int:
     return int(np.random.SeedSequence(seed, spawn_key=purpose).generate_state(1, np.uint64)[0])
 
 
-def _collate(examples: list[Example]) -> Batch:
+def _collate(examples: list[Example | PanopticDeepLabError]) -> Batch | PanopticDeepLabError:
+    for example in examples:
+        if isinstance(example, PanopticDeepLabError):
+            return example
     images, targets, image_ids = default_collate(examples)
     return Batch(images=images, targets=targets, image_ids=list(image_ids))

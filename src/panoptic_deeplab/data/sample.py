@@ -18,7 +18,8 @@ class Sample:
     image_id: str
     """Unique in the source; what files, reports and error messages call the image."""
     image: UInt8[np.ndarray, "H W 3"]
-    """RGB, EXIF orientation *not* applied to labels and therefore not to the image of a labelled set."""
+    """RGB. Readers refuse files whose EXIF orientation asks for a rotation, since labels do not say whether they were
+    drawn before or after it."""
     panoptic_map: Int32[np.ndarray, "H W"] | None
     """Segment ids, 0 = void; None where the split has no labels (a test split)."""
     segments_info: list[Segment]

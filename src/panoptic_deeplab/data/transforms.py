@@ -3,7 +3,9 @@
 Prediction: `prepare_image` = resize rule of `InputConfig` -> normalise -> pad. Training: `training_transforms`, a list
 of steps to read from top to bottom. Each step takes and returns `(image, panoptic_map)`, two tensors of torchvision's
 types `tv_tensors.Image` and `tv_tensors.Mask`, which is how torchvision tells colours (interpolate) from ids (never).
-Random steps draw from torch's global generator.
+Random steps draw from torch's global generator. No step depends on the number of threads, not even in the last bit.
+
+In both, images are padded after they are normalised, with 0: the mean colour, exactly.
 
 Sizes are `(height, width)` in pixels.
 """
@@ -15,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int32, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision import tv_tensors
@@ -38,57 +40,63 @@ class PreparedImage(NamedTuple):
     """Size before padding: the part of the network's output that belongs to the image."""
 
 
-def resized_size(size: Size, input: InputConfig) -> Size:  # noqa: A002
+def resized_size(size: Size, input_config: InputConfig) -> Size:
     """The size that the rule of `InputConfig` gives an image, before padding.
 
     >>> resized_size((480, 640), InputConfig(longest_side=641))
     (481, 641)
     """
-    return _scaled_size(size, _input_factor(size, input))
+    return _scaled_size(size, _input_factor(size, input_config))
 
 
-def padded_size(size: Size, output_stride: int) -> Size:
-    """The next size of the form k * output_stride + 1 on each axis (section 4; FACTS 1.6).
+def padded_size(size: Size, output_stride: int, *, align_corners: bool) -> Size:
+    """The next size that a network of this stride maps without a remainder, on each axis.
 
-    >>> padded_size((481, 641), 16)
-    (481, 641)
-    >>> padded_size((482, 640), 16)
+    With aligned corners that is k * output_stride + 1 (the crops of section 4), so that corner pixels coincide at every
+    stride; with aligned borders it is k * output_stride.
+
+    >>> padded_size((482, 640), 16, align_corners=True)
     (497, 641)
+    >>> padded_size((482, 640), 16, align_corners=False)
+    (496, 640)
     """
-    height, width = (math.ceil((side - 1) / output_stride) * output_stride + 1 for side in size)
+    extra = 1 if align_corners else 0
+    height, width = (math.ceil((side - extra) / output_stride) * output_stride + extra for side in size)
     return height, width
 
 
 def prepare_image(
     image: UInt8[np.ndarray, "H W 3"],
     *,
-    input: InputConfig,  # noqa: A002
+    input_config: InputConfig,
     output_stride: int,
+    align_corners: bool,
 ) -> PreparedImage:
     """Resize, normalise and pad an image for validation or prediction.
 
     Args:
         image: RGB.
-        input: resize rule, mean and standard deviation.
+        input_config: resize rule, mean and standard deviation.
         output_stride: of the model.
+        align_corners: of the model.
     """
     tensor = image_tensor(image)
     size = (image.shape[0], image.shape[1])
-    content_size = resized_size(size, input)
+    content_size = resized_size(size, input_config)
     if content_size != size:
         tensor = _resize_image(tensor, content_size)
-    tensor = _normalize(tensor, input).as_subclass(Tensor)
-    padded_height, padded_width = padded_size(content_size, output_stride)
+    tensor = _normalize(tensor, input_config).as_subclass(Tensor)
+    padded_height, padded_width = padded_size(content_size, output_stride, align_corners=align_corners)
     tensor = F.pad(tensor, (0, padded_width - content_size[1], 0, padded_height - content_size[0]))
     return PreparedImage(tensor=tensor.contiguous(), content_size=content_size)
 
 
-def training_transforms(data: DataConfig, input: InputConfig) -> list[Step]:  # noqa: A002
+def training_transforms(data: DataConfig, input_config: InputConfig) -> list[Step]:
     """The augmentations of section 4 (scale, crop, flip) and the optional ones, in their order.
 
     Args:
         data: crop size, ranges and probabilities.
-        input: resize rule, mean and standard deviation.
+        input_config: resize rule, mean and standard deviation.
 
     Returns:
         Steps that turn a uint8 image and its label map into a normalised float32 image and a label map of
@@ -98,18 +106,16 @@ def training_transforms(data: DataConfig, input: InputConfig) -> list[Step]:  # 
     if data.rotate90:  # first, since it swaps the sides
         steps.append(RandomRotate90())
     steps += [
-        RandomResize(data=data, input=input),
-        RandomPad(size=data.crop_size, pixel_mean=input.pixel_mean),
-        v2.RandomCrop(data.crop_size),
+        RandomResize(data=data, input_config=input_config),
+        RandomCrop(size=data.crop_size),
         v2.RandomHorizontalFlip(data.flip_probability),
         v2.RandomVerticalFlip(data.vertical_flip_probability),
     ]
     if data.color_jitter:
-        strength = data.color_jitter
-        steps.append(v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
+        steps.append(ColorJitter(strength=data.color_jitter))
     if data.grayscale_probability:
-        steps.append(v2.RandomGrayscale(data.grayscale_probability))
-    steps.append(Normalize(input=input))
+        steps.append(RandomGrayscale(probability=data.grayscale_probability))
+    steps += [Normalize(input_config=input_config), RandomPad(size=data.crop_size)]  # padding has no colours to change
     return steps
 
 
@@ -143,11 +149,11 @@ class RandomResize:
     """
 
     data: DataConfig
-    input: InputConfig
+    input_config: InputConfig
 
     def __call__(self, image: Tensor, panoptic_map: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         height, width = image.shape[-2:]
-        size = _scaled_size((height, width), _input_factor((height, width), self.input) * self._random_scale())
+        size = _scaled_size((height, width), _input_factor((height, width), self.input_config) * self._random_scale())
         if size == (height, width):
             return image, panoptic_map
         return _resize_image(image, size), _resize_ids(panoptic_map, size)
@@ -162,13 +168,13 @@ class RandomResize:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomPad:
-    """Fill up to at least `size`: the image with the mean colour, the map with void.
+    """Fill up to at least `size`: the normalised image with 0, the mean colour, the map with void.
 
-    The margin is divided at random between both sides of each axis ("beneficial for the instance branch", FACTS 6).
+    The margin is divided at random between both sides of each axis; the paper's original code calls that beneficial for
+    the instance branch, other public implementations pad at the bottom and on the right.
     """
 
     size: Size
-    pixel_mean: tuple[float, float, float]
 
     def __call__(self, image: Tensor, panoptic_map: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         height, width = image.shape[-2:]
@@ -177,11 +183,53 @@ class RandomPad:
             return image, panoptic_map
         top, left = int(torch.randint(extra_height + 1, ())), int(torch.randint(extra_width + 1, ()))
         padding = [left, top, extra_width - left, extra_height - top]
-        mean_color = [round(255 * value) for value in self.pixel_mean]
-        return (
-            v2.functional.pad(image, padding, fill=mean_color),
-            v2.functional.pad(panoptic_map, padding, fill=VOID_ID),
-        )
+        return v2.functional.pad(image, padding, fill=0), v2.functional.pad(panoptic_map, padding, fill=VOID_ID)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomCrop:
+    """Cut out a part of at most `size`, anywhere; a side that is shorter stays as it is."""
+
+    size: Size
+
+    def __call__(self, image: Tensor, panoptic_map: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        height, width = image.shape[-2:]
+        new_height, new_width = min(self.size[0], height), min(self.size[1], width)
+        top, left = int(torch.randint(height - new_height + 1, ())), int(torch.randint(width - new_width + 1, ()))
+        window = top, left, new_height, new_width
+        return v2.functional.crop(image, *window), v2.functional.crop(panoptic_map, *window)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColorJitter:
+    """Brightness, contrast and saturation, each times a random factor from 1 - strength to 1 + strength.
+
+    Not torchvision's: its contrast rests on a mean in float32, which depends on the number of threads.
+    """
+
+    strength: float
+
+    def __call__(self, image: Tensor, panoptic_map: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        brightness, contrast, saturation = (1 + self.strength * (2 * torch.rand(3) - 1)).tolist()
+        colors = _to_uint8(brightness * image.as_subclass(Tensor))
+        mean = _luma(colors).double().mean().item()  # of integers, so the sum is exact in any order
+        colors = _to_uint8(mean + contrast * (colors - mean))
+        gray = _luma(colors)
+        colors = _to_uint8(gray + saturation * (colors - gray))
+        return tv_tensors.wrap(colors, like=image), panoptic_map
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomGrayscale:
+    """Grey in all three channels, with a probability."""
+
+    probability: float
+
+    def __call__(self, image: Tensor, panoptic_map: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        if float(torch.rand(())) >= self.probability:
+            return image, panoptic_map
+        gray = _luma(image.as_subclass(Tensor)).to(torch.uint8).expand(3, -1, -1)
+        return tv_tensors.wrap(gray, like=image), panoptic_map
 
 
 @dataclass(frozen=True)
@@ -200,14 +248,14 @@ class RandomRotate90:
 class Normalize:
     """Uint8 colours to float32, minus mean, over standard deviation."""
 
-    input: InputConfig
+    input_config: InputConfig
 
     def __call__(self, image: Tensor, panoptic_map: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
-        return _normalize(image, self.input), panoptic_map
+        return _normalize(image, self.input_config), panoptic_map
 
 
-def _input_factor(size: Size, input: InputConfig) -> float:  # noqa: A002
-    return input.scale if input.longest_side is None else input.longest_side / max(size)
+def _input_factor(size: Size, config: InputConfig) -> float:
+    return config.scale if config.longest_side is None else config.longest_side / max(size)
 
 
 def _scaled_size(size: Size, factor: float) -> Size:
@@ -215,10 +263,21 @@ def _scaled_size(size: Size, factor: float) -> Size:
     return height, width
 
 
-def _normalize(image: Tensor, input: InputConfig) -> Tensor:  # noqa: A002
+def _normalize(image: Tensor, config: InputConfig) -> Tensor:
     image = v2.functional.to_dtype(image, torch.float32, scale=True)
-    normalised: Tensor = v2.functional.normalize(image, list(input.pixel_mean), list(input.pixel_std), inplace=True)
+    normalised: Tensor = v2.functional.normalize(image, list(config.pixel_mean), list(config.pixel_std), inplace=True)
     return normalised
+
+
+def _luma(image: UInt8[Tensor, "3 H W"]) -> Int32[Tensor, "H W"]:
+    """Brightness of each pixel, 0..255 (ITU-R BT.601), in exact integers."""
+    red, green, blue = image.to(torch.int32)
+    luma: Tensor = (299 * red + 587 * green + 114 * blue + 500) // 1000
+    return luma
+
+
+def _to_uint8(colors: Float[Tensor, "3 H W"]) -> UInt8[Tensor, "3 H W"]:
+    return colors.round().clamp(0, 255).to(torch.uint8)
 
 
 def _resize_image(image: Tensor, size: Size) -> Tensor:

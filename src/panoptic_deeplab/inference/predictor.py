@@ -2,9 +2,9 @@
 
 The one inference path: command line, validation and demo all go through it, so they agree.
 
-    read_image ─▶ prepare_image ─▶ model ─▶ PanopticPostprocessor ─▶ resize_result
+    read_image ─▶ prepare_image ─▶ model ─▶ PanopticPostprocessor ─▶ PanopticResult.resized
     RGB uint8     resize, normalise,  RawMaps   at the size of the        nearest, to the
-    (H, W, 3)     pad to k*os + 1               network's input, cut      original (H, W)
+    (H, W, 3)     pad to whole strides          network's input, cut      original (H, W)
                                                 to the content
 
 Grouping happens at the size of the network's input, where offsets have their unit; only the finished map of ids is
@@ -12,6 +12,7 @@ resized. (Resizing raw offsets to the image without rescaling their values is a 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple, overload
@@ -22,11 +23,11 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config import Config
+from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig
 from panoptic_deeplab.data.transforms import PreparedImage, prepare_image
+from panoptic_deeplab.distributed import resolve_device
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.images import ImageLike, read_image
-from panoptic_deeplab.inference.resizing import resize_result
 from panoptic_deeplab.maps import RawMaps, Size, upsample, upsample_offset
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
 from panoptic_deeplab.results import PanopticResult
@@ -53,13 +54,16 @@ class PanopticPredictor:
     """A model with everything around it that turns images into results.
 
     Args:
-        model: `images (B, 3, H, W) -> RawMaps`, normalised images of any size k * output_stride + 1. An `nn.Module`
-            is moved to `device` and put in evaluation mode.
+        model: `images (B, 3, H, W) -> RawMaps`, normalised images of the sizes that `transforms.padded_size` gives. An
+            `nn.Module` is moved to `device` and put in evaluation mode.
         categories: one entry for each channel of `semantic_logits`.
         config: its `input`, `model` and `postprocess` sections are used.
         device: `cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one.
         precision: `bfloat16` runs the network under autocast: faster where the hardware has it, slightly different
             results. Post-processing is always float32.
+
+    Raises:
+        ConfigError: there is no such device.
     """
 
     def __init__(
@@ -68,12 +72,10 @@ class PanopticPredictor:
         categories: CategoryTable,
         config: Config,
         *,
-        device: str = "cpu",
+        device: str = "auto",
         precision: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.device = torch.device(resolve_device(device))
         self.model = model.to(self.device).eval() if isinstance(model, nn.Module) else model
         self.categories = categories
         self.config = config
@@ -84,16 +86,35 @@ class PanopticPredictor:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, *, device: str = "auto", precision: Literal["float32", "bfloat16"] = "float32"
+        cls,
+        folder: str | Path,
+        *,
+        device: str = "auto",
+        precision: Literal["float32", "bfloat16"] = "float32",
+        input_config: InputConfig | None = None,
+        postprocess: PostprocessConfig | None = None,
     ) -> "PanopticPredictor":
         """Load a folder that `save_pretrained` or a training run wrote (`runs/street/best`).
 
+        Args:
+            folder: of the model.
+            device: as for the class.
+            precision: as for the class.
+            input_config: takes the place of the folder's `input` section.
+            postprocess: takes the place of the folder's `postprocess` section.
+
         Raises:
             CheckpointError: a file is missing or does not fit.
+            ConfigError: there is no such device.
         """
         from panoptic_deeplab.model.weights import load_pretrained  # brings timm, which no other path here needs
 
         model, config, categories = load_pretrained(folder)
+        config = replace(
+            config,
+            input=config.input if input_config is None else input_config,
+            postprocess=config.postprocess if postprocess is None else postprocess,
+        )
         return cls(model, categories, config, device=device, precision=precision)
 
     @overload
@@ -114,7 +135,8 @@ class PanopticPredictor:
 
         Raises:
             ImageError: an image cannot be read.
-            CheckpointError: the model predicts another number of classes than there are categories.
+            CheckpointError: the model predicts another number of classes than there are categories, or numbers that
+                are not finite.
         """
         if isinstance(image, Sequence) and not isinstance(image, str):
             return list(self.predict_iter(image))
@@ -162,7 +184,12 @@ class PanopticPredictor:
 
     def _ready(self, image: ImageLike) -> _Ready:
         pixels = read_image(image)
-        prepared = prepare_image(pixels, input=self.config.input, output_stride=self.config.model.output_stride)
+        prepared = prepare_image(
+            pixels,
+            input_config=self.config.input,
+            output_stride=self.config.model.output_stride,
+            align_corners=self.config.model.align_corners,
+        )
         return _Ready(prepared, (pixels.shape[0], pixels.shape[1]))
 
     @torch.inference_mode()
@@ -173,9 +200,8 @@ class PanopticPredictor:
         results = self._postprocess(
             raw_maps, (images.shape[-2], images.shape[-1]), [item.prepared.content_size for item in batch]
         )
-        return [
-            resize_result(result, item.original_size) for result, item in zip(results, batch, strict=True)
-        ], raw_maps
+        resized = [result.resized(item.original_size) for result, item in zip(results, batch, strict=True)]
+        return resized, raw_maps
 
     def _run_model(self, images: Float[Tensor, "B 3 H W"]) -> RawMaps:
         if isinstance(self.model, nn.Module):
@@ -188,6 +214,12 @@ class PanopticPredictor:
             raise CheckpointError(
                 f"The model predicts {num_classes} classes, but category table {self.categories.name!r} has"
                 f" {len(self.categories)}. Use the table that the weights were trained with (categories.json)."
+            )
+        finite = [torch.isfinite(map_).all() for map_ in raw_maps if map_ is not None]
+        if not torch.stack(finite).all():
+            raise CheckpointError(
+                f"The model's output is not finite (NaN or infinity) in precision {self.precision}. The weights are"
+                " broken, or too large for this precision: try float32, or another checkpoint."
             )
         return RawMaps(
             semantic_logits=raw_maps.semantic_logits.float(),

@@ -13,12 +13,13 @@ from io import StringIO
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int32
+from jaxtyping import Float
 
 from panoptic_deeplab import distributed
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError, require
 from panoptic_deeplab.metrics.checks import check_same_size, train_ids_of
+from panoptic_deeplab.result_formats import to_rles
 from panoptic_deeplab.results import PanopticResult, Segment
 
 _Record = dict[str, Any]
@@ -144,7 +145,9 @@ class InstanceAP:
     def _things(self, result: PanopticResult, *, where: str) -> Iterator[tuple[Segment, _Record]]:
         train_ids = train_ids_of(result, self.categories, where=where)
         things = [s for s, t in zip(result.segments_info, train_ids, strict=True) if self.categories[t].isthing]
-        for segment, (rle, area) in zip(things, _run_lengths(result.panoptic_map, things), strict=True):
+        rles = to_rles(result.panoptic_map, [segment.id for segment in things])
+        areas = require("pycocotools.mask", extra="eval", purpose="Measuring AP").area(rles).tolist() if rles else []
+        for segment, rle, area in zip(things, rles, areas, strict=True):
             yield segment, {"category_id": segment.category_id, "segmentation": rle, "area": area}
 
 
@@ -222,24 +225,3 @@ def _index(truth: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]]) -
 def _mean(precision: Float[np.ndarray, "..."]) -> float | None:
     valid = precision[precision > -1]
     return float(valid.mean()) if valid.size else None
-
-
-def _run_lengths(
-    panoptic_map: Int32[np.ndarray, "H W"], segments: Sequence[Segment]
-) -> Iterator[tuple[dict[str, Any], int]]:
-    """COCO's compressed run-length encoding and area of each segment, all from one pass over the map."""
-    mask = require("pycocotools.mask", extra="eval", purpose="Measuring AP")
-    height, width = panoptic_map.shape
-    pixels = panoptic_map.T.ravel()  # COCO's runs go down the columns
-    begins = np.concatenate([[0], np.flatnonzero(pixels[1:] != pixels[:-1]) + 1])
-    ends = np.append(begins[1:], pixels.size)
-    by_id = np.argsort(pixels[begins], kind="stable")
-    ids = pixels[begins][by_id]
-    for segment in segments:
-        runs = by_id[np.searchsorted(ids, segment.id, "left") : np.searchsorted(ids, segment.id, "right")]
-        borders = np.stack([begins[runs], ends[runs]], axis=1).ravel()
-        counts = np.diff(borders, prepend=0, append=pixels.size)  # outside, inside, outside, ...
-        if counts[-1] == 0:
-            counts = counts[:-1]
-        rle = mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
-        yield rle, int((ends[runs] - begins[runs]).sum())

@@ -22,13 +22,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int, Int32, Int64
+from jaxtyping import Bool, Float64, Int, Int64
 from torch import Tensor
 
 from panoptic_deeplab import distributed
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.encoding import VOID_ID
-from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.metrics.checks import check_same_size, train_ids_of
 from panoptic_deeplab.results import PanopticResult, check_consistency
 
@@ -200,40 +198,25 @@ def _overlaps(prediction: PanopticResult, truth: PanopticResult, *, image_id: st
     Raises:
         DatasetError: a map and its `segments_info` contradict each other.
     """
-    # int64 is what bincount wants; it also cannot overflow.
-    codes = _positions(truth, where=f"Truth of image {image_id}").astype(np.int64)
-    num_columns = len(prediction.segments_info) + 2
+    both = (("Truth", truth), ("Prediction", prediction))
+    codes, prediction_index = (result.segment_index(where=f"{who} of image {image_id}") for who, result in both)
+    num_columns = len(prediction.segments_info) + 1
     codes *= num_columns
-    codes += _positions(prediction, where=f"Prediction of image {image_id}")
+    codes += prediction_index
     codes = codes.ravel()
-    num_codes = (len(truth.segments_info) + 2) * num_columns
+    num_codes = (len(truth.segments_info) + 1) * num_columns
     if num_codes <= max(codes.size, 65536):  # counting is several times faster than sorting
         counts = np.bincount(codes, minlength=num_codes)
         present = np.flatnonzero(counts)
         counts = counts[present]
     else:  # thousands of segments: the dense table would be larger than the image
         present, counts = np.unique(codes, return_counts=True)
-    truth_position, prediction_position = np.divmod(present, num_columns)
-    for who, result, position in (("Truth", truth, truth_position), ("Prediction", prediction, prediction_position)):
-        listed = np.union1d(position, [1]).size - 1  # without void, which need not occur
-        if listed != len(result.segments_info) or (position == 0).any():
+    places = np.divmod(present, num_columns)
+    for (who, result), place in zip(both, places, strict=True):
+        if np.union1d(place, [0]).size - 1 != len(result.segments_info):  # without void, which need not occur
             segment_ids = [s.id for s in result.segments_info]
             check_consistency(result.panoptic_map, segment_ids, where=f"{who} of image {image_id}")
-    return _Overlaps(truth_position - 1, prediction_position - 1, counts)
-
-
-def _positions(result: PanopticResult, *, where: str) -> Int32[np.ndarray, "H W"]:
-    """For each pixel 0 = an id that is not listed, 1 = void, 2.. = position in `segments_info` plus 2."""
-    ids = np.array([s.id for s in result.segments_info], np.int64)
-    if min(result.panoptic_map.min(initial=0), ids.min(initial=0)) < 0:
-        raise DatasetError(f"{where} has negative segment ids. Expected 0 for void and positive ids for segments.")
-    largest = max(result.panoptic_map.max(initial=0), ids.max(initial=0))
-    # Ids of RGB files reach 2**24; memory that zeros() hands out costs nothing until it is touched.
-    table = np.zeros(largest + 1, np.int32)
-    table[ids] = np.arange(len(ids)) + 2
-    table[VOID_ID] = 1
-    positions: Int32[np.ndarray, "H W"] = table[result.panoptic_map]
-    return positions
+    return _Overlaps(*places, counts)
 
 
 def _average(rows: list[ClassQuality]) -> QualityAverage:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.maps import Size, upsample
 from panoptic_deeplab.model.layers import ConvNormRelu, SeparableConv
 
@@ -69,7 +70,7 @@ class ASPP(nn.Module):
         """Features with context, at the same size.
 
         Raises:
-            ValueError: training a normalised global pool with one image: its BN has one value a channel.
+            ConfigError: training a normalised global pool with one image: its BN has one value a channel.
         """
         views = [branch(features) for branch in self.branches]
         views.append(self._pool(features))
@@ -86,7 +87,7 @@ class ASPP(nn.Module):
         if self.training and pooled.shape[0] * pooled.shape[2] * pooled.shape[3] == 1:
             norm = next((m for m in self.image_pool if isinstance(m, nn.BatchNorm2d)), None)
             if norm is not None and norm.training:
-                raise ValueError(
+                raise ConfigError(
                     "Training the ASPP image pool's batch normalisation needs at least 2 images a forward pass."
                     " Got 1 instead; raise train.batch_size (per process and accumulation step), or set"
                     " model.image_pool_norm to false."

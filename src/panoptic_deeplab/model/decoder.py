@@ -52,7 +52,14 @@ class Decoder(nn.Module):
         self.stages = nn.ModuleList()
         for projected in projections:
             self.stages.append(
-                refinement_conv(in_channels + projected, channels, kind=conv, mid_norm=mid_norm, norm_eps=norm_eps)
+                refinement_conv(
+                    in_channels + projected,
+                    channels,
+                    mid_channels=channels,
+                    kind=conv,
+                    mid_norm=mid_norm,
+                    norm_eps=norm_eps,
+                )
             )
             in_channels = channels
 

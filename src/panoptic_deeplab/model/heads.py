@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from panoptic_deeplab.model.layers import ConvolutionKind, head_conv
+from panoptic_deeplab.model.layers import ConvolutionKind, refinement_conv
 
 
 class Head(nn.Module):
@@ -29,7 +29,9 @@ class Head(nn.Module):
         norm_eps: float,
     ) -> None:
         super().__init__()
-        self.conv = head_conv(in_channels, channels, kind=conv, mid_norm=mid_norm, norm_eps=norm_eps)
+        self.conv = refinement_conv(
+            in_channels, channels, mid_channels=in_channels, kind=conv, mid_norm=mid_norm, norm_eps=norm_eps
+        )
         self.predict = nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, decoded: Float[Tensor, "B C h w"]) -> Float[Tensor, "B out h w"]:

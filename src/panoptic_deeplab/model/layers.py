@@ -92,28 +92,27 @@ class SeparableConv(nn.Sequential):
 
 
 def refinement_conv(
-    in_channels: int, out_channels: int, *, kind: ConvolutionKind, mid_norm: bool, norm_eps: float
+    in_channels: int,
+    out_channels: int,
+    *,
+    mid_channels: int,
+    kind: ConvolutionKind,
+    mid_norm: bool,
+    norm_eps: float,
 ) -> nn.Module:
     """The convolution of a decoder stage or a head: one separable 5x5 (section 3.1), or two dense 3x3.
 
-    Of the two dense ones, the first changes the channels in a decoder (`in_channels -> out_channels`); heads, which
-    narrow down, are built from `head_conv`.
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        mid_channels: channels between the two dense ones; the separable one has no such place.
+        kind: which of the two.
+        mid_norm: see `SeparableConv`.
+        norm_eps: of each BN.
     """
     if kind == "separable":
         return SeparableConv(in_channels, out_channels, 5, mid_norm=mid_norm, norm_eps=norm_eps)
     return nn.Sequential(
-        ConvNormRelu(in_channels, out_channels, 3, norm_eps=norm_eps),
-        ConvNormRelu(out_channels, out_channels, 3, norm_eps=norm_eps),
-    )
-
-
-def head_conv(
-    in_channels: int, out_channels: int, *, kind: ConvolutionKind, mid_norm: bool, norm_eps: float
-) -> nn.Module:
-    """The convolution of a head: one separable 5x5, or two dense 3x3 of which the second changes the channels."""
-    if kind == "separable":
-        return SeparableConv(in_channels, out_channels, 5, mid_norm=mid_norm, norm_eps=norm_eps)
-    return nn.Sequential(
-        ConvNormRelu(in_channels, in_channels, 3, norm_eps=norm_eps),
-        ConvNormRelu(in_channels, out_channels, 3, norm_eps=norm_eps),
+        ConvNormRelu(in_channels, mid_channels, 3, norm_eps=norm_eps),
+        ConvNormRelu(mid_channels, out_channels, 3, norm_eps=norm_eps),
     )

@@ -30,6 +30,9 @@ EMA_FILE = "ema.safetensors"
 CONFIG_FILE = "config.json"
 CATEGORIES_FILE = "categories.json"
 
+_COUNTER = "num_batches_tracked"
+"""Of batch normalisation; nothing here reads it."""
+
 
 def save_pretrained(folder: str | Path, model: PanopticDeepLab, *, config: Config, categories: CategoryTable) -> None:
     """Write a model folder (see the tree above, without `ema.safetensors`); existing files are replaced.
@@ -102,7 +105,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # torch.load raises pickle.UnpicklingError and others for objects that are no tensors
         raise CheckpointError(
-            f"{path} holds something else than tensors and is not opened ({_first_line(error)}). Expected a state dict."
+            f"{path} is damaged, or holds something else than tensors, which is never opened because it may be code"
+            f" ({type(error).__name__}: {_first_line(error)}). Copy or download it again, or save a plain"
+            " state dict."
         ) from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path} must hold a state dict: a dictionary of tensors. Got something else.")
@@ -112,11 +117,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
     """Copy `state` into `model`; every name and shape has to fit.
 
+    Only `num_batches_tracked` may be missing, as it is from older files; the model then keeps its own.
+
     Raises:
         CheckpointError: names the missing, unexpected and mis-shaped entries.
     """
     own = model.state_dict()
-    missing = [name for name in own if name not in state]
+    missing = [name for name in own if name not in state and not name.endswith(_COUNTER)]
     unexpected = [name for name in state if name not in own]
     misfits = [
         f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
@@ -133,7 +140,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -
             f"{where} does not fit the model: {'; '.join(problems)}."
             " Load it with the configuration it was trained with."
         )
-    model.load_state_dict(state)
+    model.load_state_dict({**own, **state})
 
 
 def load_backbone_weights(model: PanopticDeepLab) -> None:
@@ -175,7 +182,7 @@ def _local_backbone_state(config: ModelConfig, source: str) -> dict[str, Tensor]
     default_config: dict[str, Any] = network.default_cfg  # type: ignore[assignment]
     classifier = default_config.get("classifier") or "classifier"
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    missing = [n for n in own if n not in state and not n.startswith(heads) and "num_batches_tracked" not in n]
+    missing = [n for n in own if n not in state and not n.startswith(heads) and not n.endswith(_COUNTER)]
     unexpected = [n for n in state if n not in own]
     misfits = [n for n in own if n in state and not n.startswith(heads) and own[n].shape != state[n].shape]
     if missing or unexpected or misfits:

@@ -1,26 +1,32 @@
 """The run folder, and checkpoints from which a run goes on as if it had never stopped.
 
     runs/street/
-    ├── config.yaml              complete, resolved; `train runs/street/config.yaml` repeats the run
+    ├── config.yaml              complete, resolved; `train runs/street/config.yaml --run-folder NEW` repeats the run
     ├── environment.json         command, versions, commit, hardware, world size: one entry a start
     ├── metrics.csv              one row per log step; events.out.tfevents... beside it
     ├── labels.png  train_batch.png            what the network is fed: look here first
     ├── validation/step_001000/  report.json, table.txt, mosaic.png, per_class_pq.png
     ├── curves.png
     ├── checkpoints/step_001000/ model.safetensors, ema.safetensors, config.json, categories.json, README.md (for users)
-    │                            training_state.pt (for `resume`: optimizer, step, best metric)
+    │                            training_state.pt (for `resume`: optimizer, step, best metric before this step)
+    │                            validation.json (metrics of these weights, once they are measured)
     ├── last -> checkpoints/step_001000
     └── best -> checkpoints/step_000800        a folder for `PanopticPredictor.from_pretrained`
 
-A checkpoint is written into a temporary folder, which is then renamed, and only then do `last` and `best` point to it:
-a run that is killed at any moment leaves whole checkpoints. No random state is stored, because there is none: the
-batch of a step and the seed of its dropout are functions of the run's seed and the number of the step.
+On the CPU, with the same number of processes and threads, a resumed run gives the weights of an uninterrupted one bit
+for bit; elsewhere up to rounding. No random state is stored, because there is none: the batch of a step and the seed of
+its dropout are functions of the run's seed and the number of the step.
+
+A run that is killed at any moment leaves a whole checkpoint to go on from: each is written into a temporary folder,
+which is then renamed, and only then do `last` and `best` point to it. It is written before its validation, whose result
+is added afterwards; where that is missing, a resumed run begins with the validation.
 """
 
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +50,10 @@ from panoptic_deeplab.model.weights import (
 from panoptic_deeplab.training.ema import ExponentialMovingAverage
 
 STATE_FILE = "training_state.pt"
+VALIDATION_FILE = "validation.json"
+CARD_FILE = "README.md"
 CHECKPOINTS, LAST, BEST = "checkpoints", "last", "best"
+_WRITING, _REPLACED = ".writing_", ".replaced_"
 
 MAY_DIFFER_ON_RESUME = frozenset(
     {
@@ -73,22 +82,15 @@ class TrainingState:
 
 
 def save_checkpoint(
-    run_folder: Path,
-    state: TrainingState,
-    *,
-    config: Config,
-    categories: CategoryTable,
-    is_best: bool,
-    model_card: str,
+    run_folder: Path, state: TrainingState, *, config: Config, categories: CategoryTable, model_card: str
 ) -> Path:
-    """Write `checkpoints/step_XXXXXX`, let `last` (and `best`) point to it, and delete what retention gives up.
+    """Write `checkpoints/step_XXXXXX`, let `last` point to it, and delete what retention gives up.
 
     Args:
         run_folder: the folder of the run.
-        state: what to store; `best_metric` already counts the metric of this step.
+        state: what to store.
         config: of the run. `keep_checkpoints` says how many of the newest are kept, beside the best.
         categories: of the classes that the model predicts.
-        is_best: no earlier validation was better.
         model_card: text of the README.md beside the weights.
 
     Returns:
@@ -96,7 +98,7 @@ def save_checkpoint(
     """
     folder = run_folder / CHECKPOINTS / f"step_{state.step:06d}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".writing_", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=_WRITING, dir=folder.parent))
     temporary.chmod(0o755)  # mkdtemp's folders are closed to everybody else
     save_pretrained(temporary, state.model, config=config, categories=categories)
     if state.ema is not None:
@@ -105,24 +107,47 @@ def save_checkpoint(
         {"step": state.step, "best_metric": state.best_metric, "optimizer": state.optimizer.state_dict()},
         temporary / STATE_FILE,
     )
-    (temporary / "README.md").write_text(model_card, "utf-8")
-    if folder.exists():  # written before by a run that was killed, or of this step without a validation
-        shutil.rmtree(folder)
+    (temporary / CARD_FILE).write_text(model_card, "utf-8")
+    if folder.exists():  # written before, by a run that was killed or whose `last` was set back
+        folder.rename(folder.with_name(_REPLACED + folder.name))
     temporary.rename(folder)
-    if is_best:
-        _point(run_folder / BEST, folder)
     _point(run_folder / LAST, folder)
     _delete_old(run_folder, keep=config.train.keep_checkpoints)
     return folder
 
 
-def load_checkpoint(run_folder: Path, state: TrainingState, *, config: Config) -> None:
+def add_validation(
+    run_folder: Path, state: TrainingState, metrics: Mapping[str, float], *, metric: str, model_card: str
+) -> None:
+    """Add what was measured to the checkpoint that `last` points to; `best` points to it, too, if none was better.
+
+    Args:
+        run_folder: the folder of the run.
+        state: of which that checkpoint was written; its `best_metric` is updated.
+        metrics: by name, in [0, 1].
+        metric: the one that chooses the best.
+        model_card: text of the README.md, with the result.
+    """
+    folder = (run_folder / LAST).resolve()
+    assert folder.name == f"step_{state.step:06d}"
+    _write(folder / CARD_FILE, model_card)
+    if state.best_metric is None or metrics[metric] > state.best_metric:
+        state.best_metric = metrics[metric]
+        _point(run_folder / BEST, folder)
+    # Last: where a kill leaves this file out, the validation is repeated, with the same outcome.
+    _write(folder / VALIDATION_FILE, json.dumps(dict(metrics), indent=2) + "\n")
+
+
+def load_checkpoint(run_folder: Path, state: TrainingState, *, config: Config) -> bool:
     """Restore `state` from the checkpoint that `last` points to.
 
     Args:
         run_folder: the folder of the run.
         state: freshly built with `config`; filled in place.
         config: of this start; see `MAY_DIFFER_ON_RESUME`.
+
+    Returns:
+        Whether these weights have been validated.
 
     Raises:
         ConfigError: a setting differs from that of the run.
@@ -138,11 +163,27 @@ def load_checkpoint(run_folder: Path, state: TrainingState, *, config: Config) -
         stored = torch.load(path, map_location="cpu", weights_only=True)
         state.step, state.best_metric = int(stored["step"]), stored["best_metric"]
         state.optimizer.load_state_dict(stored["optimizer"])
+        path = folder / VALIDATION_FILE
+        is_validated = path.exists()
+        if is_validated:
+            value = float(json.loads(path.read_text("utf-8"))[config.evaluation.metric])
+            state.best_metric = value if state.best_metric is None else max(value, state.best_metric)
     except Exception as error:  # torch.load raises many kinds for a damaged file
         raise CheckpointError(
             f"{path} is missing or damaged ({type(error).__name__}). To go on from an older checkpoint of"
             f" {folder.parent}, make the link {run_folder / LAST} point to it."
         ) from error
+    return is_validated
+
+
+def finish_replacing(run_folder: Path) -> None:
+    """Tidy up after a kill while a checkpoint was replaced by another one of its step: one of the two stays."""
+    for replaced in (run_folder / CHECKPOINTS).glob(f"{_REPLACED}*"):
+        folder = replaced.with_name(replaced.name.removeprefix(_REPLACED))
+        if folder.exists():
+            shutil.rmtree(replaced)
+        else:
+            replaced.rename(folder)
 
 
 def has_checkpoint(run_folder: Path) -> bool:
@@ -174,14 +215,22 @@ def _point(link: Path, target: Path) -> None:
 
 
 def _delete_old(run_folder: Path, *, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints and the best, and what killed runs left half-written."""
+    """Delete all but the newest `keep` checkpoints and the best, what was replaced, what kills left half-written."""
     folders = sorted((run_folder / CHECKPOINTS).glob("step_*"), key=lambda f: int(f.name.removeprefix("step_")))
     protected = {(run_folder / name).resolve() for name in (LAST, BEST)}
     for folder in folders[:-keep]:
         if folder.resolve() not in protected:
             shutil.rmtree(folder)
-    for folder in (run_folder / CHECKPOINTS).glob(".writing_*"):
-        shutil.rmtree(folder)
+    for prefix in (_WRITING, _REPLACED):
+        for folder in (run_folder / CHECKPOINTS).glob(f"{prefix}*"):
+            shutil.rmtree(folder)
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a small file in one step."""
+    temporary = path.with_name(f".{path.name}_new")
+    temporary.write_text(text, "utf-8")
+    temporary.replace(path)
 
 
 def _check_same_config(folder: Path, config: Config) -> None:

@@ -44,4 +44,4 @@ def write_training_batch(batch: Batch, path: Path, *, categories: CategoryTable,
         categories: classes of the semantic target.
         config: how the images were normalised.
     """
-    draw_train_batch(batch.images, batch.targets, categories=categories, input=config).save(path)
+    draw_train_batch(batch.images, batch.targets, categories=categories, input_config=config).save(path)

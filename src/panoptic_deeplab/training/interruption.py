@@ -1,6 +1,5 @@
 """SIGTERM and Ctrl+C: finish the step, write a checkpoint, then stop."""
 
-import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -19,7 +18,6 @@ class Interruption:
 
     def __init__(self) -> None:
         self.requested = False
-        self._owner = os.getpid()
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
@@ -33,15 +31,11 @@ class Interruption:
     ) -> None:
         self._restore()
 
-    def agreed(self, device: str) -> bool:
+    def agreed(self) -> bool:
         """True in every process once any process was asked to stop. All processes must call it together."""
-        return bool(all_reduce_sum(torch.tensor(float(self.requested), device=device)) > 0)
+        return bool(all_reduce_sum(torch.tensor(float(self.requested))) > 0)  # on the CPU: no GPU is waited for
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._owner:  # a loader process that inherited this handler
-            if number == signal.SIGTERM:
-                os._exit(0)
-            return  # Ctrl+C reaches the whole process group; the training process decides
         self.requested = True
         self._restore()
 

@@ -19,7 +19,7 @@ def model_card(config: Config, categories: CategoryTable, *, step: int, table: s
     numbers = (
         f"Measured on the split `{config.data.val_split}`:\n\n```\n{table.strip()}\n```"
         if table
-        else "Written between two validations; not measured."
+        else "These weights were not measured."
     )
     return f"""---
 library_name: panoptic-deeplab

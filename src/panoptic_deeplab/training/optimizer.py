@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from panoptic_deeplab.config import TrainConfig
 
@@ -51,16 +50,11 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
     """Backbone or not, decayed or not: at most four groups, each with its `base_learning_rate`."""
-    no_decay = {
-        id(parameter)
-        for module in model.modules()
-        for name, parameter in module.named_parameters(recurse=False)
-        if name == "bias" or isinstance(module, (_BatchNorm, nn.GroupNorm, nn.LayerNorm))
-    }
     members: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            members.setdefault((name.startswith("backbone."), id(parameter) not in no_decay), []).append(parameter)
+            decayed = parameter.ndim > 1  # biases and normalisation are vectors
+            members.setdefault((name.startswith("backbone."), decayed), []).append(parameter)
     groups: list[dict[str, Any]] = []
     for (in_backbone, decayed), parameters in members.items():
         base = config.learning_rate * (config.backbone_learning_rate_factor if in_backbone else 1.0)

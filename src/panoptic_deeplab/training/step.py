@@ -1,7 +1,6 @@
 """One optimization step: gradients of a whole batch that is split over micro-batches and processes."""
 
 import contextlib
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +39,7 @@ def optimization_step(
     Returns:
         This process's summand of each term of the batch's loss.
     """
-    set_training_mode(state.model, batch_norm=config.batch_norm)
+    set_training_mode(state.model, config)
     torch.manual_seed(step_seed(config.seed, state.step, process.rank))
     set_learning_rate(state.optimizer, learning_rate_factor(state.step, config))
     terms = accumulate_gradients(network, loss, batch, config=config, process=process)
@@ -99,11 +98,12 @@ def batch_to_device(batch: Batch, *, device: str, channels_last: bool) -> Batch:
     )
 
 
-def set_training_mode(model: PanopticDeepLab, *, batch_norm: Literal["train", "frozen", "sync"]) -> None:
-    """Training mode; `frozen` batch normalisation of the backbone keeps its statistics and affine parameters."""
+def set_training_mode(model: PanopticDeepLab, config: TrainConfig) -> None:
+    """Training mode, but frozen batch normalisation (`config.batch_norm`) keeps statistics and affine parameters."""
     model.train()
-    if batch_norm == "frozen":
-        for module in model.backbone.modules():
+    frozen: dict[str, nn.Module] = {"frozen": model, "frozen_backbone": model.backbone}
+    if config.batch_norm in frozen:
+        for module in frozen[config.batch_norm].modules():
             if isinstance(module, _BatchNorm):
                 module.eval()
                 module.requires_grad_(False)

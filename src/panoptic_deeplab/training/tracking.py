@@ -1,20 +1,11 @@
-"""What a run writes while it trains: metrics.csv, TensorBoard events, environment.json, progress on the terminal."""
+"""What a run writes while it trains: metrics.csv, TensorBoard events, progress on the terminal."""
 
 import csv
-import importlib.metadata
-import json
 import logging
-import os
-import platform
-import subprocess
-import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -32,7 +23,6 @@ from panoptic_deeplab.errors import require
 logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.csv"
-ENVIRONMENT_FILE = "environment.json"
 
 TRAINING_COLUMNS = (
     "learning_rate",
@@ -45,6 +35,7 @@ TRAINING_COLUMNS = (
 )
 VALIDATION_COLUMNS = ("PQ", "SQ", "RQ", "PQ_thing", "PQ_stuff", "mIoU", "AP")
 """Empty in the rows of steps without a validation."""
+_COLUMNS = ("step", *TRAINING_COLUMNS, *VALIDATION_COLUMNS)
 
 
 class Tracker:
@@ -69,7 +60,7 @@ class Tracker:
         tensorboard = require("torch.utils.tensorboard", extra="train", purpose="logging to TensorBoard")
         self._events = tensorboard.SummaryWriter(str(run_folder), purge_step=start_step + 1)
         self._csv_path = run_folder / METRICS_FILE
-        _start_csv(self._csv_path, start_step)
+        self._last_row = _start_csv(self._csv_path, start_step)
         if console is not None and console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -113,7 +104,7 @@ class Tracker:
             self._validation_bar = None
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Write one row.
+        """Write values of a step; it has one row, to which a second call adds (a validation takes its time).
 
         Args:
             step: steps made.
@@ -121,9 +112,7 @@ class Tracker:
         """
         if not self._is_main:
             return
-        with self._csv_path.open("a", newline="", encoding="utf-8") as file:
-            row = [f"{values[c]:.8g}" if c in values else "" for c in (*TRAINING_COLUMNS, *VALIDATION_COLUMNS)]
-            csv.writer(file, lineterminator="\n").writerow([step, *row])
+        self._write_row({"step": str(step), **{name: f"{value:.8g}" for name, value in values.items()}})
         for name, value in values.items():
             section = "validation" if name in VALIDATION_COLUMNS else "training"
             self._events.add_scalar(f"{section}/{name}", value, step)
@@ -134,31 +123,33 @@ class Tracker:
             note = f"loss {values['loss']:.3f}  {values['images_per_second']:.1f} images/s"
             self._progress.update(self._training_bar, note=note)
 
-
-def write_environment(run_folder: Path, *, process: Process, seed: int, start_step: int) -> None:
-    """Add this start of the run to environment.json: what a reader needs to repeat it."""
-    path = run_folder / ENVIRONMENT_FILE
-    starts = json.loads(path.read_text("utf-8")) if path.exists() else []
-    starts.append(_environment(process) | {"seed": seed, "start_step": start_step})
-    path.write_text(json.dumps(starts, indent=2) + "\n", "utf-8")
-
-
-def read_metrics(run_folder: Path) -> list[dict[str, float]]:
-    """The rows of metrics.csv, each with its non-empty columns."""
-    with (run_folder / METRICS_FILE).open(newline="", encoding="utf-8") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    def _write_row(self, row: dict[str, str]) -> None:
+        place = self._csv_path.stat().st_size
+        if self._last_row.get("step") == row["step"]:
+            place -= len(_text(self._last_row))
+            row = self._last_row | row
+        with self._csv_path.open("r+b") as file:
+            file.seek(place)
+            file.write(_text(row))
+            file.truncate()
+        self._last_row = row
 
 
-def _start_csv(path: Path, start_step: int) -> None:
-    """Write the header, and keep the rows up to `start_step` of the run that is resumed."""
-    kept: list[list[str]] = []
+def _start_csv(path: Path, start_step: int) -> dict[str, str]:
+    """Write the header, keep the rows up to `start_step` of the run that is resumed, and give the last of them."""
+    rows: list[dict[str, str]] = []
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
-            kept = [row for row in list(csv.reader(file))[1:] if int(row[0]) <= start_step]
+            rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start_step]
     temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([["step", *TRAINING_COLUMNS, *VALIDATION_COLUMNS], *kept])
+    temporary.write_bytes(b"".join([_text(dict(zip(_COLUMNS, _COLUMNS, strict=True))), *map(_text, rows)]))
     temporary.replace(path)
+    return rows[-1] if rows else {}
+
+
+def _text(row: Mapping[str, str]) -> bytes:
+    """A line of metrics.csv; no value needs quotes."""
+    return (",".join(row.get(name, "") for name in _COLUMNS) + "\n").encode()
 
 
 def _line(step: int, max_steps: int, values: Mapping[str, float]) -> str:
@@ -173,39 +164,3 @@ def _line(step: int, max_steps: int, values: Mapping[str, float]) -> str:
     if measured:
         parts.append("validation: " + " ".join(measured))
     return "  ".join(parts)
-
-
-def _environment(process: Process) -> dict[str, Any]:
-    on_gpu = process.device.startswith("cuda")
-    return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
-        "commit": _git_commit(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: _version(name) for name in ("panoptic-deeplab", "torch", "torchvision", "timm", "numpy")},
-        },
-        "hardware": {
-            "platform": platform.platform(),
-            "cpus": os.cpu_count(),
-            "torch_threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name(process.device) if on_gpu else "cpu",
-        },
-        "world_size": process.world_size,
-    }
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    """The last commit that changed this package, where it was imported from a git checkout."""
-    command = ["git", "-C", str(Path(__file__).parents[1]), "log", "-1", "--format=%H", "--", "."]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.data.sample import PanopticSource
-from panoptic_deeplab.distributed import Process
+from panoptic_deeplab.distributed import Process, broadcast_buffers
 from panoptic_deeplab.evaluation import EvaluationReport, evaluate
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.training.checkpoint import TrainingState
@@ -19,9 +19,7 @@ class Validation(NamedTuple):
     """What the training loop needs to know."""
 
     metrics: dict[str, float]
-    """Values in [0, 1] for metrics.csv; those that could be measured."""
-    best_metric: float
-    """`evaluation.metric`."""
+    """Values in [0, 1] for metrics.csv; those that could be measured, `evaluation.metric` among them."""
     table: str
     """The numbers as text."""
 
@@ -38,7 +36,7 @@ def validate(
     """Evaluate the averaged weights where there are such, else the current ones. All processes must call it together.
 
     Args:
-        state: whose weights; left in evaluation mode.
+        state: whose weights; left in evaluation mode, and with the first process's statistics of batch normalisation.
         source: labelled images.
         config: of the run.
         run_folder: the main process writes report.json, table.txt, mosaic.png and per_class_pq.png below it.
@@ -48,6 +46,9 @@ def validate(
     Raises:
         ConfigError: the labels do not allow to measure `evaluation.metric`.
     """
+    broadcast_buffers(state.model)
+    if state.ema is not None:
+        broadcast_buffers(state.ema.model)
     model = state.model if state.ema is None else state.ema.model
     predictor = PanopticPredictor(
         model, source.categories, config, device=process.device, precision=config.train.precision
@@ -56,9 +57,8 @@ def validate(
     if process.is_main:
         folder = run_folder / "validation" / f"step_{state.step:06d}"
         _write_files(report, folder)
-    return Validation(
-        metrics=_metrics(report), best_metric=report.metric(config.evaluation.metric), table=report.table()
-    )
+    report.metric(config.evaluation.metric)  # says what is wrong where it cannot be measured
+    return Validation(metrics=_metrics(report), table=report.table())
 
 
 def _metrics(report: EvaluationReport) -> dict[str, float]:

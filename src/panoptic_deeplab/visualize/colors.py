@@ -52,10 +52,8 @@ def paint_segments(
     result: PanopticResult, colors: UInt8[np.ndarray, "N 3"], *, void: Color = (0, 0, 0)
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The panoptic map with each id replaced by its colour."""
-    ids = np.array([0, *(s.id for s in result.segments_info)], np.int64)
     table = np.concatenate([np.array([void], np.uint8), colors])
-    order = np.argsort(ids)
-    painted: UInt8[np.ndarray, "H W 3"] = table[order[np.searchsorted(ids[order], result.panoptic_map)]]
+    painted: UInt8[np.ndarray, "H W 3"] = table[result.segment_index()]
     return painted
 
 

@@ -43,18 +43,18 @@ def draw_curves(metrics_csv: str | Path, path: str | Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def draw_per_class(values: Sequence[tuple[str, float]], path: str | Path, *, metric: str = "PQ") -> None:
+def draw_per_class(values: Sequence[tuple[str, float | None]], path: str | Path, *, metric: str = "PQ") -> None:
     """A bar for each class, the best on top.
 
     Args:
-        values: name and value in [0, 1]; NaN (a class that does not occur) is left out.
+        values: name and value in [0, 1]; None (a class that does not occur) is left out.
         path: PNG, SVG or PDF file to write.
         metric: what the values are.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    known = sorted(((name, 100 * value) for name, value in values if not math.isnan(value)), key=lambda row: row[1])
+    known = sorted(((name, 100 * value) for name, value in values if value is not None), key=lambda row: row[1])
     figure = _figure(width=6.4, height=1.2 + 0.24 * len(known))
     axes = figure.add_subplot()
     bars = axes.barh([name for name, _ in known], [value for _, value in known], color=_BLUE)

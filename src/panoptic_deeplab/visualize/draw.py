@@ -18,7 +18,14 @@ _LABEL_AREA = 0.005
 """Segments below this fraction of the image get no label."""
 
 
-def draw_panoptic(image: ImageLike, result: PanopticResult, *, alpha: float = 0.55, labels: bool = True) -> Image.Image:
+def draw_panoptic(
+    image: ImageLike,
+    result: PanopticResult,
+    *,
+    alpha: float = 0.55,
+    labels: bool = True,
+    min_width: int | None = None,
+) -> Image.Image:
     """Paint a result over its image.
 
     Things have a colour each, stuff the colour of its class, void is left as it is; segments are separated by white
@@ -29,9 +36,11 @@ def draw_panoptic(image: ImageLike, result: PanopticResult, *, alpha: float = 0.
         result: truth or prediction.
         alpha: 0 = only the image, 1 = only the colours.
         labels: write names.
+        min_width: enlarge narrower images to so many pixels first (pixels stay square), so that there is room for lines
+            and names.
 
     Returns:
-        RGB picture of the size of the image.
+        RGB picture of the size of the image, or larger.
 
     Raises:
         ImageError: the image cannot be read.
@@ -46,8 +55,11 @@ def draw_panoptic(image: ImageLike, result: PanopticResult, *, alpha: float = 0.
             f"The image{where} has {pixels.shape[0]} x {pixels.shape[1]} pixels (height x width), the result"
             f" {result.size[0]} x {result.size[1]}. Pass the image that was predicted."
         )
-    panoptic_map = result.panoptic_map
     colors = segment_colors(result)
+    if min_width is not None and min_width > pixels.shape[1]:
+        pixels = np.asarray(enlarge(Image.fromarray(pixels), min_width))
+        result = result.resized((pixels.shape[0], pixels.shape[1]))
+    panoptic_map = result.panoptic_map
     opacity = np.where(panoptic_map == VOID_ID, 0.0, alpha)
     opacity[_hatching(result)] = alpha / 4
     painted = pixels + opacity[..., None] * (paint_segments(result, colors).astype(np.float64) - pixels)
@@ -64,6 +76,14 @@ def draw_semantic(semantic_map: UInt8[np.ndarray, "H W"], categories: CategoryTa
     table = np.zeros((IGNORE_INDEX + 1, 3), np.uint8)
     table[: len(categories)] = categories.colors
     return Image.fromarray(table[semantic_map])
+
+
+def enlarge(picture: Image.Image, width: int) -> Image.Image:
+    """A picture of the given width or its own, the larger of the two; pixels stay square."""
+    if picture.width >= width:
+        return picture
+    height = max(1, round(picture.height * width / picture.width))
+    return picture.resize((width, height), Image.Resampling.NEAREST)
 
 
 def _line_width(size: tuple[int, int]) -> int:

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from panoptic_deeplab.encoding import IGNORE_INDEX
 from panoptic_deeplab.images import ImageLike, read_image
 from panoptic_deeplab.results import PanopticResult
 from panoptic_deeplab.visualize.colors import colorize, paint_segments, segment_colors
@@ -38,7 +39,7 @@ def draw_offset(
 
     Args:
         offset: `(dy, dx)` in pixels.
-        mask: pixels to paint, the others are white; predictions have arbitrary offsets outside of things.
+        mask: pixels to paint, the others are white; predictions have arbitrary offsets outside of `thing_pixels`.
         max_length: length with full saturation, as longer ones have; give it to compare pictures. None = exceeded by
             1 % of the offsets that are not 0.
     """
@@ -56,6 +57,15 @@ def draw_offset(
     fraction = (turn - np.floor(turn))[..., None]
     pure = wheel[first] * (1 - fraction) + wheel[(first + 1) % len(wheel)] * fraction
     return Image.fromarray(np.rint(255 - saturation * (255 - pure)).astype(np.uint8))
+
+
+def thing_pixels(result: PanopticResult) -> Bool[np.ndarray, "H W"]:
+    """Where offsets mean something: where the argmax says thing, or the merged map where a result has no argmax."""
+    train_ids = result.train_id_map() if result.semantic_map is None else result.semantic_map
+    is_thing = np.zeros(IGNORE_INDEX + 1, bool)
+    is_thing[: len(result.categories)] = result.categories.thing_mask
+    mask: Bool[np.ndarray, "H W"] = is_thing[train_ids]
+    return mask
 
 
 def color_wheel() -> Float[np.ndarray, "55 3"]:

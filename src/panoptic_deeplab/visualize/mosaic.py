@@ -14,7 +14,7 @@ from panoptic_deeplab.encoding import IGNORE_INDEX
 from panoptic_deeplab.images import ImageLike, read_image
 from panoptic_deeplab.maps import Targets
 from panoptic_deeplab.results import PanopticResult
-from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic
+from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic, enlarge
 from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset
 
 _GAP = 6
@@ -53,11 +53,12 @@ def draw_mosaic(rows: Sequence[MosaicRow], *, cell_width: int = 420) -> Image.Im
     lines = []
     for row in rows:
         image = Image.fromarray(read_image(row.image))
-        prediction = draw_panoptic(image, row.prediction)
+        prediction = draw_panoptic(image, row.prediction, min_width=cell_width)
         if row.truth is None:
             pictures: list[Image.Image | None] = [image, None, prediction, None]
         else:
-            pictures = [image, draw_panoptic(image, row.truth), prediction, draw_errors(row.prediction, row.truth)]
+            truth = draw_panoptic(image, row.truth, min_width=cell_width)
+            pictures = [image, truth, prediction, draw_errors(row.prediction, row.truth)]
         lines.append((row.title, pictures))
     legend = list(ERROR_COLORS.items())
     return tile(lines, columns=("image", "truth", "prediction", "errors"), cell_width=cell_width, legend=legend)
@@ -75,11 +76,10 @@ def draw_errors(prediction: PanopticResult, truth: PanopticResult) -> Image.Imag
     """
     height, width = truth.size
     true_classes, predicted_classes = truth.train_id_map(), prediction.train_id_map()
-    true_index, true_ids = _indexed(truth)
-    predicted_index, predicted_ids = _indexed(prediction)
-    pairs = np.bincount(
-        (true_index * len(predicted_ids) + predicted_index).ravel(), minlength=len(true_ids) * len(predicted_ids)
-    ).reshape(len(true_ids), len(predicted_ids))
+    true_index, predicted_index = truth.segment_index(where="The truth"), prediction.segment_index()
+    shape = len(truth.segments_info) + 1, len(prediction.segments_info) + 1  # 0 is void
+    codes = true_index * shape[1] + predicted_index
+    pairs = np.bincount(codes.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
     union = pairs.sum(1, keepdims=True) + pairs.sum(0) - pairs - pairs[:1]  # void of the truth counts for nobody
     matched = pairs > 0.5 * union
     forgiven = [segment.iscrowd or not segment.isthing for segment in truth.segments_info]
@@ -99,7 +99,7 @@ def draw_train_batch(
     targets: Targets,
     *,
     categories: CategoryTable,
-    input: InputConfig,  # noqa: A002 - the name of the section of the configuration
+    input_config: InputConfig,
     max_images: int = 6,
     cell_width: int = 360,
 ) -> Image.Image:
@@ -109,11 +109,11 @@ def draw_train_batch(
         images: normalised, as they enter the network.
         targets: of the same batch.
         categories: classes of the semantic target.
-        input: how the images were normalised.
+        input_config: how the images were normalised.
         max_images: rows at most.
         cell_width: of each picture in pixels.
     """
-    mean, std = np.array(input.pixel_mean), np.array(input.pixel_std)
+    mean, std = np.array(input_config.pixel_mean), np.array(input_config.pixel_std)
     lines = []
     for index in range(min(len(images), max_images)):
         colors = images[index].permute(1, 2, 0).float().cpu().numpy() * std + mean
@@ -175,15 +175,7 @@ def tile(
 
 
 def _fit(picture: Image.Image | None, width: int) -> Image.Image | None:
-    if picture is None or picture.width == width:
-        return picture
+    if picture is None or picture.width <= width:
+        return None if picture is None else enlarge(picture, width)
     height = max(1, round(picture.height * width / picture.width))
-    smooth = picture.width > width  # enlarged pixels stay square, so that small images can be inspected
-    return picture.resize((width, height), Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST)
-
-
-def _indexed(result: PanopticResult) -> tuple[np.ndarray, np.ndarray]:
-    """Position of each pixel's segment in `[void, *segments_info]`, and the ids in that order."""
-    ids = np.array([0, *(s.id for s in result.segments_info)], np.int64)
-    order = np.argsort(ids)
-    return order[np.searchsorted(ids[order], result.panoptic_map)], ids
+    return picture.resize((width, height), Image.Resampling.LANCZOS)

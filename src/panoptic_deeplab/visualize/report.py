@@ -5,31 +5,32 @@ Fill a `Report` and call `write_report`. Every text is escaped, so names and pat
 
 import base64
 import io
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from PIL import Image
 
-from panoptic_deeplab.encoding import IGNORE_INDEX
 from panoptic_deeplab.images import ImageLike, read_image
 from panoptic_deeplab.results import PanopticResult
 from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic
-from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset
+from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset, thing_pixels
+
+_PANEL_WIDTH = 640
+"""Overlays are at least so wide, in pixels, or names would cover the things of small images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QualityRow:
-    """Panoptic quality of a class or group, each in [0, 1]; NaN where it does not occur."""
+    """Panoptic quality of a class or group, each in [0, 1]; None where it does not occur."""
 
     name: str
-    pq: float
-    sq: float
-    rq: float
+    pq: float | None
+    sq: float | None
+    rq: float | None
     num_classes: int | None = None
     """Of a group."""
 
@@ -158,7 +159,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.1f}"
+    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def _panels(row: ReportImage) -> str:
@@ -166,9 +167,10 @@ def _panels(row: ReportImage) -> str:
     image = Image.fromarray(read_image(row.image))
     panels = [(_jpeg(image), "Image", "What the network sees.")]
     if row.truth is not None:
-        panels.append((_jpeg(draw_panoptic(image, row.truth)), "Truth", "The label. Void stays unpainted."))
+        truth = draw_panoptic(image, row.truth, min_width=_PANEL_WIDTH)
+        panels.append((_jpeg(truth), "Truth", "The label. Void stays unpainted."))
     caption = "A color for each thing, the class color for stuff; names with scores."
-    panels.append((_jpeg(draw_panoptic(image, row.prediction)), "Prediction", caption))
+    panels.append((_jpeg(draw_panoptic(image, row.prediction, min_width=_PANEL_WIDTH)), "Prediction", caption))
     if row.prediction.semantic_map is not None:
         caption = "The most likely class of each pixel, before it is merged with the instances."
         picture = draw_semantic(row.prediction.semantic_map, row.prediction.categories)
@@ -181,17 +183,8 @@ def _panels(row: ReportImage) -> str:
             "The way from each thing pixel to its center: hue is the direction, saturation the distance."
             " Pixels that point to one center form one instance."
         )
-        panels.append((_png(draw_offset(row.offset, mask=_thing_pixels(row.prediction))), "Offsets", caption))
+        panels.append((_png(draw_offset(row.offset, mask=thing_pixels(row.prediction))), "Offsets", caption))
     return "".join(_figure(uri, title, text) for uri, title, text in panels)
-
-
-def _thing_pixels(result: PanopticResult) -> Bool[np.ndarray, "H W"]:
-    """Where the argmax says thing; the merged map where there is no other."""
-    train_ids = result.train_id_map() if result.semantic_map is None else result.semantic_map
-    is_thing = np.zeros(IGNORE_INDEX + 1, bool)
-    is_thing[: len(result.categories)] = result.categories.thing_mask
-    mask: Bool[np.ndarray, "H W"] = is_thing[train_ids]
-    return mask
 
 
 def _figure(uri: str, title: str, caption: str) -> str:
@@ -210,15 +203,12 @@ def _jpeg(picture: Image.Image) -> str:
 
 def _png(picture: Image.Image) -> str:
     """Plots and flat maps: sharp."""
-    return _uri(picture, "png", quality=0)
+    return _uri(picture, "png", optimize=True)
 
 
-def _uri(picture: Image.Image, form: str, *, quality: int) -> str:
+def _uri(picture: Image.Image, form: str, **options: int) -> str:
     buffer = io.BytesIO()
-    if form == "jpeg":
-        picture.save(buffer, form, quality=quality)
-    else:
-        picture.save(buffer, form, optimize=True)
+    picture.save(buffer, form, **options)
     return f"data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 

@@ -12,6 +12,7 @@ from panoptic_deeplab.data.convert import write_coco_panoptic
 from panoptic_deeplab.data.folder import FolderSource
 from panoptic_deeplab.data.synthetic import SyntheticSource
 
+LIMITS = {"top_k": 200, "max_detections": 100}
 SYNTHETIC = SyntheticSource(5, seed=1, size=(48, 64))
 
 
@@ -21,7 +22,7 @@ def written(tmp_path) -> CocoPanopticSource:
 
 
 def test_a_sound_set_has_no_errors_and_exact_statistics(tmp_path):
-    report = check_source(written(tmp_path))
+    report = check_source(written(tmp_path), **LIMITS)
     assert report.ok
     assert all(f.severity == "warning" and f.image_id is None for f in report.findings)
     samples = [SYNTHETIC[i] for i in range(5)]
@@ -47,7 +48,7 @@ def test_every_broken_image_is_listed_and_the_rest_is_counted(tmp_path):
     (labels / f"{ids[1]}.png").write_bytes(b"no image")
     Image.new("RGB", (64, 48), (255, 255, 0)).save(labels / f"{ids[2]}.png")
     Image.new("RGB", (10, 10)).save(labels / f"{ids[3]}.png")
-    report = check_source(source)
+    report = check_source(source, **LIMITS)
     errors = [f for f in report.findings if f.severity == "error"]
     assert [f.image_id for f in errors] == list(ids[:4])
     for finding, part in zip(errors, ("does not exist", "is corrupt", "has id 65535", "has the size"), strict=True):
@@ -63,7 +64,7 @@ def test_areas_of_the_json_are_compared(tmp_path):
     things = [s for s in data["annotations"][2]["segments_info"] if s["category_id"] >= 7]
     things[0]["area"] += 1
     path.write_text(json.dumps(data))
-    report = check_source(CocoPanopticSource(tmp_path, "val", SYNTHETIC.categories))
+    report = check_source(CocoPanopticSource(tmp_path, "val", SYNTHETIC.categories), **LIMITS)
     assert report.ok
     (finding,) = [f for f in report.findings if f.image_id is not None]
     assert f"first id {things[0]['id']}: {things[0]['area']} and {things[0]['area'] - 1} pixels" in finding.message
@@ -81,20 +82,41 @@ def test_many_instances_void_and_absent_classes_are_warnings(tmp_path):
     Image.new("RGB", (40, 30)).save(tmp_path / "images" / "a.png")
     (tmp_path / "all.txt").write_text("a")
     table = CategoryTable(name="dots", categories=(Category(id=1, name="dot", isthing=True, color=(9, 9, 9)),))
-    report = check_source(FolderSource(tmp_path, "all", table))
+    source = FolderSource(tmp_path, "all", table)
+    report = check_source(source, **LIMITS)
     assert report.ok
     messages = [f.message for f in report.findings]
     assert "79% of the pixels are void" in messages[0]
     assert "250 instances" in messages[1]
     assert "postprocess.top_k = 200" in messages[1]
     assert "evaluation.max_detections = 100" in messages[2]
+    assert "a limit for each class and image" in messages[2]
     assert report.statistics.max_instances == 250
+    assert len(check_source(source, top_k=250, max_detections=249).findings) == 2
+    assert len(check_source(source, top_k=249, max_detections=250).findings) == 2
+    assert len(check_source(source, top_k=250, max_detections=250).findings) == 1
+
+
+def test_detections_are_limited_for_each_class(tmp_path):
+    for folder in ("images", "instances", "semantic"):
+        (tmp_path / folder / "all").mkdir(parents=True)
+    instances = np.arange(1, 6, dtype=np.uint8).reshape(1, 5)
+    Image.fromarray(instances).save(tmp_path / "instances" / "all" / "a.png")
+    Image.fromarray(np.where(instances > 3, 2, 1).astype(np.uint8)).save(tmp_path / "semantic" / "all" / "a.png")
+    Image.new("RGB", (5, 1)).save(tmp_path / "images" / "all" / "a.png")
+    categories = tuple(Category(id=i, name=f"kind {i}", isthing=True, color=(i, 0, 0)) for i in (1, 2))
+    source = FolderSource(tmp_path, "all", CategoryTable(name="kinds", categories=categories))
+    assert check_source(source, top_k=5, max_detections=3).findings == []
+    (finding,) = check_source(source, top_k=5, max_detections=2).findings
+    assert "There are 3 instances of class 'kind 1' in image a." in finding.message
+    (finding,) = check_source(source, top_k=4, max_detections=3).findings
+    assert "Image a has 5 instances. With postprocess.top_k = 4, a limit for each image" in finding.message
 
 
 def test_split_without_labels(tmp_path):
     (tmp_path / "images" / "test").mkdir(parents=True)
     Image.new("RGB", (4, 3)).save(tmp_path / "images" / "test" / "a.png")
-    report = check_source(FolderSource(tmp_path, "test", SYNTHETIC.categories))
+    report = check_source(FolderSource(tmp_path, "test", SYNTHETIC.categories), **LIMITS)
     assert [f.message for f in report.findings] == ["No image has labels; such a split can only be predicted."]
     assert report.statistics.smallest_size == (3, 4)
     assert "1 read, 0 with labels" in report.table()
@@ -102,7 +124,7 @@ def test_split_without_labels(tmp_path):
 
 def test_limit_and_progress():
     calls: list[tuple[int, int]] = []
-    report = check_source(SYNTHETIC, limit=2, progress=lambda done, total: calls.append((done, total)))
+    report = check_source(SYNTHETIC, limit=2, progress=lambda done, total: calls.append((done, total)), **LIMITS)
     assert calls == [(1, 2), (2, 2)]
     assert report.statistics.images == 2
 
@@ -110,7 +132,7 @@ def test_limit_and_progress():
 def test_json_and_table(tmp_path):
     source = written(tmp_path)
     (tmp_path / "val" / f"{source.image_ids[0]}.png").unlink()
-    report = check_source(source)
+    report = check_source(source, **LIMITS)
     data = json.loads(json.dumps(report.to_json()))
     assert data["ok"] is False
     assert data["statistics"]["images"] == 4
@@ -123,10 +145,10 @@ def test_json_and_table(tmp_path):
 def test_real_sets_have_no_errors(shared_folder):
     root = shared_folder / "data"
     coco = CocoPanopticSource(root / "coco128_panoptic", "dev", CategoryTable.load("coco"))
-    report = check_source(coco, limit=10)
+    report = check_source(coco, limit=10, **LIMITS)
     assert report.ok
     assert not [f for f in report.findings if "another area" in f.message]
     nuclei = FolderSource(root / "dsb2018_nuclei", "dev", CategoryTable.load("nuclei"))
-    report = check_source(nuclei, limit=20)
+    report = check_source(nuclei, limit=20, **LIMITS)
     assert report.ok
     assert report.statistics.void_share == 0

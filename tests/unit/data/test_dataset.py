@@ -35,9 +35,8 @@ class OneSample:
         ]
         image = np.random.default_rng(0).integers(0, 256, (24, 30, 3), np.uint8)
         image.flags.writeable = False
-        self.sample = Sample(
-            image_id="street_017", image=image, panoptic_map=panoptic_map, segments_info=segments if segments else []
-        )
+        self.sample = Sample(image_id="street_017", image=image, panoptic_map=None, segments_info=segments)
+        object.__setattr__(self.sample, "panoptic_map", panoptic_map)  # after the types were checked: it may be broken
 
     def __len__(self) -> int:
         return 1

@@ -91,6 +91,31 @@ def test_a_split_without_label_files_has_no_labels(tmp_path):
         FolderSource(tmp_path, "train", BOTH)[1]
 
 
+@pytest.mark.parametrize("kind", ["instances", "semantic"])
+@pytest.mark.parametrize("name", ["lost.png", "a.tif", "a.PNG"])
+def test_labels_without_an_image_are_errors_in_sub_folders(tmp_path, kind, name):
+    write_set(tmp_path, split="train")
+    (tmp_path / kind / "train" / "readme.txt").touch()
+    assert len(FolderSource(tmp_path, "train", BOTH)) == 1
+    (tmp_path / kind / "train" / name).touch()
+    with pytest.raises(DatasetError, match=rf"label .*{kind}/train/{name} belongs to no image in .*images/train"):
+        FolderSource(tmp_path, "train", BOTH)
+
+
+def test_all_labels_without_their_images_are_an_error(tmp_path):
+    write_set(tmp_path, split="train")
+    (tmp_path / "images" / "train" / "a.png").rename(tmp_path / "images" / "train" / "b.png")
+    with pytest.raises(DatasetError, match=r"instances/train/a.png belongs to no image"):
+        FolderSource(tmp_path, "train", BOTH)
+
+
+def test_a_list_may_leave_labels_out(tmp_path):
+    write_set(tmp_path)
+    write_set(tmp_path, name="b")
+    (tmp_path / "train.txt").write_text("a")
+    assert len(FolderSource(tmp_path, "train", BOTH)) == 1
+
+
 def test_what_cannot_be_found_is_named(tmp_path):
     with pytest.raises(DatasetError, match=r"'train' is not in .*train.txt.*images/train"):
         FolderSource(tmp_path, "train", BOTH)

@@ -1,5 +1,7 @@
 """The input rule of prediction, and the augmentations of training."""
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,8 @@ from torchvision.transforms import v2
 
 from panoptic_deeplab.config import DataConfig, InputConfig
 from panoptic_deeplab.data.transforms import (
+    ColorJitter,
+    RandomGrayscale,
     RandomPad,
     RandomResize,
     apply_transforms,
@@ -42,18 +46,26 @@ def test_resized_size(size: tuple[int, int], rule: InputConfig, expected: tuple[
 
 
 @pytest.mark.parametrize(
-    ("size", "stride", "expected"),
-    [((1024, 2048), 16, (1025, 2049)), ((1025, 2049), 16, (1025, 2049)), ((2, 33), 32, (33, 33)), ((1, 1), 8, (1, 1))],
+    ("size", "stride", "align_corners", "expected"),
+    [
+        ((1024, 2048), 16, True, (1025, 2049)),
+        ((1025, 2049), 16, True, (1025, 2049)),
+        ((2, 33), 32, True, (33, 33)),
+        ((1, 1), 8, True, (1, 1)),
+        ((1024, 2048), 16, False, (1024, 2048)),
+        ((1025, 2049), 16, False, (1040, 2064)),
+        ((1, 32), 32, False, (32, 32)),
+    ],
 )
-def test_padded_size(size: tuple[int, int], stride: int, expected: tuple[int, int]) -> None:
-    assert padded_size(size, stride) == expected
+def test_padded_size(size: tuple[int, int], stride: int, align_corners: bool, expected: tuple[int, int]) -> None:
+    assert padded_size(size, stride, align_corners=align_corners) == expected
 
 
 def test_prepared_image_is_normalized_content_and_zeros() -> None:
     image = random_image((20, 30))
     image.flags.writeable = False  # as arrays from image files are
     rule = InputConfig()
-    tensor, content_size = prepare_image(image, input=rule, output_stride=16)
+    tensor, content_size = prepare_image(image, input_config=rule, output_stride=16, align_corners=True)
     assert content_size == (20, 30)
     assert tensor.shape == (3, 33, 33)
     expected = (image / 255 - rule.pixel_mean) / rule.pixel_std
@@ -66,11 +78,12 @@ def test_prepared_image_follows_the_resize_rule() -> None:
     image = np.full((40, 20, 3), 51, np.uint8)
     tensor, content_size = prepare_image(
         image,
-        input=InputConfig(longest_side=60, pixel_mean=(0.0, 0.0, 0.0), pixel_std=(1.0, 1.0, 1.0)),
+        input_config=InputConfig(longest_side=60, pixel_mean=(0.0, 0.0, 0.0), pixel_std=(1.0, 1.0, 1.0)),
         output_stride=8,
+        align_corners=False,
     )
     assert content_size == (60, 30)
-    assert tensor.shape == (3, 65, 33)
+    assert tensor.shape == (3, 64, 32)
     torch.testing.assert_close(tensor[:, :60, :30], torch.full((3, 60, 30), 0.2))
 
 
@@ -126,7 +139,7 @@ def test_image_and_map_move_together() -> None:
 @pytest.mark.parametrize("scale", [1 / 3, 0.6, 3.0])
 def test_ids_and_colors_come_from_the_same_place(scale: float) -> None:
     column = torch.arange(120, dtype=torch.int32).expand(90, -1)  # a ramp tells where a value was taken
-    resize = RandomResize(data=DataConfig(min_scale=scale, max_scale=scale), input=InputConfig())
+    resize = RandomResize(data=DataConfig(min_scale=scale, max_scale=scale), input_config=InputConfig())
     image, panoptic_map = resize(tv_tensors.Image(column.to(torch.uint8).expand(3, -1, -1)), tv_tensors.Mask(column))
     assert image.shape[1:] == panoptic_map.shape == (round(90 * scale), round(120 * scale))
     difference = (panoptic_map.as_subclass(Tensor) - image[0].as_subclass(Tensor).float())[:, 3:-3]
@@ -136,32 +149,41 @@ def test_ids_and_colors_come_from_the_same_place(scale: float) -> None:
 
 def test_scales_are_drawn_from_the_grid_and_multiply_the_input_rule() -> None:
     data = DataConfig(min_scale=0.5, max_scale=2.0, scale_step=0.5)
-    resize = RandomResize(data=data, input=InputConfig(longest_side=20))
+    resize = RandomResize(data=data, input_config=InputConfig(longest_side=20))
     image, panoptic_map = tv_tensors.Image(torch.zeros(3, 5, 10).byte()), tv_tensors.Mask(torch.zeros(5, 10).int())
     widths = {resize(image, panoptic_map)[1].shape[-1] for _ in range(60)}
     assert widths == {10, 20, 30, 40}
 
 
 def test_without_a_step_scales_fill_the_interval() -> None:
-    resize = RandomResize(data=DataConfig(min_scale=1.0, max_scale=2.0, scale_step=0), input=InputConfig())
+    resize = RandomResize(data=DataConfig(min_scale=1.0, max_scale=2.0, scale_step=0), input_config=InputConfig())
     image, panoptic_map = tv_tensors.Image(torch.zeros(3, 1, 100).byte()), tv_tensors.Mask(torch.zeros(1, 100).int())
     widths = {resize(image, panoptic_map)[1].shape[-1] for _ in range(40)}
     assert len(widths) > 15
     assert 100 <= min(widths) < max(widths) <= 200
 
 
-def test_padding_is_mean_color_and_void_on_any_side() -> None:
-    rule = InputConfig()
-    pad = RandomPad(size=(8, 7), pixel_mean=rule.pixel_mean)
-    image, panoptic_map = tv_tensors.Image(torch.zeros(3, 4, 9).byte()), tv_tensors.Mask(torch.ones(4, 9).int())
+def test_padding_is_zero_and_void_on_any_side() -> None:
+    pad = RandomPad(size=(8, 7))
+    image, panoptic_map = tv_tensors.Image(torch.ones(3, 4, 9)), tv_tensors.Mask(torch.ones(4, 9).int())
     tops = set()
     for _ in range(40):
         padded, padded_map = pad(image, panoptic_map)
         assert padded.shape == (3, 8, 9)
-        assert padded[:, padded_map == 0].unique(dim=1).flatten().tolist() == [124, 116, 104]
+        assert torch.equal(padded[0] == 0, padded_map == 0)
         assert (padded_map == 1).sum() == 36
         tops.add(int(padded_map[:, 0].argmax()))
     assert tops == {0, 1, 2, 3, 4}
+
+
+def test_the_border_is_exactly_the_mean_color_whatever_happens_to_the_colors() -> None:
+    data = DataConfig(crop_size=(40, 50), min_scale=1.0, max_scale=1.0, color_jitter=0.9, grayscale_probability=0.5)
+    steps = training_transforms(data, InputConfig())
+    for _ in range(10):
+        image, panoptic_map = apply_transforms(steps, image_tensor(random_image((20, 30))), torch.ones(20, 30).int())
+        assert (panoptic_map == 1).sum() == 20 * 30
+        assert not image[:, panoptic_map == 0].any()
+        assert image[:, panoptic_map == 1].any(0).float().mean() > 0.9
 
 
 def test_a_step_that_loses_the_types_is_caught() -> None:
@@ -181,3 +203,78 @@ def test_colors_change_and_ids_do_not() -> None:
     jittered, same_map = apply_transforms(training_transforms(data, PLAIN), image, panoptic_map)
     assert torch.equal(same_map, panoptic_map)
     assert (jittered - image / 255).abs().max() > 0.01
+
+
+@pytest.fixture
+def several_threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_augmentation_does_not_depend_on_the_number_of_threads(several_threads: Callable[[int], None]) -> None:
+    """The workers of a loader have one thread each, the training process has many."""
+    steps = training_transforms(all_augmentations((301, 403)), InputConfig(longest_side=500))
+    image, panoptic_map = image_tensor(random_image((317, 411))), torch.ones(317, 411).int()
+    for seed in range(4):
+        images = []
+        for threads in (1, 3):
+            several_threads(threads)
+            torch.manual_seed(seed)
+            images.append(apply_transforms(steps, image, panoptic_map)[0])
+        assert torch.equal(*images)
+
+
+def test_contrast_does_not_depend_on_the_number_of_threads(
+    several_threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image whose mean is a whole number, so that half of the contrast puts every second value on a border of
+    rounding: the last bit of a mean in float32, which several threads sum in another order, then changes many pixels.
+    """
+    half = torch.randint(2, 200, (1, 301, 803), dtype=torch.uint8)
+    image = torch.cat([half, 202 - half], dim=1).expand(3, -1, -1)
+    monkeypatch.setattr(torch, "rand", lambda *_: torch.tensor([0.5, 0.0, 0.5]))
+    jittered = []
+    for threads in (1, 2, 3):
+        several_threads(threads)
+        jittered.append(ColorJitter(strength=0.5)(tv_tensors.Image(image), tv_tensors.Mask(half[0].int()))[0])
+    assert torch.equal(jittered[0], jittered[1])
+    assert torch.equal(jittered[0], jittered[2])
+
+
+@pytest.mark.parametrize("extreme", [0.0, 1.0])
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_jitter_is_torchvisions_up_to_rounding(position: int, extreme: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = torch.full((3,), 0.5)  # a factor of 1
+    drawn[position] = extreme
+    monkeypatch.setattr(torch, "rand", lambda *_: drawn)
+    image = tv_tensors.Image(image_tensor(random_image((21, 34)) // 2 + 60))
+    jittered, same_map = ColorJitter(strength=0.3)(image, panoptic_map := tv_tensors.Mask(torch.ones(21, 34).int()))
+    assert same_map is panoptic_map
+    functional = v2.functional
+    adjust = (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation)[position]
+    expected = adjust(image, 0.7 if extreme == 0 else 1.3)
+    assert (jittered.int() - expected.int()).abs().max() <= 1
+    assert (jittered.int() - image.int()).abs().float().mean() > 3
+
+
+def test_jitter_draws_three_factors() -> None:
+    image = tv_tensors.Image(torch.tensor([120, 100, 80], dtype=torch.uint8)[:, None, None].expand(3, 2, 2).clone())
+    image[:, 0] //= 2
+    panoptic_map = tv_tensors.Mask(torch.ones(2, 2).int())
+    looks = [ColorJitter(strength=0.2)(image, panoptic_map)[0] for _ in range(30)]
+    means = [look.float().mean().item() for look in looks]
+    contrasts = [(look[:, 1].float().mean() - look[:, 0].float().mean()).item() / look.float().mean() for look in looks]
+    saturations = [(look[0, 1, 0].item() - look[2, 1, 0].item()) / look[:, 1].float().mean().item() for look in looks]
+    assert all(np.std(values) / np.mean(values) > 0.04 for values in (means, contrasts, saturations))
+    assert abs(np.corrcoef(contrasts, means)[0, 1]) < 0.9
+
+
+def test_gray_images_have_the_luma_in_all_channels() -> None:
+    image = tv_tensors.Image(torch.tensor([200, 100, 50], dtype=torch.uint8)[:, None, None])
+    panoptic_map = tv_tensors.Mask(torch.ones(1, 1).int())
+    luma = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
+    assert RandomGrayscale(probability=1.0)(image, panoptic_map)[0].flatten().tolist() == [luma] * 3
+    assert RandomGrayscale(probability=0.0)(image, panoptic_map)[0] is image
+    grays = [RandomGrayscale(probability=0.3)(image, panoptic_map)[0][0].item() == luma for _ in range(200)]
+    assert 30 < sum(grays) < 90

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.config import Config, InputConfig, ModelConfig, PostprocessConfig
-from panoptic_deeplab.errors import CheckpointError, ImageError
+from panoptic_deeplab.errors import CheckpointError, ConfigError, ImageError
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.model.network import PanopticDeepLab
@@ -241,6 +241,38 @@ def test_a_saved_network_comes_back_through_from_pretrained(tmp_path):
     assert loaded.config == config
     expected = PanopticPredictor(model, CATEGORIES, config).predict(PICTURE)
     assert np.array_equal(loaded.predict(PICTURE).semantic_map, expected.semantic_map)
+
+    changed = replace(config, input=InputConfig(scale=2.0), postprocess=PostprocessConfig(top_k=7))
+    other = PanopticPredictor.from_pretrained(
+        tmp_path, precision="bfloat16", input_config=changed.input, postprocess=changed.postprocess
+    )
+    assert other.config == changed
+    assert other.precision == "bfloat16"
+
+
+@pytest.mark.parametrize(("align_corners", "padded"), [(False, (512, 512)), (True, (513, 513))])
+def test_the_padding_follows_the_convention_of_the_model(align_corners, padded):
+    config = replace(CONFIG, model=ModelConfig(align_corners=align_corners))
+    predictor = PanopticPredictor(ColorReader(), CATEGORIES, config)
+    assert predictor.predict(_picture((512, 512), BALLS)).size == (512, 512)
+    assert predictor.model.shapes == [(1, 3, *padded)]
+
+
+@pytest.mark.parametrize("part", ["semantic_logits", "center_heatmap", "offset"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_output_that_is_not_finite_is_an_error(part, value):
+    def model(images):
+        maps = ColorReader().eval()(images)
+        getattr(maps, part)[0, 0, 1, 2] = value
+        return maps
+
+    with pytest.raises(CheckpointError, match=r"output is not finite .* in precision float32"):
+        PanopticPredictor(model, CATEGORIES, CONFIG).predict(PICTURE)
+
+
+def test_unknown_devices_are_errors():
+    with pytest.raises(ConfigError, match="gpu"):
+        PanopticPredictor(ColorReader(), CATEGORIES, CONFIG, device="gpu")
 
 
 def test_another_number_of_classes_is_an_error():

@@ -179,7 +179,7 @@ def test_sizes_must_agree(quality, make_result) -> None:
         ([[1, 3]], {1: CAR}, r"has id 3 at \(y=0, x=1\), but segments_info lists no such segment"),
         ([[1, 1]], {1: CAR, 2: CAR}, "lists id 2, but no pixel"),
         ([[0, 1]], {1: CAR, 0: ROAD}, "lists id 0"),
-        ([[-1, 1]], {1: CAR}, "negative segment ids"),
+        ([[-1, 1]], {1: CAR}, "has segment ids from -1 to 1"),
         ([[1, 1]], {1: 5}, "category_id 5"),
     ],
 )

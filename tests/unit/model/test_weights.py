@@ -104,6 +104,23 @@ def test_missing_and_unexpected_names_are_listed(folder: Path) -> None:
         load_pretrained(folder)
 
 
+def test_missing_counters_of_batch_norm_are_no_error(folder: Path) -> None:
+    state = read_weights(folder / "model.safetensors")
+    counters = [name for name in state if name.endswith("num_batches_tracked")]
+    assert counters
+    save_file({name: value for name, value in state.items() if name not in counters}, folder / "model.safetensors")
+    loaded = load_pretrained(folder)[0].state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
+@pytest.mark.parametrize("content", [b"", b"not a state dict", b"PK\x03\x04 half a zip file"])
+def test_damaged_file_of_weights(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"\.pth (cannot be read .* may be truncated|is damaged, or holds)"):
+        read_weights(path)
+
+
 class _Malicious:
     def __init__(self, marker: Path) -> None:
         self.marker = marker

@@ -1,6 +1,9 @@
 import dataclasses
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +16,9 @@ from panoptic_deeplab.model.weights import load_pretrained
 from panoptic_deeplab.training import checkpoint
 from panoptic_deeplab.training.checkpoint import (
     TrainingState,
+    add_validation,
     check_run_folder,
+    finish_replacing,
     has_checkpoint,
     load_checkpoint,
     save_checkpoint,
@@ -43,19 +48,23 @@ def _make_step(state: TrainingState) -> None:
     state.ema.update(state.model, state.step)
 
 
-def _save(run_folder: Path, state: TrainingState, config: Config, *, is_best: bool = False) -> Path:
-    return save_checkpoint(
-        run_folder, state, config=config, categories=CATEGORIES, is_best=is_best, model_card="# A model\n"
-    )
+def _save(run_folder: Path, state: TrainingState, config: Config, *, quality: float | None = None) -> Path:
+    folder = save_checkpoint(run_folder, state, config=config, categories=CATEGORIES, model_card="# A model\n")
+    if quality is not None:
+        _validate(run_folder, state, quality)
+    return folder
+
+
+def _validate(run_folder: Path, state: TrainingState, quality: float) -> None:
+    add_validation(run_folder, state, {"PQ": quality, "mIoU": 0.9}, metric="PQ", model_card="# A good model\n")
 
 
 def test_restored_state_is_equal_and_goes_on_equally(tiny_config: Config, tmp_path: Path) -> None:
     state = _state(tiny_config)
     _make_step(state)
-    state.best_metric = 0.25
-    _save(tmp_path, state, tiny_config, is_best=True)
+    _save(tmp_path, state, tiny_config, quality=0.25)
     restored = _state(tiny_config, seed=1)
-    load_checkpoint(tmp_path, restored, config=tiny_config)
+    assert load_checkpoint(tmp_path, restored, config=tiny_config)
     assert (restored.step, restored.best_metric) == (1, 0.25)
     for current in (state, restored):
         torch.manual_seed(5)
@@ -73,19 +82,20 @@ def _module(state: TrainingState, name: str) -> torch.nn.Module:
 def test_best_is_a_pretrained_folder_with_the_average(tiny_config: Config, tmp_path: Path) -> None:
     state = _state(tiny_config)
     _make_step(state)
-    _save(tmp_path, state, tiny_config, is_best=True)
+    _save(tmp_path, state, tiny_config, quality=0.5)
     model, config, categories = load_pretrained(tmp_path / "best")
     assert config == tiny_config
     assert categories == CATEGORIES
     averaged = state.ema.model.state_dict()
     assert all(torch.equal(value, averaged[name]) for name, value in model.state_dict().items())
-    assert (tmp_path / "best" / "README.md").read_text() == "# A model\n"
+    assert (tmp_path / "best" / "README.md").read_text() == "# A good model\n"
+    assert json.loads((tmp_path / "best" / "validation.json").read_text()) == {"PQ": 0.5, "mIoU": 0.9}
 
 
 def test_run_folder_can_be_moved(tiny_config: Config, tmp_path: Path) -> None:
     state = _state(tiny_config)
     _make_step(state)
-    _save(tmp_path / "old", state, tiny_config, is_best=True)
+    _save(tmp_path / "old", state, tiny_config, quality=0.5)
     shutil.move(tmp_path / "old", tmp_path / "new")
     assert (tmp_path / "new" / "last").readlink() == Path("checkpoints/step_000001")
     load_checkpoint(tmp_path / "new", _state(tiny_config), config=tiny_config)
@@ -95,11 +105,26 @@ def test_retention_keeps_the_newest_and_the_best(tiny_config: Config, tmp_path: 
     state = _state(tiny_config)
     for step in (2, 4, 6, 8, 10):
         state.step = step
-        _save(tmp_path, state, tiny_config, is_best=step == 4)
+        _save(tmp_path, state, tiny_config, quality=0.5 if step == 4 else 0.4)
     names = sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir())
     assert names == ["step_000004", "step_000008", "step_000010"]
     assert (tmp_path / "best").resolve().name == "step_000004"
     assert (tmp_path / "last").resolve().name == "step_000010"
+
+
+def test_best_metric_goes_on_over_checkpoints_without_a_validation(tiny_config: Config, tmp_path: Path) -> None:
+    state = _state(tiny_config)
+    state.step = 2
+    _save(tmp_path, state, tiny_config, quality=0.5)
+    state.step = 3
+    _save(tmp_path, state, tiny_config)
+    restored = _state(tiny_config)
+    assert not load_checkpoint(tmp_path, restored, config=tiny_config)
+    assert restored.best_metric == 0.5
+    _validate(tmp_path, restored, 0.5)  # not better
+    assert (tmp_path / "best").resolve().name == "step_000002"
+    assert load_checkpoint(tmp_path, restored, config=tiny_config)
+    assert restored.best_metric == 0.5
 
 
 def test_a_kill_while_writing_leaves_the_old_checkpoint(
@@ -107,7 +132,7 @@ def test_a_kill_while_writing_leaves_the_old_checkpoint(
 ) -> None:
     state = _state(tiny_config)
     state.step = 2
-    _save(tmp_path, state, tiny_config, is_best=True)
+    _save(tmp_path, state, tiny_config, quality=0.5)
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint.torch, "save", _fail)
         state.step = 4
@@ -119,6 +144,77 @@ def test_a_kill_while_writing_leaves_the_old_checkpoint(
     state.step = 6
     _save(tmp_path, state, tiny_config)
     assert sorted(f.name for f in (tmp_path / "checkpoints").iterdir()) == ["step_000002", "step_000006"]
+
+
+def test_a_kill_while_replacing_leaves_a_checkpoint_whenever_it_comes(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each change of the disk but the first ones is the last one once."""
+    state = _state(tiny_config)
+    state.step = 4
+    _save(tmp_path, state, tiny_config, quality=0.5)
+    survived = 0
+    for num_changes in range(1, 20):
+        with monkeypatch.context() as patch:
+            _allow_changes(patch, num_changes)
+            killed = False
+            try:
+                _save(tmp_path, state, tiny_config)
+            except OSError:
+                killed = True
+        if not killed:
+            break
+        survived += 1
+        finish_replacing(tmp_path)
+        restored = _state(tiny_config)
+        load_checkpoint(tmp_path, restored, config=tiny_config)
+        assert restored.step == 4
+        load_pretrained(tmp_path / "best")
+    assert survived >= 4  # two renamings, the link, deleting
+    assert [f.name for f in (tmp_path / "checkpoints").iterdir()] == ["step_000004"]
+
+
+def _allow_changes(patch: pytest.MonkeyPatch, number: int) -> None:
+    """Let so many renamings and deletions of folders happen, and no more."""
+    left = number
+
+    def limited(original: Callable[..., Any]) -> Callable[..., Any]:
+        def change(*arguments: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                _fail()
+            return original(*arguments)
+
+        return change
+
+    patch.setattr(Path, "rename", limited(Path.rename))
+    patch.setattr(Path, "replace", limited(Path.replace))
+    patch.setattr(checkpoint.shutil, "rmtree", limited(shutil.rmtree))
+
+
+@pytest.mark.parametrize("num_changes", range(4))
+def test_a_kill_while_adding_a_validation_is_made_good_by_repeating_it(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_changes: int
+) -> None:
+    state = _state(tiny_config)
+    for step, quality in ((2, 0.3), (4, 0.5)):
+        state.step = step
+        _save(tmp_path, state, tiny_config, quality=quality if step == 2 else None)
+    with monkeypatch.context() as patch:
+        _allow_changes(patch, num_changes)  # the card, the link, the result: 3 are all
+        if num_changes < 3:
+            with pytest.raises(OSError, match="disk full"):
+                _validate(tmp_path, state, 0.5)
+        else:
+            _validate(tmp_path, state, 0.5)
+    restored = _state(tiny_config)
+    if not load_checkpoint(tmp_path, restored, config=tiny_config):
+        assert restored.best_metric == 0.3
+        _validate(tmp_path, restored, 0.5)
+    assert restored.best_metric == 0.5
+    assert (tmp_path / "best").resolve().name == "step_000004"
+    assert load_checkpoint(tmp_path, restored, config=tiny_config)
 
 
 def _fail(*_: object) -> None:
@@ -147,11 +243,11 @@ def test_changed_settings_are_named(tiny_config: Config, tmp_path: Path) -> None
     changed = dataclasses.replace(
         tiny_config,
         train=dataclasses.replace(tiny_config.train, max_steps=99, log_every=1),
-        loss=dataclasses.replace(tiny_config.loss, center_weight=1.0),
+        loss=dataclasses.replace(tiny_config.loss, heatmap_lambda=1.0),
     )
     with pytest.raises(ConfigError, match=r"train.max_steps is 99 now, 6 in the run") as caught:
         load_checkpoint(tmp_path, _state(tiny_config), config=changed)
-    assert "loss.center_weight" in str(caught.value)
+    assert "loss.heatmap_lambda" in str(caught.value)
     assert "train.log_every is" not in str(caught.value)
 
 

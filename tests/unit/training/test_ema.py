@@ -23,6 +23,14 @@ def test_average_follows_the_formula_in_weights_and_statistics() -> None:
         torch.testing.assert_close(tensor, torch.full((2,), expected))
 
 
+def test_integers_are_copied() -> None:
+    model = nn.BatchNorm2d(2)
+    ema = ExponentialMovingAverage(model, decay=0.5)
+    model.num_batches_tracked.fill_(7)
+    ema.update(model, 100)
+    assert int(ema.model.num_batches_tracked) == 7
+
+
 def test_early_updates_forget_faster() -> None:
     model = nn.Linear(1, 1, bias=False)
     _set(model, 0.0)

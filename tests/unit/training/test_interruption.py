@@ -9,9 +9,9 @@ from panoptic_deeplab.training.interruption import Interruption
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_first_signal_is_noted(number: signal.Signals) -> None:
     with Interruption() as interruption:
-        assert not interruption.agreed("cpu")
+        assert not interruption.agreed()
         signal.raise_signal(number)
-        assert interruption.agreed("cpu")
+        assert interruption.agreed()
 
 
 def test_second_signal_acts_as_usual() -> None:

@@ -93,6 +93,8 @@ def test_schedule_is_described_with_resolved_values() -> None:
     assert f"{0.01 * 51 / 101:.3g} at step 50" in describe_schedule(config)
 
 
-@pytest.mark.parametrize("max_steps", [1, 2, 5])
-def test_schedule_of_a_short_run_can_be_described(max_steps: int) -> None:
-    assert describe_schedule(TrainConfig(max_steps=max_steps, warmup_steps=10)).startswith("0.0001 at step 0")
+@pytest.mark.parametrize(("max_steps", "first"), [(1, "0.001"), (2, "0.001"), (5, "0.00025")])
+def test_schedule_of_a_short_run_can_be_described(max_steps: int, first: str) -> None:
+    config = TrainConfig(max_steps=max_steps, warmup_steps=max_steps - 1)
+    assert describe_schedule(config).startswith(f"{first} at step 0")
+    assert (", " in describe_schedule(config)) == (max_steps > 1)

@@ -81,33 +81,46 @@ def test_bfloat16_gives_nearly_the_gradient_of_float32(tiny_config: Config) -> N
     assert float(torch.cosine_similarity(exact, rounded, dim=0)) > 0.99
 
 
-def test_frozen_batch_norm_of_the_backbone_stays_while_the_rest_learns(tiny_config: Config) -> None:
-    config = _train(tiny_config, batch_norm="frozen")
+def _norm_names(model: PanopticDeepLab) -> set[str]:
+    return {
+        f"{prefix}.{name}"
+        for prefix, module in model.named_modules()
+        if isinstance(module, nn.BatchNorm2d)
+        for name in module.state_dict()
+    }
+
+
+def _changed_by_a_step(config: Config) -> tuple[set[str], set[str]]:
+    """Names of the weights that a step changes, and of all weights of batch normalisation."""
     model = _model(config)
-    set_training_mode(model, batch_norm="frozen")
+    set_training_mode(model, config.train)
     state = TrainingState(model=model, optimizer=build_optimizer(model, config.train), ema=None)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimization_step(model, _loss(config), state, _batch(), config=config.train, process=Process())
-    norms = {
-        f"{prefix}.{name}"
-        for prefix, module in model.named_modules()
-        if isinstance(module, nn.BatchNorm2d) and prefix.startswith("backbone.")
-        for name in module.state_dict()
-    }
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-    assert norms
-    assert not norms & changed
+    return changed, _norm_names(model)
+
+
+def test_frozen_batch_norm_of_the_backbone_stays_while_the_rest_learns(tiny_config: Config) -> None:
+    changed, norms = _changed_by_a_step(_train(tiny_config, batch_norm="frozen_backbone"))
+    of_backbone = {name for name in norms if name.startswith("backbone.")}
+    assert of_backbone
+    assert not of_backbone & changed
     assert any(name.startswith("backbone.") for name in changed)
     assert any("running_mean" in name for name in changed)  # of decoders and heads
+    assert any(name.endswith("weight") for name in (norms - of_backbone) & changed)
+
+
+def test_frozen_batch_norm_stays_everywhere_while_the_rest_learns(tiny_config: Config) -> None:
+    changed, norms = _changed_by_a_step(_train(tiny_config, batch_norm="frozen"))
+    assert any(not name.startswith("backbone.") for name in norms)
+    assert not norms & changed
+    assert any(name.startswith("backbone.") for name in changed)
+    assert any(name.startswith("semantic_head.") for name in changed)
 
 
 def test_batch_norm_of_the_backbone_learns_otherwise(tiny_config: Config) -> None:
-    config = _train(tiny_config)
-    model = _model(config)
-    state = TrainingState(model=model, optimizer=build_optimizer(model, config.train), ema=None)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    optimization_step(model, _loss(config), state, _batch(), config=config.train, process=Process())
-    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    changed, _ = _changed_by_a_step(_train(tiny_config))
     assert any(name.startswith("backbone.") and name.endswith("running_mean") for name in changed)
 
 

@@ -1,14 +1,15 @@
 import io
-import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from panoptic_deeplab.distributed import Process
-from panoptic_deeplab.training.tracking import TRAINING_COLUMNS, Tracker, read_metrics, write_environment
+from panoptic_deeplab.training.tracking import TRAINING_COLUMNS, Tracker
 
+ReadMetrics = Callable[[Path], list[dict[str, float]]]
 ROW = dict.fromkeys(TRAINING_COLUMNS, 0.5)
 
 
@@ -16,7 +17,7 @@ def _tracker(folder: Path, *, rank: int = 0, start_step: int = 0, console: Conso
     return Tracker(folder, process=Process(rank=rank), max_steps=10, start_step=start_step, console=console)
 
 
-def test_rows_hold_what_was_logged(tmp_path: Path) -> None:
+def test_rows_hold_what_was_logged(tmp_path: Path, read_metrics: ReadMetrics) -> None:
     with _tracker(tmp_path) as tracker:
         tracker.log(2, ROW | {"loss": 1.25})
         tracker.log(4, ROW | {"PQ": 0.5})
@@ -24,7 +25,21 @@ def test_rows_hold_what_was_logged(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1
 
 
-def test_resuming_drops_later_rows(tmp_path: Path) -> None:
+def test_a_validation_is_added_to_the_row_of_its_step(tmp_path: Path, read_metrics: ReadMetrics) -> None:
+    with _tracker(tmp_path) as tracker:
+        tracker.log(2, ROW)
+        tracker.log(4, ROW)
+        tracker.log(4, {"PQ": 0.123456})
+    expected = [{"step": 2, **ROW}, {"step": 4, **ROW, "PQ": 0.123456}]
+    assert read_metrics(tmp_path) == expected
+    with _tracker(tmp_path, start_step=4) as tracker:  # killed before it knew that it had the result
+        tracker.log(4, {"PQ": 0.1})
+        tracker.log(6, ROW)
+    expected[1]["PQ"] = 0.1
+    assert read_metrics(tmp_path) == [*expected, {"step": 6, **ROW}]
+
+
+def test_resuming_drops_later_rows(tmp_path: Path, read_metrics: ReadMetrics) -> None:
     with _tracker(tmp_path) as tracker:
         for step in (2, 4, 6):
             tracker.log(step, ROW)
@@ -62,13 +77,3 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
         tracker.advance_validation(1, 1)
         tracker.log(1, ROW)
     assert not list(tmp_path.iterdir())
-
-
-def test_environment_has_an_entry_for_each_start(tmp_path: Path) -> None:
-    write_environment(tmp_path, process=Process(), seed=7, start_step=0)
-    write_environment(tmp_path, process=Process(world_size=2), seed=7, start_step=40)
-    first, second = json.loads((tmp_path / "environment.json").read_text())
-    assert (first["seed"], first["start_step"], first["world_size"]) == (7, 0, 1)
-    assert (second["start_step"], second["world_size"]) == (40, 2)
-    assert first["versions"]["torch"]
-    assert first["hardware"]["device"] == "cpu"

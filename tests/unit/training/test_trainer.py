@@ -14,12 +14,15 @@ from safetensors.torch import load_file
 
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config_io import load_config
-from panoptic_deeplab.errors import ConfigError, TrainingError
+from panoptic_deeplab.data.loader import Batch
+from panoptic_deeplab.errors import DatasetError, TrainingError
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.losses import LossTerms
 from panoptic_deeplab.training import trainer, validation
-from panoptic_deeplab.training.tracking import read_metrics
+from panoptic_deeplab.training.checkpoint import TrainingState
 from panoptic_deeplab.training.trainer import train
+
+ReadMetrics = Callable[[Path], list[dict[str, float]]]
 
 
 class KilledError(Exception):
@@ -76,7 +79,9 @@ def _assert_equal_weights(folder: Path, reference: Path) -> None:
         assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
 
 
-def test_run_folder_is_complete_and_can_be_used(tiny_config: Config, reference: Path) -> None:
+def test_run_folder_is_complete_and_can_be_used(
+    tiny_config: Config, reference: Path, read_metrics: ReadMetrics
+) -> None:
     folder = reference
     assert load_config(folder / "config.yaml") == _demanding(tiny_config)
     files = ("environment.json", "labels.png", "train_batch.png", "curves.png", "metrics.csv")
@@ -95,7 +100,12 @@ def test_run_folder_is_complete_and_can_be_used(tiny_config: Config, reference: 
 @pytest.mark.usefixtures("no_plots")
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_resuming_after_a_kill_gives_the_same_weights(
-    tiny_config: Config, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int
+    tiny_config: Config,
+    reference: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    read_metrics: ReadMetrics,
+    num_workers: int,
 ) -> None:
     config = _demanding(tiny_config)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, num_workers=num_workers))
@@ -141,34 +151,88 @@ def test_checkpoints_are_written_between_validations(
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_loss_that_is_not_finite_stops_the_run(
+@pytest.mark.parametrize("step", [3, 5])
+def test_a_validation_that_fails_is_made_up_for_on_resume(
+    tiny_config: Config,
+    reference: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    read_metrics: ReadMetrics,
+    step: int,
+) -> None:
+    original = trainer.validate
+
+    def fails_once(state: TrainingState, *arguments: Any, **keywords: Any) -> validation.Validation:
+        if state.step == step:
+            raise KilledError
+        return original(state, *arguments, **keywords)
+
+    config = _demanding(tiny_config)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "validate", fails_once)
+        with pytest.raises(KilledError):
+            train(config, run_folder=tmp_path, device="cpu")
+    assert (tmp_path / "last").resolve().name == f"step_00000{step}"
+    assert (tmp_path / "best").exists() == (step == 5)
+    assert train(config, run_folder=tmp_path, resume=True, device="cpu") == tmp_path / "best"
+    _assert_equal_weights(tmp_path, reference)
+    assert (tmp_path / "best").readlink() == (reference / "best").readlink()
+    rows = [{row["step"]: row["PQ"] for row in read_metrics(f) if "PQ" in row} for f in (tmp_path, reference)]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 2
+    cards = [(folder / "last" / "README.md").read_text() for folder in (tmp_path, reference)]
+    assert "Measured on the split `val:1`" in cards[0]
+
+
+def test_settings_that_validation_cannot_use_stop_the_run_before_it_begins(
     tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = trainer.optimization_step
+    def refuse(*_: object) -> None:
+        raise DatasetError("no labels")
 
-    def poisoned(network: torch.nn.Module, *arguments: Any, **keywords: Any) -> LossTerms:
-        with torch.no_grad():
-            next(network.center_head.parameters()).fill_(float("nan"))
-        return original(network, *arguments, **keywords)
+    monkeypatch.setattr(trainer, "check_validation", refuse)
+    with pytest.raises(DatasetError, match="no labels"):
+        train(tiny_config, run_folder=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_resuming_without_a_checkpoint_is_warned_about(
+    tiny_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = dataclasses.replace(tiny_config, train=dataclasses.replace(tiny_config.train, max_steps=1))
+    with caplog.at_level(logging.WARNING):
+        train(config, run_folder=tmp_path / "run", resume=True, device="cpu")
+    assert f"no checkpoint in {tmp_path / 'run'} to go on from: training starts at step 0" in caplog.text
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_loss_that_is_not_finite_stops_the_run_and_says_what_to_do(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, images = trainer.optimization_step, []
+
+    def poisoned(network: torch.nn.Module, loss: Any, state: TrainingState, batch: Batch, **keywords: Any) -> LossTerms:
+        if state.step == 1:
+            images.extend(batch.image_ids)
+            with torch.no_grad():
+                next(network.center_head.parameters()).fill_(float("nan"))
+        return original(network, loss, state, batch, **keywords)
 
     monkeypatch.setattr(trainer, "optimization_step", poisoned)
-    with pytest.raises(TrainingError, match="The center loss of step 1 is not finite"):
+    with pytest.raises(TrainingError, match="The center loss of step 2 is not finite") as caught:
         train(tiny_config, run_folder=tmp_path, device="cpu")
+    assert len(images) == 2
+    assert f"images: {', '.join(images)}." in str(caught.value)
+    for advice in ("train.learning_rate", "train.clip_gradient_norm", "panoptic-deeplab data check"):
+        assert advice in str(caught.value)
     assert not (tmp_path / "last").exists()
 
 
-def test_batch_that_cannot_be_split_is_an_error(tiny_config: Config, tmp_path: Path) -> None:
-    settings = dataclasses.replace(tiny_config.train, batch_size=9, accumulation_steps=3)
-    with pytest.raises(ConfigError, match=r"divisible by 6: 2 processes .* Got 9 instead; use 12"):
-        trainer._check_batch_size(settings, trainer.Process(world_size=2))
-
-
-def test_synchronised_batch_norm_needs_gpus(tiny_config: Config) -> None:
+def test_one_process_has_plain_batch_norm(tiny_config: Config) -> None:
     config = dataclasses.replace(tiny_config, train=dataclasses.replace(tiny_config.train, batch_norm="sync"))
-    with pytest.raises(ConfigError, match="needs GPUs"):
-        trainer._new_state(config, 5, trainer.Process(world_size=2), with_backbone_weights=False)
-    one_process = trainer._new_state(config, 5, trainer.Process(), with_backbone_weights=False)
-    assert not any(isinstance(m, torch.nn.SyncBatchNorm) for m in one_process.model.modules())
+    state = trainer._new_state(config, 5, trainer.Process(), with_backbone_weights=False)
+    assert not any(isinstance(m, torch.nn.SyncBatchNorm) for m in state.model.modules())
 
 
 def test_small_batches_are_warned_about(tiny_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -79,6 +79,22 @@ def test_label_of_a_ring_lies_on_the_ring(scene):
     assert changed[ring == 3].any()
 
 
+def test_narrow_images_can_be_enlarged_first(image, scene):
+    enlarged = draw_panoptic(image, scene, min_width=400)
+    assert enlarged.size == (400, 300)
+    names = [_changed_share(image, scene, min_width=width) for width in (None, 400)]
+    assert 0 < names[1] < 0.5 * names[0]
+    for width in (160, 100):
+        unchanged = draw_panoptic(image, scene, min_width=width)
+        assert np.array_equal(np.array(unchanged), np.array(draw_panoptic(image, scene)))
+
+
+def _changed_share(image, scene, *, min_width) -> float:
+    """How much of the picture is covered by names."""
+    pictures = [np.array(draw_panoptic(image, scene, min_width=min_width, labels=on)) for on in (True, False)]
+    return float((pictures[0] != pictures[1]).any(-1).mean())
+
+
 def test_images_may_be_files(tmp_path, image, scene):
     Image.fromarray(image).save(tmp_path / "a.png")
     assert np.array_equal(np.array(draw_panoptic(tmp_path / "a.png", scene)), np.array(draw_panoptic(image, scene)))

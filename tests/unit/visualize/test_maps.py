@@ -1,9 +1,18 @@
 """Heatmaps, the colour wheel and instance pictures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from panoptic_deeplab.visualize.maps import color_wheel, draw_heatmap, draw_instances, draw_offset, draw_offset_legend
+from panoptic_deeplab.visualize.maps import (
+    color_wheel,
+    draw_heatmap,
+    draw_instances,
+    draw_offset,
+    draw_offset_legend,
+    thing_pixels,
+)
 
 
 def _color(dy: float, dx: float) -> tuple[int, ...]:
@@ -60,6 +69,14 @@ def test_mask_and_outliers():
     assert (picture[:10] == (255, 0, 0)).all()  # the unpainted long offsets do not set the scale
     offset[1, 0, 0] = 1000
     assert (np.array(draw_offset(offset, mask=mask))[1:10] == (255, 0, 0)).all()
+
+
+def test_thing_pixels_are_those_of_the_argmax(scene):
+    semantic_map = np.full((120, 160), 255, np.uint8)
+    semantic_map[0, 0], semantic_map[0, 1] = 1, 0  # a car, road
+    assert np.argwhere(thing_pixels(replace(scene, semantic_map=semantic_map))).tolist() == [[0, 0]]
+    merged = thing_pixels(replace(scene, semantic_map=None))
+    assert np.array_equal(merged, np.isin(scene.panoptic_map, [3, 90, 8]))
 
 
 def test_no_offsets_are_white():

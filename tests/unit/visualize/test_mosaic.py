@@ -9,6 +9,7 @@ from PIL import Image
 
 from panoptic_deeplab.config import InputConfig
 from panoptic_deeplab.maps import Targets
+from panoptic_deeplab.visualize.draw import draw_panoptic
 from panoptic_deeplab.visualize.mosaic import ERROR_COLORS, MosaicRow, draw_errors, draw_mosaic, draw_train_batch, tile
 
 
@@ -83,6 +84,13 @@ def test_mosaic_has_a_row_an_image_and_four_columns(image, scene, empty):
     assert np.array_equal(pixels[44:164, 504:664], np.array(draw_errors(empty, scene)))
 
 
+def test_small_images_are_enlarged_before_names_are_written(image, scene):
+    page = np.array(draw_mosaic([MosaicRow(title="a", image=image, truth=scene, prediction=scene)], cell_width=480))
+    expected = draw_panoptic(np.kron(image, np.ones((3, 3, 1), np.uint8)), scene.resized((360, 480)))
+    for left in (6 + 486, 6 + 2 * 486):
+        assert np.array_equal(page[44 : 44 + 360, left : left + 480], np.array(expected))
+
+
 def test_pictures_are_scaled_to_the_cell():
     large, small = Image.new("RGB", (400, 100), (9, 9, 9)), Image.new("RGB", (10, 30), (200, 0, 0))
     page = np.array(tile([("a", [large, small])], columns=("large", "small"), cell_width=100))
@@ -106,7 +114,9 @@ def test_train_batch_shows_the_image_as_it_was_before_normalization(scene):
     heatmap = plane.clone()
     heatmap[:, 60, 30] = 1
     targets = Targets(semantic, heatmap, offset, plane + 1, plane + 1, weight)
-    page = draw_train_batch(images, targets, categories=scene.categories, input=config, max_images=2, cell_width=160)
+    page = draw_train_batch(
+        images, targets, categories=scene.categories, input_config=config, max_images=2, cell_width=160
+    )
     pixels = np.array(page)
     assert page.height == 22 + 2 * (120 + 22 + 6)
     assert (pixels[44:164, 6:166] == 100).all()

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import math
 from html.parser import HTMLParser
 
 import numpy as np
@@ -60,7 +59,7 @@ def test_full_page(tmp_path, image, scene):
             facts={"steps": "200"},
             groups=[QualityRow(name="Things", pq=0.4123, sq=0.8, rq=0.5, num_classes=2)],
             scores={"mIoU": 0.555, "AP": None},
-            classes=[QualityRow(name="car", pq=math.nan, sq=math.nan, rq=0.0)],
+            classes=[QualityRow(name="car", pq=None, sq=None, rq=0.0)],
             figures=[ReportFigure(title="Curves", picture=tmp_path / "curves.png", caption="Falling.")],
             images=[
                 ReportImage(
@@ -82,6 +81,8 @@ def test_full_page(tmp_path, image, scene):
         with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
             picture.load()
     assert len(page.sources) == page.tags.count("img") == 10
+    widths = [Image.open(io.BytesIO(base64.b64decode(s.partition(",")[2]))).width for s in page.sources[1:4]]
+    assert widths == [160, 640, 640]  # image; truth and prediction with names
 
 
 def test_page_loads_nothing(tmp_path):

@@ -8,15 +8,21 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from panoptic_deeplab.config import ModelConfig
 from panoptic_deeplab.errors import ConfigError, did_you_mean
+from panoptic_deeplab.model.backbones.padding import use_symmetric_padding
+
+_NATIVE_STRIDE = 32
+"""Of networks that are built without the argument `output_stride`."""
+
+_PROBE_SIZE = (64, 96)
+"""`(height, width)` of the image that shows what a network's features are like, without the 1 of aligned corners."""
 
 
 class Features(NamedTuple):
@@ -66,11 +72,14 @@ def build_backbone(config: ModelConfig) -> Backbone:
     """Make the encoder that `config.backbone` names, with random weights (`load_backbone_weights` fills them).
 
     Raises:
-        ConfigError: timm has no such network, or not at this output stride.
+        ConfigError: timm has no such network, or not at this output stride, or its features are no maps
+            `(B, D, h, w)` of images of any size.
     """
     network = create_timm_network(config)
     use_symmetric_padding(network)
-    return Backbone(network, config.decoder_strides)
+    backbone = Backbone(network, config.decoder_strides)
+    _check_features(network, config)
+    return backbone
 
 
 def create_timm_network(config: ModelConfig, *, state_dict: dict[str, Tensor] | None = None) -> nn.Module:
@@ -88,21 +97,25 @@ def create_timm_network(config: ModelConfig, *, state_dict: dict[str, Tensor] | 
     name = config.backbone
     if not timm.is_model(name):
         raise ConfigError(f"`model.backbone` must be a network of timm. {name!r} is none. {_similar_networks(name)}")
+    stride: dict[str, Any] = {}
+    if config.output_stride != _NATIVE_STRIDE:  # many networks know no such argument
+        stride["output_stride"] = config.output_stride
     try:
         with _without_warnings_of_timm():
             network: nn.Module = timm.create_model(
                 name,
                 features_only=True,
-                output_stride=config.output_stride,
                 pretrained=state_dict is not None,
                 pretrained_cfg_overlay={"state_dict": state_dict},
+                **stride,
             )
     except (AssertionError, TypeError, NotImplementedError, RuntimeError, ValueError) as error:
         if state_dict is not None:
             raise
+        advice = "Try `model.output_stride` 32 or another network." if stride else "Choose another network."
         raise ConfigError(
             f"`model.backbone` {name!r} cannot give features at output stride {config.output_stride}"
-            f" (timm: {type(error).__name__} {error}). Try `model.output_stride` 32 or another network."
+            f" (timm: {type(error).__name__} {error}). {advice}"
         ) from error
     last = network.feature_info.reduction()[-1]  # type: ignore[union-attr, operator]
     if last != config.output_stride:
@@ -112,29 +125,6 @@ def create_timm_network(config: ModelConfig, *, state_dict: dict[str, Tensor] | 
     return network
 
 
-def use_symmetric_padding(network: nn.Module) -> None:
-    """Replace TensorFlow's "same" padding by symmetric padding, in place.
-
-    "Same" pads by an amount that depends on the parity of the input, more at the bottom and right: the features of an
-    image would move by pixels when it is padded to another size. For the odd sizes k * stride + 1 both agree.
-    """
-    for module in network.modules():
-        for name, child in module.named_children():
-            if isinstance(child, Conv2dSame):
-                symmetric = nn.Conv2d(
-                    child.in_channels,
-                    child.out_channels,
-                    child.kernel_size,  # type: ignore[arg-type]
-                    stride=child.stride,  # type: ignore[arg-type]
-                    padding=tuple(d * (k - 1) // 2 for d, k in zip(child.dilation, child.kernel_size, strict=True)),  # type: ignore[arg-type]
-                    dilation=child.dilation,  # type: ignore[arg-type]
-                    groups=child.groups,
-                    bias=child.bias is not None,
-                )
-                symmetric.weight, symmetric.bias = child.weight, child.bias
-                setattr(module, name, symmetric)
-
-
 def set_norm(network: nn.Module, *, eps: float | None, momentum: float) -> None:
     """Set `eps` (None = leave) and `momentum` of every batch normalisation below `network`."""
     for module in network.modules():
@@ -142,6 +132,38 @@ def set_norm(network: nn.Module, *, eps: float | None, momentum: float) -> None:
             module.momentum = momentum
             if eps is not None:
                 module.eps = eps
+
+
+def _check_features(network: nn.Module, config: ModelConfig) -> None:
+    """Encode a small image: some networks put channels last, others take images of one size only."""
+    if any(parameter.is_meta for parameter in network.parameters()):
+        return  # a network without values, made to be counted
+    name = config.backbone
+    height, width = (side + int(config.align_corners) for side in _PROBE_SIZE)  # sizes that it is going to see
+    network.eval()
+    try:
+        with torch.no_grad():
+            features = network(torch.zeros(1, 3, height, width))
+    except Exception as error:  # whatever a network raises that wants another size
+        raise ConfigError(
+            f"`model.backbone` {name!r} cannot encode an image of {height} x {width} pixels"
+            f" ({type(error).__name__}: {error}). Choose a network for images of any size."
+        ) from error
+    finally:
+        network.train()
+    info: Any = network.feature_info
+    for feature, channels, stride in zip(features, info.channels(), info.reduction(), strict=True):
+        found = tuple(feature.shape)
+        fits = len(found) == 4 and found[1] == channels
+        if not fits or any(
+            pixels not in (side // stride, -(-side // stride))
+            for pixels, side in zip(found[2:], (height, width), strict=True)
+        ):
+            raise ConfigError(
+                f"`model.backbone` {name!r} gives features of shape {found} for an image of {height} x {width} pixels."
+                f" Expected (1, {channels}, {-(-height // stride)}, {-(-width // stride)}), channels first. Choose"
+                " another network."
+            )
 
 
 @contextmanager

@@ -1,0 +1,148 @@
+"""The files of `panoptic-deeplab predict --output`: names are checked before anything is predicted or written."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from panoptic_deeplab.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from panoptic_deeplab.categories import CategoryTable
+    from panoptic_deeplab.inference.predictor import UpsampledMaps
+    from panoptic_deeplab.results import PanopticResult
+
+Product = Literal["overlay", "panoptic", "semantic", "instances", "maps"]
+
+_OF_EACH_IMAGE: dict[Product, tuple[str, ...]] = {
+    "overlay": ("_overlay.png",),
+    "panoptic": ("_panoptic.png",),
+    "semantic": ("_semantic.png",),
+    "instances": (),
+    "maps": ("_heatmap.png", "_offset.png"),
+}
+_OF_ALL_IMAGES: dict[Product, tuple[str, ...]] = {
+    "panoptic": ("panoptic.json",),
+    "instances": ("instances.json", "images.json"),
+}
+
+
+class PredictionFiles:
+    """Writes the files of each result, and at the end those of all.
+
+    Args:
+        folder: exists.
+        products: what to write.
+        paths: of all images to predict, each once.
+
+    Raises:
+        ConfigError: a file would overwrite one of the images, or would be written twice.
+    """
+
+    def __init__(self, folder: Path, products: Sequence[Product], paths: Sequence[Path]) -> None:
+        self._folder = folder
+        self._products = products
+        self._stems = _stems(paths)
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+        self._detections: list[dict[str, Any]] = []
+        self._written: list[Path] = []
+        self._check_names()
+
+    def add(
+        self, path: Path, image: "np.ndarray", result: "PanopticResult", maps: "UpsampledMaps | None" = None
+    ) -> None:
+        """Write the files of one image; `maps` are those of the product `maps`."""
+        from PIL import Image
+
+        from panoptic_deeplab.result_formats import to_coco_instances, to_coco_panoptic
+        from panoptic_deeplab.visualize.draw import draw_panoptic
+        from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset, thing_pixels
+
+        stem = self._stems[path]
+        image_id = len(self._images) + 1  # COCO's tools want integers
+        height, width = result.size
+        self._images.append({"id": image_id, "file_name": str(path), "height": height, "width": width})
+        if "overlay" in self._products:
+            draw_panoptic(image, result).save(self._new_file(f"{stem}_overlay.png"))
+        if "panoptic" in self._products:
+            annotation, rgb = to_coco_panoptic(result, image_id, f"{stem}_panoptic.png")
+            Image.fromarray(rgb).save(self._new_file(f"{stem}_panoptic.png"))
+            self._annotations.append(annotation)
+        if "semantic" in self._products:
+            _semantic_picture(result).save(self._new_file(f"{stem}_semantic.png"))
+        if "instances" in self._products:
+            self._detections += to_coco_instances(result, image_id)
+        if maps is not None:
+            assert maps.center_heatmap is not None
+            assert maps.offset is not None
+            draw_heatmap(image, maps.center_heatmap).save(self._new_file(f"{stem}_heatmap.png"))
+            draw_offset(maps.offset, mask=thing_pixels(result)).save(self._new_file(f"{stem}_offset.png"))
+
+    def finish(self, categories: "CategoryTable") -> list[Path]:
+        """Write the JSON files of the images so far; all files written, in order."""
+        table = [{"id": c.id, "name": c.name, "isthing": int(c.isthing)} for c in categories.categories]
+        if "panoptic" in self._products:
+            document = {"images": self._images, "annotations": self._annotations, "categories": table}
+            self._new_file("panoptic.json").write_text(json.dumps(document), "utf-8")
+        if "instances" in self._products:
+            self._new_file("instances.json").write_text(json.dumps(self._detections), "utf-8")
+            document = {"images": self._images, "categories": table}
+            self._new_file("images.json").write_text(json.dumps(document), "utf-8")
+        return self._written
+
+    def _new_file(self, name: str) -> Path:
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._written.append(path)
+        return path
+
+    def _check_names(self) -> None:
+        names = [
+            (f"{stem}{suffix}", str(path))
+            for path, stem in self._stems.items()
+            for product in self._products
+            for suffix in _OF_EACH_IMAGE[product]
+        ]
+        names += [(name, "the table of all images") for p in self._products for name in _OF_ALL_IMAGES.get(p, ())]
+        images = {path.resolve() for path in self._stems}
+        writers: dict[Path, str] = {}
+        for name, writer in names:
+            file = (self._folder / name).resolve()
+            if file in images:
+                raise ConfigError(
+                    f"{self._folder / name} is one of the images to predict, and the results of {writer} would"
+                    " overwrite it. Choose another --output, or other images."
+                )
+            if file in writers:
+                raise ConfigError(
+                    f"{self._folder / name} would be written for {writers[file]} and for {writer}. Predict them"
+                    " separately, into two folders."
+                )
+            writers[file] = writer
+
+
+def _stems(paths: Sequence[Path]) -> dict[Path, str]:
+    """Names of the output files without suffix, in subfolders as the images are, below the folder common to all."""
+    # Without `..`, which would lead out of the folder; links keep their names.
+    absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100
+    common = os.path.commonpath([path.parent for path in absolute])
+    return {
+        path: whole.relative_to(common).with_suffix("").as_posix() for path, whole in zip(paths, absolute, strict=True)
+    }
+
+
+def _semantic_picture(result: "PanopticResult") -> Any:
+    """Train ids as a palette PNG: numbers for programs, class colours for eyes."""
+    import numpy as np
+    from PIL import Image
+
+    assert result.semantic_map is not None  # predictions have one
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(result.categories)] = result.categories.colors
+    picture = Image.fromarray(result.semantic_map)
+    picture.putpalette(palette.tobytes())
+    return picture

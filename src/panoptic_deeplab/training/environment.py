@@ -1,0 +1,107 @@
+"""environment.json: for each start of a run, what a reader needs to repeat it."""
+
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from panoptic_deeplab.distributed import Process
+from panoptic_deeplab.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+ENVIRONMENT_FILE = "environment.json"
+
+
+def write_environment(run_folder: Path, *, process: Process, seed: int, start_step: int) -> None:
+    """Add this start to environment.json; warn if a run goes on in another environment than it stopped in.
+
+    Args:
+        run_folder: exists.
+        process: this process.
+        seed: of the run.
+        start_step: steps made before.
+
+    Raises:
+        CheckpointError: the file is there and damaged.
+    """
+    path = run_folder / ENVIRONMENT_FILE
+    current = _environment(process) | {"seed": seed, "start_step": start_step}
+    starts: list[dict[str, Any]] = []
+    if path.exists():
+        try:
+            starts = json.loads(path.read_text("utf-8"))
+            before = _execution(starts[-1])
+        except (ValueError, LookupError, TypeError) as error:
+            raise CheckpointError(
+                f"{path} is damaged ({type(error).__name__}). Nothing but the history of the run depends on it: delete"
+                " it to go on."
+            ) from error
+        if start_step > 0 and before != _execution(current):
+            _warn(before, _execution(current))
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps([*starts, current], indent=2) + "\n", "utf-8")
+    temporary.replace(path)
+
+
+def _execution(environment: dict[str, Any]) -> dict[str, Any]:
+    """What decides about the order in which numbers are added up."""
+    hardware = environment["hardware"]
+    return {
+        "processes": environment["world_size"],
+        "device": hardware["device"],
+        "threads": hardware["torch_threads"] if hardware["device"] == "cpu" else None,
+    }
+
+
+def _warn(before: dict[str, Any], now: dict[str, Any]) -> None:
+    changes = [f"{name} {before[name]} before, {now[name]} now" for name in now if before[name] != now[name]]
+    message = "The run goes on in another way (%s): its result equals that of a run that never stopped only up to %s."
+    rest = "rounding"
+    if before["processes"] != now["processes"]:
+        rest += ", and to dropout and the statistics of batch normalisation, which each process has for itself"
+    logger.warning(message, "; ".join(changes), rest)
+
+
+def _environment(process: Process) -> dict[str, Any]:
+    on_gpu = process.device.startswith("cuda")
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "commit": _git_commit(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in ("panoptic-deeplab", "torch", "torchvision", "timm", "numpy")},
+        },
+        "hardware": {
+            "platform": platform.platform(),
+            "cpus": os.cpu_count(),
+            "torch_threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name(process.device) if on_gpu else "cpu",
+        },
+        "world_size": process.world_size,
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The last commit that changed this package, where it was imported from a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parents[1]), "log", "-1", "--format=%H", "--", "."]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None

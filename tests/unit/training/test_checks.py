@@ -1,0 +1,113 @@
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from panoptic_deeplab.categories import Category, CategoryTable
+from panoptic_deeplab.config import Config, EvaluationConfig
+from panoptic_deeplab.data.sample import Sample
+from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.distributed import Process
+from panoptic_deeplab.errors import ConfigError, DatasetError, MissingDependencyError
+from panoptic_deeplab.training import checks
+from panoptic_deeplab.training.checks import check_batch, check_validation, images_normalised_together
+
+TWO = Process(world_size=2)
+
+
+def _train(config: Config, **changes: Any) -> Config:
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **changes))
+
+
+def _model(config: Config, **changes: Any) -> Config:
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, **changes))
+
+
+def test_batch_that_cannot_be_split_is_an_error(tiny_config: Config) -> None:
+    config = _train(tiny_config, batch_size=9, accumulation_steps=3)
+    check_batch(config, Process())
+    with pytest.raises(ConfigError, match=r"divisible by 6: 2 processes .* Got 9 instead; use 12"):
+        check_batch(config, TWO)
+
+
+def test_synchronised_batch_norm_needs_gpus(tiny_config: Config) -> None:
+    config = _train(tiny_config, batch_norm="sync")
+    check_batch(config, Process())  # then it is plain batch normalisation
+    check_batch(config, Process(world_size=2, device="cuda:0"))
+    with pytest.raises(ConfigError, match="needs GPUs"):
+        check_batch(config, TWO)
+
+
+@pytest.mark.parametrize("batch_norm", ["train", "frozen_backbone"])
+def test_batch_norm_of_the_image_pool_needs_two_images(tiny_config: Config, batch_norm: str) -> None:
+    config = _train(tiny_config, batch_norm=batch_norm, batch_size=2)
+    check_batch(config, Process())
+    for process, steps in ((TWO, 1), (Process(), 2)):
+        with pytest.raises(ConfigError, match=r"at least 2 images at once\. Got 1 .*model\.image_pool_norm"):
+            check_batch(_train(config, accumulation_steps=steps), process)
+
+
+def test_one_image_is_enough_where_the_pool_has_no_statistics_of_one_value(tiny_config: Config) -> None:
+    one = _train(tiny_config, batch_size=2)
+    check_batch(_train(one, batch_norm="frozen"), TWO)
+    check_batch(_model(one, image_pool_norm=False), TWO)
+    check_batch(_model(one, image_pool_size=(65, 65)), TWO)  # of a crop of 65 x 129
+    with pytest.raises(ConfigError, match="at least 2 images"):
+        check_batch(_model(one, image_pool_size=(65, 129)), TWO)
+
+
+def test_shared_statistics_are_over_all_processes(tiny_config: Config) -> None:
+    config = _train(tiny_config, batch_size=8, accumulation_steps=2)
+    assert images_normalised_together(config, TWO) == 2
+    assert images_normalised_together(_train(config, batch_norm="sync"), TWO) == 4
+
+
+class Source:
+    """One image, with labels or without."""
+
+    def __init__(self, categories: CategoryTable, *, num_images: int = 1, labelled: bool = True) -> None:
+        self.categories = categories
+        self.image_ids = ["street_1"] * num_images
+        self.labelled = labelled
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        panoptic_map = np.zeros((4, 4), np.int32) if self.labelled else None
+        image = np.zeros((4, 4, 3), np.uint8)
+        return Sample(image_id=self.image_ids[index], image=image, panoptic_map=panoptic_map, segments_info=[])
+
+
+STUFF = CategoryTable(name="fields", categories=(Category(id=1, name="grass", isthing=False, color=(0, 0, 0)),))
+
+
+def test_labelled_validation_split_is_accepted() -> None:
+    check_validation(SyntheticSource(1, size=(32, 32)), Config(evaluation=EvaluationConfig(metric="AP")))
+    check_validation(Source(STUFF), Config())
+
+
+def test_validation_split_without_labels_is_an_error() -> None:
+    with pytest.raises(DatasetError, match=r"street_1 of the validation split 'val' has no labels.*data\.val_split"):
+        check_validation(Source(STUFF, labelled=False), Config())
+
+
+def test_empty_validation_split_is_an_error() -> None:
+    with pytest.raises(DatasetError, match="validation split has no image"):
+        check_validation(Source(STUFF, num_images=0), Config())
+
+
+def test_ap_needs_things() -> None:
+    with pytest.raises(ConfigError, match=r"AP, but the categories fields have no thing"):
+        check_validation(Source(STUFF), Config(evaluation=EvaluationConfig(metric="AP")))
+
+
+def test_ap_needs_pycocotools(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(module: str, *, extra: str, purpose: str) -> None:
+        raise MissingDependencyError(f"{purpose} needs {module} of {extra}")
+
+    monkeypatch.setattr(checks, "require", missing)
+    check_validation(Source(STUFF), Config())
+    with pytest.raises(MissingDependencyError, match=r"`evaluation\.metric` AP needs pycocotools\.cocoeval of eval"):
+        check_validation(Source(STUFF), Config(evaluation=EvaluationConfig(metric="AP")))
