@@ -258,7 +258,8 @@ class TrainConfig:
     """Adam without weight decay (section 4), or SGD with momentum 0.9 (Table 1, first row)."""
     learning_rate: float = 1e-3
     backbone_learning_rate_factor: float = 1.0
-    """Multiplies the learning rate of the backbone."""
+    """Multiplies the learning rate of the backbone; 0 = its weights stay, which saves their backward pass (see also
+    `batch_norm` frozen_backbone)."""
     weight_decay: float = 0.0
     """Not on BN and bias; decoupled with Adam (AdamW), an L2 penalty with SGD. The paper: none."""
     warmup_steps: int = 0

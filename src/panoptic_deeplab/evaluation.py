@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ _NOTES = (
 )
 
 
+@runtime_checkable  # tests check types at run time
 class Predictor(Protocol):
     """What is evaluated: `PanopticPredictor`, or anything else with these two members."""
 

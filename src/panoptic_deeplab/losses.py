@@ -136,6 +136,8 @@ def _bootstrapped_cross_entropy(
     """
     logits, labels, weight = logits.flatten(1), semantic.flatten().long(), weight.flatten()
     valid = labels != IGNORE_INDEX
+    if fraction == 1:  # void pixels have no cross entropy
+        return (_pixel_cross_entropy(logits, labels) * weight).sum() / valid.sum().clamp(min=1)
     # The number of valid pixels stays on the device: `topk` takes the number for a fully valid image, which is known
     # without waiting for the device, and those beyond the real number are masked.
     most = max(1, round(fraction * len(labels)))

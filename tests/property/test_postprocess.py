@@ -129,7 +129,7 @@ def test_equals_the_naive_form(plan):
         assert np.array_equal(result.panoptic_map, panoptic_map)
         assert len(result.segments_info) == len(rows)
         for segment, row in zip(result.segments_info, rows, strict=True):
-            category = case.categories[row["train_id"]]
+            category = case.categories[int(row["train_id"])]
             assert (segment.id, segment.area, segment.bbox) == (row["id"], row["area"], row["bbox"])
             assert (segment.category_id, segment.isthing) == (category.id, category.isthing)
             assert np.isclose(segment.score, row["score"], rtol=1e-4, atol=1e-6)
@@ -139,6 +139,7 @@ def test_equals_the_naive_form(plan):
 @given(plans(), st.integers(3, 40))
 def test_does_not_depend_on_the_block_size(plan, block_rows):
     case = build(plan)
+
     def run(rows):
         return panoptic_tensors(
             RawMaps(*(map_[:1] for map_ in case.raw_maps)),

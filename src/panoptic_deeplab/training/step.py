@@ -99,8 +99,14 @@ def batch_to_device(batch: Batch, *, device: str, channels_last: bool) -> Batch:
 
 
 def set_training_mode(model: PanopticDeepLab, config: TrainConfig) -> None:
-    """Training mode, but frozen batch normalisation (`config.batch_norm`) keeps statistics and affine parameters."""
+    """Training mode, except for what is frozen.
+
+    Frozen batch normalisation (`config.batch_norm`) keeps statistics and affine parameters. A backbone with
+    `config.backbone_learning_rate_factor` 0 needs no gradients, which saves its backward pass.
+    """
     model.train()
+    if config.backbone_learning_rate_factor == 0:
+        model.backbone.requires_grad_(False)
     frozen: dict[str, nn.Module] = {"frozen": model, "frozen_backbone": model.backbone}
     if config.batch_norm in frozen:
         for module in frozen[config.batch_norm].modules():

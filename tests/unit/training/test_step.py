@@ -119,6 +119,16 @@ def test_frozen_batch_norm_stays_everywhere_while_the_rest_learns(tiny_config: C
     assert any(name.startswith("semantic_head.") for name in changed)
 
 
+def test_a_backbone_without_learning_rate_stays_as_it_is(tiny_config: Config) -> None:
+    config = _train(tiny_config, batch_norm="frozen_backbone", backbone_learning_rate_factor=0.0)
+    changed, _ = _changed_by_a_step(config)
+    assert not any(name.startswith("backbone.") for name in changed)
+    assert any(name.startswith("semantic_head.") for name in changed)
+    model = _model(config)
+    set_training_mode(model, config.train)
+    assert not any(parameter.requires_grad for parameter in model.backbone.parameters())
+
+
 def test_batch_norm_of_the_backbone_learns_otherwise(tiny_config: Config) -> None:
     changed, _ = _changed_by_a_step(_train(tiny_config))
     assert any(name.startswith("backbone.") and name.endswith("running_mean") for name in changed)
