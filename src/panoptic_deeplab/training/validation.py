@@ -1,6 +1,5 @@
 """A validation during training: metrics, and the files of `validation/step_XXXXXX/`."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,11 +7,10 @@ from panoptic_deeplab.config import Config
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.distributed import Process, broadcast_buffers
 from panoptic_deeplab.evaluation import EvaluationReport, evaluate
+from panoptic_deeplab.evaluation_files import write_report_files
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.training.checkpoint import TrainingState
 from panoptic_deeplab.training.tracking import Tracker
-from panoptic_deeplab.visualize.curves import draw_per_class
-from panoptic_deeplab.visualize.mosaic import MosaicRow, draw_mosaic
 
 
 class Validation(NamedTuple):
@@ -53,10 +51,16 @@ def validate(
     predictor = PanopticPredictor(
         model, source.categories, config, device=process.device, precision=config.train.precision
     )
-    report = evaluate(predictor, source, config=config.evaluation, process=process, on_image=tracker.advance_validation)
+    report = evaluate(
+        predictor,
+        source,
+        config=config.evaluation,
+        process=process,
+        on_image=tracker.advance_validation,
+        provenance={"run_folder": str(run_folder), "step": state.step, "split": config.data.val_split},
+    )
     if process.is_main:
-        folder = run_folder / "validation" / f"step_{state.step:06d}"
-        _write_files(report, folder)
+        write_report_files(report, run_folder / "validation" / f"step_{state.step:06d}")
     report.metric(config.evaluation.metric)  # says what is wrong where it cannot be measured
     return Validation(metrics=_metrics(report), table=report.table())
 
@@ -73,17 +77,3 @@ def _metrics(report: EvaluationReport) -> dict[str, float]:
         "AP": report.instances.ap if report.instances else None,
     }
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _write_files(report: EvaluationReport, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(report.to_json(), indent=2) + "\n", "utf-8")
-    (folder / "table.txt").write_text(report.table(per_class=True), "utf-8")
-    draw_per_class(
-        [(row.name, row.pq) for row in report.panoptic.per_class if row.pq is not None], folder / "per_class_pq.png"
-    )
-    if report.pictures:
-        rows = [
-            MosaicRow(title=p.image_id, image=p.image, prediction=p.prediction, truth=p.truth) for p in report.pictures
-        ]
-        draw_mosaic(rows).save(folder / "mosaic.png")
