@@ -28,7 +28,7 @@ def config(tiny_config: Config) -> Config:
         model=dataclasses.replace(tiny_config.model, aspp_dropout=0.3),
         train=dataclasses.replace(
             tiny_config.train,
-            max_steps=9,
+            max_steps=8,
             batch_size=6,
             accumulation_steps=2,
             ema_decay=0.9,

@@ -1,5 +1,6 @@
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,6 +15,15 @@ def test_first_signal_is_noted(number: signal.Signals) -> None:
         assert interruption.agreed()
 
 
+@pytest.fixture
+def usual_handler() -> Iterator[None]:
+    """Python's own; a shell starts background jobs with Ctrl+C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("usual_handler")
 def test_second_signal_acts_as_usual() -> None:
     with Interruption() as interruption:
         signal.raise_signal(signal.SIGINT)

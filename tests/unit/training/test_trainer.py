@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from panoptic_deeplab import evaluation_files
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config_io import load_config
 from panoptic_deeplab.data.loader import Batch
@@ -68,7 +69,11 @@ def reference(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots take longer than these tiny runs."""
-    for module, name in ((trainer, "draw_curves"), (trainer, "write_label_statistics"), (validation, "draw_per_class")):
+    for module, name in (
+        (trainer, "draw_curves"),
+        (trainer, "write_label_statistics"),
+        (evaluation_files, "draw_per_class"),
+    ):
         monkeypatch.setattr(module, name, lambda *_: None)
 
 
