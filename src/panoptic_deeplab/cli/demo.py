@@ -10,7 +10,7 @@ from panoptic_deeplab.cli.verb import Flag, Folder, Verb, error_console, print_j
 class Demo(Verb):
     """The tour: write synthetic street scenes, train a small model, measure it on unseen scenes, write a report.
 
-    About four minutes on two CPU cores; nothing is downloaded. Afterwards, segment any photograph with:
+    About three and a half minutes on two CPU cores; nothing is downloaded. Afterwards, segment any photograph with:
     panoptic-deeplab predict IMAGE --model runs/demo/best
 
     With --json, the document is: report (path of the HTML page), model (folder), evaluation (as of `evaluate --json`).
