@@ -1,4 +1,4 @@
-"""Configuration from and to files: strict YAML <-> the dataclasses of `config.py`.
+"""Configuration from and to files: strict YAML <-> the dataclasses of `config/`.
 
 A file names only what differs from the defaults. Whatever it says is checked against the dataclasses' annotations:
 unknown keys, keys given twice and values of the wrong type are errors that name the file and the line. YAML is data

@@ -1,6 +1,6 @@
 """`panoptic-deeplab VERB ...`: the command line. Each verb has a file here; this package alone prints.
 
-Options come from the fields of the verbs and of `config.py`, so every setting of a recipe is an option
+Options come from the fields of the verbs and of `config/`, so every setting of a recipe is an option
 (`--train.max-steps 100`). Errors made by the user end with one message on stderr and exit code 2; `--debug` shows the
 traceback. What the system refuses (a full disk, a folder without permission) is one message with exit code 2 too.
 Verbs that report numbers take `--json` and then write one JSON document to stdout and nothing else.

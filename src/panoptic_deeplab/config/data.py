@@ -1,0 +1,72 @@
+"""Which images, and how they become the input of the network."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from panoptic_deeplab.config.checks import check
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images and labels, and how they are augmented for training."""
+
+    format: Literal["coco_panoptic", "cityscapes", "folder", "synthetic"] = "coco_panoptic"
+    """Layout on disk; see `data/`."""
+    root: str = "datasets"
+    """Folder of the data set (ignored by `synthetic`)."""
+    categories: str = "coco"
+    """Name of a packaged category table, or a path to a JSON file."""
+    train_split: str = "train"
+    val_split: str = "val"
+    crop_size: tuple[int, int] = (1025, 2049)
+    """Training crop. Section 4: whole Cityscapes images; k * output_stride + 1 with `model.align_corners`."""
+    min_scale: float = 0.5
+    """Random scale, section 4 ("random scale data augmentation"); range of DeepLab's public recipes."""
+    max_scale: float = 2.0
+    scale_step: float = 0.1
+    """Scales are drawn from min_scale, min_scale + step, ..., max_scale; 0 draws from the whole interval."""
+    flip_probability: float = 0.5
+    """Left-right."""
+    vertical_flip_probability: float = 0.0
+    """Only for images without an up, as microscopy; with `rotate90` all eight symmetries of the square."""
+    rotate90: bool = False
+    """Rotate by a random multiple of 90 degrees."""
+    color_jitter: float = 0.0
+    """Strength of brightness, contrast and saturation jitter; 0 = off, as in the paper."""
+    grayscale_probability: float = 0.0
+    num_workers: int = 2
+    """Loader processes; 0 loads in the training process. The batches do not depend on it."""
+
+    def __post_init__(self) -> None:
+        check(min(self.crop_size) > 0, "data.crop_size", "two positive numbers", self.crop_size)
+        check(0 < self.min_scale <= self.max_scale, "data.min_scale", "positive and at most max_scale", self.min_scale)
+        for name in ("flip_probability", "vertical_flip_probability", "grayscale_probability"):
+            check(0 <= getattr(self, name) <= 1, f"data.{name}", "between 0 and 1", getattr(self, name))
+        check(0 <= self.color_jitter < 1, "data.color_jitter", "at least 0 and below 1", self.color_jitter)
+        check(self.scale_step >= 0, "data.scale_step", "at least 0", self.scale_step)
+        check(self.num_workers >= 0, "data.num_workers", "at least 0", self.num_workers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputConfig:
+    """From an image to what the network sees; the same in training, validation and prediction."""
+
+    longest_side: int | None = None
+    """Resize so that the longest side has this many pixels (section 4: 2177 Mapillary, 1025 or 641 COCO)."""
+    scale: float = 1.0
+    """Resize by this factor (enlarge small objects); not together with `longest_side`."""
+    pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Subtracted from RGB in [0, 1]."""
+    pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Divided by afterwards."""
+
+    def __post_init__(self) -> None:
+        check(self.scale > 0, "input.scale", "positive", self.scale)
+        check(self.longest_side is None or self.longest_side > 1, "input.longest_side", "above 1", self.longest_side)
+        check(
+            self.longest_side is None or self.scale == 1,
+            "input.scale",
+            "1 when input.longest_side is set",
+            self.scale,
+        )
+        check(min(self.pixel_std) > 0, "input.pixel_std", "three positive numbers", self.pixel_std)

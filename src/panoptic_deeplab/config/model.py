@@ -1,0 +1,109 @@
+"""The network: every choice in which the paper and the public implementations differ is a field."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from panoptic_deeplab.config.checks import check
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network. Defaults reproduce Table 1's final row (46.72 M parameters with Xception-71, 19 classes)."""
+
+    backbone: str = "xception71"
+    """Any timm network that has `features_only`."""
+    backbone_weights: str | None = None
+    """None = random; `imagenet` = timm's (downloads); `package:efficientnet_lite0` = from an installed pip package;
+    else a path to a `.safetensors` or `.pth` state dict."""
+    output_stride: Literal[8, 16, 32] = 16
+    """Input size over size of the deepest features; smaller = atrous convolution in the last blocks."""
+    atrous_rates: tuple[int, int, int] | None = None
+    """Of the ASPP; None = (6, 12, 18) at output stride 16, halved at 32, doubled at 8."""
+    atrous_conv: Literal["separable", "dense"] = "separable"
+    """3x3 atrous convolutions: depthwise separable (the count of Table 1) or dense."""
+    separable_mid_norm: bool = False
+    """BN and ReLU between the depthwise and pointwise convolution; the count of Table 1 says no."""
+    aspp_channels: int = 256
+    instance_aspp_channels: int = 256
+    aspp_dropout: float = 0.1
+    image_pool_size: tuple[int, int] | None = None
+    """Window of the ASPP image pool in input pixels, stride 1 (the training crop, when evaluating on whole images);
+    None = the whole feature map."""
+    image_pool_norm: bool = True
+    image_pool_bias: bool = False
+    dual_aspp: bool = True
+    """Table 1, "ASPP x2"; False = one ASPP for both branches."""
+    dual_decoder: bool = True
+    """Table 1, "De. x2"; False = one decoder for all heads."""
+    instance_branch: bool = True
+    """False = "Sem. Only" of Table 1."""
+    decoder_strides: tuple[int, ...] = (8, 4)
+    """Strides of the low-level features that the decoder adds, deep to shallow."""
+    projections: tuple[int, ...] = (64, 32)
+    """Channels of the 1x1 projection of each low-level feature, semantic decoder."""
+    instance_projections: tuple[int, ...] = (32, 16)
+    decoder_channels: int = 256
+    """Table 1, "C_Sem"."""
+    instance_decoder_channels: int = 128
+    """Table 1, "C_Ins"."""
+    decoder_conv: Literal["separable", "dense"] = "separable"
+    """One 5x5 separable convolution a stage (section 3.1), or two dense 3x3. Also of the semantic and offset heads."""
+    concat_order: Literal["upsampled_first", "projection_first"] = "upsampled_first"
+    head_channels: int = 256
+    """Of the semantic head."""
+    instance_head_channels: int = 32
+    """Of the centre and offset heads."""
+    center_head_conv: Literal["separable", "dense"] = "separable"
+    align_corners: bool = True
+    """Convention of every bilinear resize: corner pixel centres coincide (True; with odd sizes), or image borders."""
+    norm_eps: float = 1e-5
+    """Of the batch normalisation outside the backbone."""
+    norm_momentum: float = 0.1
+    """Of every batch normalisation, PyTorch's convention."""
+    backbone_norm_eps: float | None = None
+    """None = as the backbone defines it."""
+
+    def __post_init__(self) -> None:
+        check(self.output_stride in (8, 16, 32), "model.output_stride", "8, 16 or 32", self.output_stride)
+        for name in (
+            "aspp_channels",
+            "instance_aspp_channels",
+            "decoder_channels",
+            "instance_decoder_channels",
+            "head_channels",
+            "instance_head_channels",
+            "norm_eps",
+        ):
+            check(getattr(self, name) > 0, f"model.{name}", "positive", getattr(self, name))
+        for name in ("atrous_rates", "image_pool_size"):
+            values = getattr(self, name)
+            check(values is None or min(values) > 0, f"model.{name}", "positive numbers", values)
+        epsilon = self.backbone_norm_eps
+        check(epsilon is None or epsilon > 0, "model.backbone_norm_eps", "positive", epsilon)
+        strides = self.decoder_strides
+        check(
+            len(strides) > 0
+            and strides[-1] == 4
+            and all(deep > shallow for deep, shallow in pairwise(strides))
+            and set(strides) <= {4, 8, 16},
+            "model.decoder_strides",
+            "falling strides out of 16, 8, 4 that end at 4",
+            strides,
+        )
+        for name in ("projections", "instance_projections"):
+            check(
+                len(getattr(self, name)) == len(strides),
+                f"model.{name}",
+                f"one number for each of decoder_strides {strides}",
+                getattr(self, name),
+            )
+            check(min(getattr(self, name)) > 0, f"model.{name}", "positive numbers", getattr(self, name))
+        check(
+            self.dual_decoder or not self.dual_aspp or not self.instance_branch,
+            "model.dual_aspp",
+            "false when model.dual_decoder is false: one decoder reads one ASPP",
+            self.dual_aspp,
+        )
+        check(0 <= self.aspp_dropout < 1, "model.aspp_dropout", "at least 0 and below 1", self.aspp_dropout)
+        check(0 < self.norm_momentum <= 1, "model.norm_momentum", "above 0 and at most 1", self.norm_momentum)

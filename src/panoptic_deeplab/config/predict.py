@@ -1,0 +1,46 @@
+"""From raw maps to the answer, and what is measured of it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from panoptic_deeplab.config.checks import check
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostprocessConfig:
+    """Sections 3.2 and 3.3. Kernel and areas in pixels of the network input."""
+
+    center_threshold: float = 0.1
+    """Heatmap values at or below it are no centre. Higher = fewer, surer instances."""
+    nms_kernel: int = 7
+    """Odd side of the max-pooling window; two centres in one window become one. Larger = fewer instances."""
+    top_k: int = 200
+    """At most so many centres an image, the strongest."""
+    stuff_area_limit: int = 2048
+    """Stuff classes with fewer pixels in the image become void (section 4: Cityscapes 2048, others 4096); 0 = off."""
+
+    def __post_init__(self) -> None:
+        check(
+            self.nms_kernel > 0 and self.nms_kernel % 2 == 1,
+            "postprocess.nms_kernel",
+            "a positive odd number",
+            self.nms_kernel,
+        )
+        check(self.top_k > 0, "postprocess.top_k", "positive", self.top_k)
+        check(self.stuff_area_limit >= 0, "postprocess.stuff_area_limit", "at least 0", self.stuff_area_limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """What to measure."""
+
+    metric: Literal["PQ", "mIoU", "AP"] = "PQ"
+    """Chooses the `best` checkpoint."""
+    max_detections: int = 100
+    """Predicted instances of a class in an image that count for AP, the best first (COCO: 100)."""
+    num_pictures: int = 8
+    """Images in the mosaic of a validation."""
+
+    def __post_init__(self) -> None:
+        check(self.max_detections > 0, "evaluation.max_detections", "positive", self.max_detections)
+        check(self.num_pictures >= 0, "evaluation.num_pictures", "at least 0", self.num_pictures)

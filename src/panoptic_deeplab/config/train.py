@@ -1,0 +1,107 @@
+"""Learning: targets, losses and optimisation."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from panoptic_deeplab.config.checks import check
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetConfig:
+    """Supervision made from labels."""
+
+    sigma: float = 8.0
+    """Standard deviation of the Gaussian around a centre, in input pixels (section 3.1)."""
+    small_instance_area: int = 4096
+    """Instances with fewer visible input pixels get `small_instance_weight` (section 4: 64 x 64)."""
+    small_instance_weight: float = 3.0
+    """Section 4, lambda_sem."""
+    ignore_crowd_in_semantic: bool = True
+    """Leave crowd regions out of the semantic loss (the original TensorFlow code did)."""
+
+    def __post_init__(self) -> None:
+        check(self.sigma > 0, "target.sigma", "positive", self.sigma)
+        check(self.small_instance_area >= 0, "target.small_instance_area", "at least 0", self.small_instance_area)
+        check(self.small_instance_weight > 0, "target.small_instance_weight", "positive", self.small_instance_weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Section 4: L = lambda_sem L_sem + lambda_heatmap L_heatmap + lambda_offset L_offset."""
+
+    semantic_lambda: float = 1.0
+    heatmap_lambda: float = 200.0
+    offset_lambda: float = 0.01
+    top_k_fraction: float = 0.2
+    """Bootstrapped cross entropy averages the hardest fraction of the valid pixels of each image; 1 = all. The paper
+    does not state it; 0.2 is that of the public implementations."""
+
+    def __post_init__(self) -> None:
+        check(0 < self.top_k_fraction <= 1, "loss.top_k_fraction", "above 0 and at most 1", self.top_k_fraction)
+        for name in ("semantic_lambda", "heatmap_lambda", "offset_lambda"):
+            check(getattr(self, name) >= 0, f"loss.{name}", "at least 0", getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The optimisation."""
+
+    max_steps: int = 60_000
+    """Section 4: 60K Cityscapes, 150K Mapillary Vistas, 200K COCO."""
+    batch_size: int = 32
+    """Images a step, over all processes and accumulation together."""
+    accumulation_steps: int = 1
+    """Forward and backward passes a step; the gradient is that of the whole batch."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam without weight decay (section 4), or SGD with momentum 0.9 (Table 1, first row)."""
+    learning_rate: float = 1e-3
+    backbone_learning_rate_factor: float = 1.0
+    """Multiplies the learning rate of the backbone; 0 = its weights stay, which saves their backward pass (see also
+    `batch_norm` frozen_backbone)."""
+    weight_decay: float = 0.0
+    """Not on BN and bias; decoupled with Adam (AdamW), an L2 penalty with SGD. The paper: none."""
+    warmup_steps: int = 0
+    """Linear warm-up."""
+    poly_power: float = 0.9
+    """learning_rate * (1 - step / max_steps) ** poly_power, the "poly" policy."""
+    clip_gradient_norm: float | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 = autocast of the network; losses stay float32."""
+    channels_last: bool = True
+    """Memory format of images and weights: same numbers up to rounding, faster convolutions."""
+    batch_norm: Literal["train", "frozen", "frozen_backbone", "sync"] = "train"
+    """`frozen_backbone` keeps the statistics and affine parameters of the backbone's BN (small batches, pretrained
+    weights), `frozen` those of every BN; `sync` shares statistics over processes (CUDA only; plain BN with one)."""
+    ema_decay: float | None = None
+    """Exponential moving average of the weights, used for validation and `best`."""
+    log_every: int = 20
+    """Steps."""
+    validate_every: int = 1000
+    """Steps; a checkpoint is written with each validation and at the end. 0 = only at the end."""
+    keep_checkpoints: int = 2
+    """How many step folders to keep, beside the one that `best` points to."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "batch_size", "accumulation_steps", "log_every", "keep_checkpoints"):
+            check(getattr(self, name) > 0, f"train.{name}", "positive", getattr(self, name))
+        check(self.learning_rate > 0, "train.learning_rate", "positive", self.learning_rate)
+        for name in ("backbone_learning_rate_factor", "weight_decay", "poly_power"):
+            check(getattr(self, name) >= 0, f"train.{name}", "at least 0", getattr(self, name))
+        clip = self.clip_gradient_norm
+        check(clip is None or clip > 0, "train.clip_gradient_norm", "positive", clip)
+        check(
+            self.batch_size % self.accumulation_steps == 0,
+            "train.batch_size",
+            f"divisible by train.accumulation_steps {self.accumulation_steps}",
+            self.batch_size,
+        )
+        check(self.ema_decay is None or 0 < self.ema_decay < 1, "train.ema_decay", "between 0 and 1", self.ema_decay)
+        check(
+            0 <= self.warmup_steps < self.max_steps,
+            "train.warmup_steps",
+            f"at least 0 and below train.max_steps {self.max_steps}",
+            self.warmup_steps,
+        )
+        check(self.seed >= 0, "train.seed", "at least 0", self.seed)
+        check(self.validate_every >= 0, "train.validate_every", "at least 0", self.validate_every)
