@@ -1,11 +1,12 @@
-"""`build_backbone`: any timm network as the encoder shared by both branches (section 3.1).
+"""`build_backbone`: the encoder shared by both branches (section 3.1).
 
 The encoder is "an ImageNet-pretrained neural network paired with atrous convolution for extracting denser feature maps
-in its last block": timm's `features_only` gives the features, its `output_stride` the atrous convolution.
+in its last block". Any timm network serves: `features_only` gives the features, `output_stride` the atrous convolution.
+Networks of the paper and of published weights that timm lacks have a file of their own here (`OWN_NETWORKS`).
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -21,6 +22,11 @@ from panoptic_deeplab.model.backbones.padding import use_symmetric_padding
 _NATIVE_STRIDE = 32
 """Of networks that are built without the argument `output_stride`."""
 
+OWN_NETWORKS: dict[str, Callable[[ModelConfig], nn.Module]] = {}
+"""By the name in `model.backbone`. Such a network has the attributes `strides` and `channels`, one entry a feature,
+shallow to deep (the last one the deepest, at `output_stride`), and its `forward(images)` returns these features as a
+list. Strides before the last are native ones, as in `Backbone`."""
+
 _PROBE_SIZE = (64, 96)
 """`(height, width)` of the image that shows what a network's features are like, without the 1 of aligned corners."""
 
@@ -35,10 +41,12 @@ class Features(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """A timm feature extractor, reduced to the features that the decoder reads.
+    """A feature extractor, reduced to the features that the decoder reads.
 
     Args:
-        network: made by `timm.create_model(..., features_only=True)`.
+        network: gives a list of features, shallow to deep.
+        strides: of these features.
+        channels: of these features.
         decoder_strides: strides of the low-level features, deep to shallow. They name the *native* stride of a stage;
             with output stride 8, the later stages have stride 8 too, and the first of them is the tap.
 
@@ -47,18 +55,18 @@ class Backbone(nn.Module):
         low_level_channels: channels of each of `Features.low_level`.
     """
 
-    def __init__(self, network: nn.Module, decoder_strides: tuple[int, ...]) -> None:
+    def __init__(
+        self, network: nn.Module, *, strides: Sequence[int], channels: Sequence[int], decoder_strides: tuple[int, ...]
+    ) -> None:
         super().__init__()
         self.network = network
-        reductions: list[int] = network.feature_info.reduction()  # type: ignore[union-attr, operator]
-        channels: list[int] = network.feature_info.channels()  # type: ignore[union-attr, operator]
-        absent = [s for s in decoder_strides if s not in reductions[:-1]]
+        absent = [s for s in decoder_strides if s not in strides[:-1]]
         if absent:
             raise ConfigError(
                 f"`model.backbone` must have features at the strides {decoder_strides} before its last stage."
-                f" This network's are at {reductions}; choose another one."
+                f" This network's are at {list(strides)}; choose another one."
             )
-        self._taps = tuple(reductions.index(s) for s in decoder_strides)
+        self._taps = tuple(strides.index(s) for s in decoder_strides)
         self.deepest_channels = channels[-1]
         self.low_level_channels = tuple(channels[i] for i in self._taps)
 
@@ -75,10 +83,15 @@ def build_backbone(config: ModelConfig) -> Backbone:
         ConfigError: timm has no such network, or not at this output stride, or its features are no maps
             `(B, D, h, w)` of images of any size.
     """
-    network = create_timm_network(config)
-    use_symmetric_padding(network)
-    backbone = Backbone(network, config.decoder_strides)
-    _check_features(network, config)
+    if config.backbone in OWN_NETWORKS:
+        network: Any = OWN_NETWORKS[config.backbone](config)
+        strides, channels = network.strides, network.channels
+    else:
+        network = create_timm_network(config)
+        use_symmetric_padding(network)
+        strides, channels = network.feature_info.reduction(), network.feature_info.channels()
+    backbone = Backbone(network, strides=strides, channels=channels, decoder_strides=config.decoder_strides)
+    _check_features(network, config, strides=strides, channels=channels)
     return backbone
 
 
@@ -134,7 +147,9 @@ def set_norm(network: nn.Module, *, eps: float | None, momentum: float) -> None:
                 module.eps = eps
 
 
-def _check_features(network: nn.Module, config: ModelConfig) -> None:
+def _check_features(
+    network: nn.Module, config: ModelConfig, *, strides: Sequence[int], channels: Sequence[int]
+) -> None:
     """Encode a small image: some networks put channels last, others take images of one size only."""
     if any(parameter.is_meta for parameter in network.parameters()):
         return  # a network without values, made to be counted
@@ -151,17 +166,16 @@ def _check_features(network: nn.Module, config: ModelConfig) -> None:
         ) from error
     finally:
         network.train()
-    info: Any = network.feature_info
-    for feature, channels, stride in zip(features, info.channels(), info.reduction(), strict=True):
+    for feature, depth, stride in zip(features, channels, strides, strict=True):
         found = tuple(feature.shape)
-        fits = len(found) == 4 and found[1] == channels
+        fits = len(found) == 4 and found[1] == depth
         if not fits or any(
             pixels not in (side // stride, -(-side // stride))
             for pixels, side in zip(found[2:], (height, width), strict=True)
         ):
             raise ConfigError(
                 f"`model.backbone` {name!r} gives features of shape {found} for an image of {height} x {width} pixels."
-                f" Expected (1, {channels}, {-(-height // stride)}, {-(-width // stride)}), channels first. Choose"
+                f" Expected (1, {depth}, {-(-height // stride)}, {-(-width // stride)}), channels first. Choose"
                 " another network."
             )
 
