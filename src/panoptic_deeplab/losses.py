@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from panoptic_deeplab.config import LossConfig
 from panoptic_deeplab.encoding import IGNORE_INDEX
+from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.maps import RawMaps, Size, Targets, upsample, upsample_offset
 
 
@@ -96,6 +97,7 @@ class PanopticDeepLabLoss:
 
     def _cross_entropy(self, logits: Float[Tensor, "B C h w"], targets: Targets) -> Float[Tensor, ""]:
         """Sum over images of the mean weighted cross entropy of the hardest pixels ("bootstrapped")."""
+        weights = targets.semantic_weight * self._class_weights(logits, targets)
         # One image at a time: C x H x W is by far the largest tensor of a training step.
         return torch.stack(
             [
@@ -105,11 +107,23 @@ class PanopticDeepLabLoss:
                     weight,
                     fraction=self.config.top_k_fraction,
                 )
-                for image_logits, semantic, weight in zip(
-                    logits, targets.semantic, targets.semantic_weight, strict=True
-                )
+                for image_logits, semantic, weight in zip(logits, targets.semantic, weights, strict=True)
             ]
         ).sum()
+
+    def _class_weights(self, logits: Float[Tensor, "B C h w"], targets: Targets) -> Float[Tensor, "B H W"] | float:
+        """`LossConfig.class_weights` at each pixel (whatever at void ones, which have no cross entropy)."""
+        if self.config.class_weights is None:
+            return 1.0
+        num_classes = logits.shape[1]
+        if len(self.config.class_weights) != num_classes:
+            raise ConfigError(
+                f"`loss.class_weights` must have one number for each of the model's {num_classes} classes."
+                f" Got {len(self.config.class_weights)} instead."
+            )
+        table = logits.new_ones(IGNORE_INDEX + 1, dtype=torch.float32)
+        table[:num_classes] = table.new_tensor(self.config.class_weights)
+        return table[targets.semantic.int()]
 
     def _squared_error(self, heatmap: Float[Tensor, "B 1 h w"], targets: Targets) -> Float[Tensor, ""]:
         size = _size(targets.center_heatmap)

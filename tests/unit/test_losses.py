@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from panoptic_deeplab.config import LossConfig
 from panoptic_deeplab.encoding import IGNORE_INDEX
+from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.losses import PanopticDeepLabLoss
 from panoptic_deeplab.maps import RawMaps, Targets
 
@@ -178,3 +179,23 @@ def test_total_is_the_sum_and_lambdas_scale_their_terms() -> None:
     torch.testing.assert_close(other.center, 3 * one.center)
     torch.testing.assert_close(other.offset, 5 * one.offset)
     torch.testing.assert_close(other.total, other.semantic + other.center + other.offset)
+
+
+@pytest.mark.parametrize("fraction", [0.3, 1.0])
+def test_class_weights_count_like_the_weight_of_a_pixel(fraction: float) -> None:
+    maps, targets = random_maps(2, (9, 11)), random_targets(2, (9, 11))
+    class_weights = torch.tensor([0.5, 2.0, 1.0, 0.0])
+    loss = PanopticDeepLabLoss(
+        LossConfig(top_k_fraction=fraction, class_weights=tuple(class_weights.tolist())), align_corners=True
+    )
+    pixel_weight = class_weights[targets.semantic.long().clamp(max=NUM_CLASSES - 1)]
+    weighted = targets._replace(semantic_weight=targets.semantic_weight * pixel_weight)
+    torch.testing.assert_close(
+        loss(maps, targets).semantic, plain_cross_entropy(maps.semantic_logits, weighted, fraction)
+    )
+
+
+def test_class_weights_of_another_number_of_classes_are_refused() -> None:
+    loss = PanopticDeepLabLoss(LossConfig(class_weights=(1.0, 2.0)), align_corners=True)
+    with pytest.raises(ConfigError, match=r"class_weights.*4 classes.*Got 2"):
+        loss(random_maps(1, (5, 5)), random_targets(1, (5, 5)))

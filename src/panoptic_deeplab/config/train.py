@@ -35,11 +35,16 @@ class LossConfig:
     top_k_fraction: float = 0.2
     """Bootstrapped cross entropy averages the hardest fraction of the valid pixels of each image; 1 = all. The paper
     does not state it; 0.2 is that of the public implementations."""
+    class_weights: tuple[float, ...] | None = None
+    """Weight of each class in the cross entropy, in the order of the category table; None = all 1, as in the paper.
+    For sets where some classes are rare, such as 1 / sqrt(share of the pixels), scaled to a mean of 1 over pixels."""
 
     def __post_init__(self) -> None:
         check(0 < self.top_k_fraction <= 1, "loss.top_k_fraction", "above 0 and at most 1", self.top_k_fraction)
         for name in ("semantic_lambda", "heatmap_lambda", "offset_lambda"):
             check(getattr(self, name) >= 0, f"loss.{name}", "at least 0", getattr(self, name))
+        weights = self.class_weights
+        check(weights is None or min(weights, default=-1) >= 0, "loss.class_weights", "numbers of at least 0", weights)
 
 
 @dataclass(frozen=True, kw_only=True)
