@@ -38,7 +38,7 @@ SHOWN_SCENES = 4
 """Unseen scenes in the report."""
 
 _TRAIN_SEED, _UNSEEN_SEED = 1, 3
-_MARKER = ".panoptic_deeplab_demo"
+_MARKER = Path("data") / ".panoptic_deeplab_demo"
 """File that says that a folder is a demo's and may be replaced."""
 
 
@@ -83,8 +83,7 @@ def run_demo(
     config = load_config("demo") if config is None else config
     config = replace(config, data=replace(config.data, root=str(root)))
     logger.info("Training %s for %d steps", config.model.backbone, config.train.max_steps)
-    # `resume`, because the folder holds the data already; there is no checkpoint, so training starts at step 0.
-    model_folder = train(config, run_folder=folder, resume=True, console=console)
+    model_folder = train(config, run_folder=folder, console=console)
 
     logger.info("Evaluating on the unseen scenes")
     predictor = PanopticPredictor.from_pretrained(model_folder)
@@ -115,7 +114,7 @@ def _start_folder(folder: Path) -> None:
         if not folder.is_dir() or (any(folder.iterdir()) and not (folder / _MARKER).exists()):
             raise ConfigError(f"{folder} exists and holds no earlier demo. Move it away, or choose another --output.")
         shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    (folder / _MARKER).parent.mkdir(parents=True)
     (folder / _MARKER).write_text("`panoptic-deeplab demo` may replace this folder.\n", "utf-8")
 
 

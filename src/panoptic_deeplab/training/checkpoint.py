@@ -192,14 +192,14 @@ def has_checkpoint(run_folder: Path) -> bool:
 
 
 def check_run_folder(run_folder: Path, *, resume: bool) -> None:
-    """See that no run is overwritten.
+    """See that no run is overwritten. A folder `data` in it, as the demo has, is no run.
 
     Raises:
         ConfigError: the folder is in use and `resume` is false.
     """
     if resume or not run_folder.exists():
         return
-    if not run_folder.is_dir() or any(run_folder.iterdir()):
+    if not run_folder.is_dir() or any(entry.name != "data" for entry in run_folder.iterdir()):
         raise ConfigError(
             f"The run folder {run_folder} exists and is not empty. Go on with that run by --resume, or choose another"
             " --run-folder."

@@ -90,7 +90,7 @@ def write_report(path: str | Path, report: Report) -> Path:
     sections = [
         _header(report),
         _section("Results", _groups(report) + _scores(report)),
-        _section("Curves", "".join(_figure(_uri_of(f.picture), f.title, f.caption) for f in report.figures), grid=True),
+        _section("Curves", "".join(_figure(_uri_of(f.picture), f.title, f.caption) for f in report.figures)),
         *(_section(image.title, _panels(image), grid=True) for image in report.images),
         _section("Each class", _classes(report)),
         _footer(report),
@@ -239,7 +239,7 @@ th:first-child { padding-left: 0; text-align: left; }
 thead th { color: var(--soft); font-size: .85rem; }
 tbody td:nth-child(2) { font-weight: 600; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 1rem; }
-figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
+figure { margin: 0 0 1rem; background: var(--card); border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
 figure img { display: block; width: 100%; height: auto; }
 figcaption { padding: .5rem .8rem .7rem; font-size: .85rem; color: var(--soft); }
 figcaption strong { color: var(--text); }

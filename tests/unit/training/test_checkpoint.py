@@ -268,6 +268,8 @@ def test_settings_without_influence_may_change(tiny_config: Config, tmp_path: Pa
 def test_folder_in_use_is_not_overwritten(tmp_path: Path) -> None:
     check_run_folder(tmp_path, resume=False)  # empty
     check_run_folder(tmp_path / "new", resume=False)
+    (tmp_path / "data").mkdir()  # the demo's pictures
+    check_run_folder(tmp_path, resume=False)
     (tmp_path / "something").touch()
     with pytest.raises(ConfigError, match="--resume"):
         check_run_folder(tmp_path, resume=False)
