@@ -71,3 +71,10 @@ def test_valid_combinations_are_accepted() -> None:
     assert ModelConfig(decoder_strides=(16, 8, 4), projections=(1, 2, 3), instance_projections=(1, 2, 3))
     assert TrainConfig(batch_size=4, accumulation_steps=2).batch_size == 4
     assert TrainConfig(max_steps=5, warmup_steps=4, weight_decay=0.0, clip_gradient_norm=0.1).warmup_steps == 4
+
+
+def test_cross_entropy_of_the_heatmap_needs_a_probability() -> None:
+    loss = config.LossConfig(heatmap_loss="cross_entropy")
+    with pytest.raises(ConfigError, match=r"`loss.heatmap_loss` must be mse unless model"):
+        Config(loss=loss)
+    Config(loss=loss, model=ModelConfig(heatmap_activation="sigmoid"))

@@ -6,9 +6,10 @@ silent and public implementations disagree, the field says so. Sizes are `(heigh
 
 from dataclasses import dataclass, field
 
+from panoptic_deeplab.config.checks import check
 from panoptic_deeplab.config.data import DataConfig, InputConfig
 from panoptic_deeplab.config.model import ModelConfig
-from panoptic_deeplab.config.predict import EvaluationConfig, PostprocessConfig
+from panoptic_deeplab.config.predict import EvaluationConfig, PostprocessConfig, TestTimeAugmentationConfig
 from panoptic_deeplab.config.train import LossConfig, TargetConfig, TrainConfig
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ModelConfig",
     "PostprocessConfig",
     "TargetConfig",
+    "TestTimeAugmentationConfig",
     "TrainConfig",
 ]
 
@@ -34,5 +36,14 @@ class Config:
     target: TargetConfig = field(default_factory=TargetConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
+    test_time_augmentation: TestTimeAugmentationConfig = field(default_factory=TestTimeAugmentationConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        check(
+            self.loss.heatmap_loss == "mse" or self.model.heatmap_activation == "sigmoid",
+            "loss.heatmap_loss",
+            "mse unless model.heatmap_activation is sigmoid",
+            self.loss.heatmap_loss,
+        )

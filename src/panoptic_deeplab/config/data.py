@@ -10,7 +10,7 @@ from panoptic_deeplab.config.checks import check
 class DataConfig:
     """Which images and labels, and how they are augmented for training."""
 
-    format: Literal["coco_panoptic", "cityscapes", "folder", "synthetic"] = "coco_panoptic"
+    format: Literal["coco_panoptic", "cityscapes", "mapillary_vistas", "folder", "synthetic"] = "coco_panoptic"
     """Layout on disk; see `data/`."""
     root: str = "datasets"
     """Folder of the data set (ignored by `synthetic`)."""
@@ -25,6 +25,14 @@ class DataConfig:
     max_scale: float = 2.0
     scale_step: float = 0.1
     """Scales are drawn from min_scale, min_scale + step, ..., max_scale; 0 draws from the whole interval."""
+    shortest_side: int | None = None
+    """Training resizes so that the shortest side has this many pixels times the random scale, instead of by the rule of
+    `input` (detectron2's COCO: 640, while its prediction makes the longest side 640)."""
+    longest_side_limit: int | None = None
+    """With `shortest_side`: scale less where the longest side would have more pixels (detectron2's COCO: 960)."""
+    padding: Literal["random", "bottom_right"] = "random"
+    """Where an image smaller than the crop gets its margin, which has the mean colour: divided at random between both
+    sides, which the authors found good for the instance branch, or as in prediction (detectron2)."""
     flip_probability: float = 0.5
     """Left-right."""
     vertical_flip_probability: float = 0.0
@@ -44,6 +52,15 @@ class DataConfig:
             check(0 <= getattr(self, name) <= 1, f"data.{name}", "between 0 and 1", getattr(self, name))
         check(0 <= self.color_jitter < 1, "data.color_jitter", "at least 0 and below 1", self.color_jitter)
         check(self.scale_step >= 0, "data.scale_step", "at least 0", self.scale_step)
+        for name in ("shortest_side", "longest_side_limit"):
+            side = getattr(self, name)
+            check(side is None or side > 0, f"data.{name}", "positive", side)
+        check(
+            self.longest_side_limit is None or self.shortest_side is not None,
+            "data.longest_side_limit",
+            "null when data.shortest_side is null",
+            self.longest_side_limit,
+        )
         check(self.num_workers >= 0, "data.num_workers", "at least 0", self.num_workers)
 
 
@@ -55,6 +72,10 @@ class InputConfig:
     """Resize so that the longest side has this many pixels (section 4: 2177 Mapillary, 1025 or 641 COCO)."""
     scale: float = 1.0
     """Resize by this factor (enlarge small objects); not together with `longest_side`."""
+    pad_to: tuple[int, int] | None = None
+    """Pad at the bottom and on the right, with the mean colour, to at least this size; null pads only to whole strides.
+    The public implementations predict at the size of the training crop, and Table 9 counts 641 x 641 and 2177 x 2177
+    inputs: the image pool of the ASPP then sees as much margin as in training."""
     pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """Subtracted from RGB in [0, 1]."""
     pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -69,4 +90,5 @@ class InputConfig:
             "1 when input.longest_side is set",
             self.scale,
         )
+        check(self.pad_to is None or min(self.pad_to) > 0, "input.pad_to", "two positive numbers", self.pad_to)
         check(min(self.pixel_std) > 0, "input.pixel_std", "three positive numbers", self.pixel_std)

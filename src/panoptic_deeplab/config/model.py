@@ -12,12 +12,29 @@ class ModelConfig:
     """The network. Defaults reproduce Table 1's final row (46.72 M parameters with Xception-71, 19 classes)."""
 
     backbone: str = "xception71"
-    """Any timm network that has `features_only`."""
+    """Any timm network that has `features_only`, or one of our own: `OWN_NETWORKS` in `model/backbones/build.py`."""
     backbone_weights: str | None = None
     """None = random; `imagenet` = timm's (downloads); `package:efficientnet_lite0` = from an installed pip package;
     else a path to a `.safetensors` or `.pth` state dict."""
+    weights: str | None = None
+    """Train from the weights of this model instead of random ones: what `from_pretrained` takes, such as the folder of
+    a run (runs/street/best) or a name of the zoo (detectron2/R52_os16_dsconv). `backbone_weights` is not read then."""
+    reset_heads: bool = False
+    """Start with a random last layer of the semantic head, for other classes than those of `weights`. Everything else,
+    the instance heads too, knows no classes and keeps its weights."""
     output_stride: Literal[8, 16, 32] = 16
     """Input size over size of the deepest features; smaller = atrous convolution in the last blocks."""
+    multi_grid: tuple[int, int, int] | None = None
+    """Atrous rates of the three units in a ResNet's last block are these times 32 / output_stride (detectron2: 1, 2,
+    4); None = the first unit keeps the rate of the block before, the others have 32 / output_stride."""
+    xception_taps: Literal["before_relu", "after_relu"] = "before_relu"
+    """Low-level features of an Xception: the second separable convolution of a strided block, before or after the ReLU
+    that follows. `before_relu` is that of the authors' DeepLab code and of published weights, which take the end of the
+    middle flow at stride 16; `after_relu` is that of timm."""
+    hrnet_exchange: Literal["bilinear", "bilinear_aligned", "nearest", "inferred"] = "bilinear"
+    """How HRNet's deep branches give to shallower ones: 1x1 convolution, then a bilinear resize by `align_corners`, or
+    always with aligned corners (bowenc0221, also in its detectron2 models), or nearest (where timm's weights were
+    trained). `inferred` = the layout of all of HRNet that the paper's counts imply (`hrnet.py`); it has no weights."""
     atrous_rates: tuple[int, int, int] | None = None
     """Of the ASPP; None = (6, 12, 18) at output stride 16, halved at 32, doubled at 8."""
     atrous_conv: Literal["separable", "dense"] = "separable"
@@ -38,6 +55,10 @@ class ModelConfig:
     """Table 1, "De. x2"; False = one decoder for all heads."""
     instance_branch: bool = True
     """False = "Sem. Only" of Table 1."""
+    decoder: Literal["panoptic_deeplab", "hrnet"] = "panoptic_deeplab"
+    """`hrnet` = HRNetV2's own head instead of ASPPs, decoders and heads (Table 5, "HRNet-W48"), shared by all tasks. It
+    reads the deepest feature and those of `decoder_strides`; of the fields below and of the ASPP's it heeds
+    `align_corners` and `norm_eps`."""
     decoder_strides: tuple[int, ...] = (8, 4)
     """Strides of the low-level features that the decoder adds, deep to shallow."""
     projections: tuple[int, ...] = (64, 32)
@@ -54,6 +75,8 @@ class ModelConfig:
     """Of the semantic head."""
     instance_head_channels: int = 32
     """Of the centre and offset heads."""
+    heatmap_activation: Literal["none", "sigmoid"] = "none"
+    """Of the centre head: a plain regression, or a probability (first rows of Table 1, with `loss.heatmap_loss`)."""
     center_head_conv: Literal["separable", "dense"] = "separable"
     align_corners: bool = True
     """Convention of every bilinear resize: corner pixel centres coincide (True; with odd sizes), or image borders."""
@@ -76,11 +99,17 @@ class ModelConfig:
             "norm_eps",
         ):
             check(getattr(self, name) > 0, f"model.{name}", "positive", getattr(self, name))
-        for name in ("atrous_rates", "image_pool_size"):
+        for name in ("atrous_rates", "image_pool_size", "multi_grid"):
             values = getattr(self, name)
             check(values is None or min(values) > 0, f"model.{name}", "positive numbers", values)
         epsilon = self.backbone_norm_eps
         check(epsilon is None or epsilon > 0, "model.backbone_norm_eps", "positive", epsilon)
+        check(
+            self.weights is not None or not self.reset_heads,
+            "model.reset_heads",
+            "false when model.weights is null",
+            self.reset_heads,
+        )
         strides = self.decoder_strides
         check(
             len(strides) > 0
@@ -93,7 +122,7 @@ class ModelConfig:
         )
         for name in ("projections", "instance_projections"):
             check(
-                len(getattr(self, name)) == len(strides),
+                len(getattr(self, name)) == len(strides) or self.decoder == "hrnet",
                 f"model.{name}",
                 f"one number for each of decoder_strides {strides}",
                 getattr(self, name),

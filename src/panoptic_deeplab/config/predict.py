@@ -31,6 +31,29 @@ class PostprocessConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TestTimeAugmentationConfig:
+    """Predict each image several times, resized and mirrored, and average the maps (section 4, "multi-scale").
+
+    `predict` and `evaluate` do it; validations during training do not, since it takes many times as long.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    """Sizes relative to the input (section 4: 0.5, 0.75, ..., 2 for Cityscapes and Mapillary Vistas; 0.5, ..., 1.5 for
+    COCO)."""
+    flip: bool = False
+    """Also the left-right mirrored image, at each scale."""
+    __test__ = False  # for pytest, which takes every class with such a name for a test
+
+    def __post_init__(self) -> None:
+        check(
+            len(self.scales) > 0 and min(self.scales) > 0 and len(set(self.scales)) == len(self.scales),
+            "test_time_augmentation.scales",
+            "one or more different positive numbers",
+            self.scales,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
     """What to measure."""
 

@@ -31,6 +31,8 @@ class LossConfig:
 
     semantic_lambda: float = 1.0
     heatmap_lambda: float = 200.0
+    heatmap_loss: Literal["mse", "cross_entropy"] = "mse"
+    """Table 1, "MSE"; `cross_entropy` = sigmoid cross entropy, its first rows (with `model.heatmap_activation`)."""
     offset_lambda: float = 0.01
     top_k_fraction: float = 0.2
     """Bootstrapped cross entropy averages the hardest fraction of the valid pixels of each image; 1 = all. The paper

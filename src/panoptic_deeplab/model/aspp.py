@@ -77,13 +77,19 @@ class ASPP(nn.Module):
         output: Tensor = self.dropout(self.project(torch.cat(views, dim=1)))
         return output
 
+    def pool_window(self, size: Size) -> Size:
+        """Height and width, in pixels, of what the image pool averages over features of `size`."""
+        if self.pool_size is None:
+            return size
+        return min(self.pool_size[0], size[0]), min(self.pool_size[1], size[1])
+
     def _pool(self, features: Tensor) -> Tensor:
         height, width = features.shape[-2:]
-        if self.pool_size is None or (self.pool_size[0] >= height and self.pool_size[1] >= width):
+        window = self.pool_window((height, width))
+        if window == (height, width):
             pooled = features.mean(dim=(2, 3), keepdim=True)
         else:
-            kernel = (min(self.pool_size[0], height), min(self.pool_size[1], width))
-            pooled = F.avg_pool2d(features, kernel, stride=1)
+            pooled = F.avg_pool2d(features, window, stride=1)
         if self.training and pooled.shape[0] * pooled.shape[2] * pooled.shape[3] == 1:
             norm = next((m for m in self.image_pool if isinstance(m, nn.BatchNorm2d)), None)
             if norm is not None and norm.training:

@@ -4,14 +4,17 @@ best/                    what `from_pretrained` reads
 ├── model.safetensors    weights of PanopticDeepLab
 ├── ema.safetensors      the same names, averaged over training; preferred where present
 ├── config.json          the complete `Config` of the run
-└── categories.json      the `CategoryTable`: names, colours, ids
+├── categories.json      the `CategoryTable`: names, colours, ids
+└── README.md            the model card, for people
 """
 
 import importlib.util
 import json
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -22,8 +25,12 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, ModelConfig
 from panoptic_deeplab.config_io import config_from_dict, config_to_dict
 from panoptic_deeplab.errors import CheckpointError, MissingDependencyError, PanopticDeepLabError
-from panoptic_deeplab.model.backbones.build import create_timm_network
-from panoptic_deeplab.model.network import PanopticDeepLab
+from panoptic_deeplab.model.backbones.build import OWN_NETWORKS, create_timm_network
+from panoptic_deeplab.model.card import CARD_FILE, model_card
+from panoptic_deeplab.model.locations import model_folder
+from panoptic_deeplab.model.network import PanopticDeepLab, with_output_stride
+
+logger = logging.getLogger(__name__)
 
 MODEL_FILE = "model.safetensors"
 EMA_FILE = "ema.safetensors"
@@ -34,7 +41,14 @@ _COUNTER = "num_batches_tracked"
 """Of batch normalisation; nothing here reads it."""
 
 
-def save_pretrained(folder: str | Path, model: PanopticDeepLab, *, config: Config, categories: CategoryTable) -> None:
+def save_pretrained(
+    folder: str | Path,
+    model: PanopticDeepLab,
+    *,
+    config: Config,
+    categories: CategoryTable,
+    card: str | None = None,
+) -> None:
     """Write a model folder (see the tree above, without `ema.safetensors`); existing files are replaced.
 
     Args:
@@ -42,6 +56,7 @@ def save_pretrained(folder: str | Path, model: PanopticDeepLab, *, config: Confi
         model: on any device.
         config: of the run; `config.model` must be the model's.
         categories: of the classes that the model predicts.
+        card: text of the model card; None writes one that knows nothing but `config` and `categories`.
     """
     assert config.model == model.config
     assert categories.num_classes == model.num_classes
@@ -52,29 +67,39 @@ def save_pretrained(folder: str | Path, model: PanopticDeepLab, *, config: Confi
     (folder / CATEGORIES_FILE).write_text(
         json.dumps(categories.to_json(), indent=2, ensure_ascii=False) + "\n", "utf-8"
     )
+    (folder / CARD_FILE).write_text(model_card(config, categories) if card is None else card, "utf-8")
 
 
-def load_pretrained(folder: str | Path, *, device: str = "cpu") -> tuple[PanopticDeepLab, Config, CategoryTable]:
+def load_pretrained(
+    folder: str | Path, *, device: str = "cpu", output_stride: Literal[8, 16, 32] | None = None
+) -> tuple[PanopticDeepLab, Config, CategoryTable]:
     """Read a model folder: the model in evaluation mode, its configuration and its categories.
+
+    Args:
+        folder: as `save_pretrained` or a training run wrote it; or the name of a model of the zoo or of a repository on
+            the hub (`locations.model_folder`).
+        device: of the model.
+        output_stride: put the weights into the network at another output stride than they were trained at
+            (`network.with_output_stride`); the configuration says so.
 
     Raises:
         CheckpointError: a file is missing, truncated, or does not fit the others; it says which.
+        ConfigError: the network does not exist at `output_stride`.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"There is no model folder {folder}. Expected the path of a folder with {MODEL_FILE}, {CONFIG_FILE} and"
-            f" {CATEGORIES_FILE}, such as runs/NAME/best."
-        )
+    folder = model_folder(folder)
     config_path, categories_path = folder / CONFIG_FILE, folder / CATEGORIES_FILE
     try:
         config = config_from_dict(_read_json(config_path), where=str(config_path))
         categories = CategoryTable.from_json(_read_json(categories_path), where=str(categories_path))
-        model = PanopticDeepLab(config.model, categories.num_classes)
+        if output_stride is None:
+            model = PanopticDeepLab(config.model, categories.num_classes)
     except CheckpointError:
         raise
     except PanopticDeepLabError as error:
         raise CheckpointError(f"{folder} is not a usable model folder: {error}") from error
+    if output_stride is not None:  # errors from here on are no fault of the folder
+        config = replace(config, model=with_output_stride(config.model, output_stride))
+        model = PanopticDeepLab(config.model, categories.num_classes)
     weights_path = folder / EMA_FILE if (folder / EMA_FILE).exists() else folder / MODEL_FILE
     load_weights(model, read_weights(weights_path), where=str(weights_path))
     return model.to(device).eval(), config, categories
@@ -146,6 +171,10 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -
 def load_backbone_weights(model: PanopticDeepLab) -> None:
     """Fill the backbone with the weights that `model.config.backbone_weights` names; None leaves it random.
 
+    A network of our own (`OWN_NETWORKS`) takes a file of its own state dict, or weights of timm's network `timm_name`:
+    its method `from_timm(state)` renames them and leaves out what does not fit. Layers that timm's network lacks keep
+    their random values, and a message names them.
+
     Raises:
         CheckpointError: the weights are missing, cannot be downloaded, or are of another network.
         MissingDependencyError: a `package:` is not installed.
@@ -153,10 +182,36 @@ def load_backbone_weights(model: PanopticDeepLab) -> None:
     source = model.config.backbone_weights
     if source is None:
         return
+    if model.config.backbone in OWN_NETWORKS:
+        _load_own_network(model.backbone.network, model.config, source)
+        return
     state = _download_imagenet(model.config) if source == "imagenet" else _local_backbone_state(model.config, source)
     filled = create_timm_network(model.config, state_dict=state)
     target = model.backbone.network
     load_weights(target, filled.state_dict(), where=source)
+
+
+def _load_own_network(network: Any, config: ModelConfig, source: str) -> None:
+    own: dict[str, Tensor] = network.state_dict()
+    timm_name = getattr(network, "timm_name", None)
+    if source != "imagenet" and not source.startswith("package:"):
+        state = read_weights(source)
+        if timm_name is None or state.keys() <= own.keys():  # timm's have a classifier, ours has none
+            load_weights(network, state, where=source)
+            return
+    if timm_name is None:
+        raise CheckpointError(
+            f"There are no public ImageNet weights of {config.backbone!r}. Remove model.backbone_weights, or set it to"
+            " a .safetensors or .pth file with the state dict of that network."
+        )
+    config = replace(config, backbone=timm_name)
+    state = _download_imagenet(config) if source == "imagenet" else _local_backbone_state(config, source)
+    state = network.from_timm(state)
+    absent = [name for name in own if name not in state and not name.endswith(_COUNTER)]
+    load_weights(network, {**{name: own[name] for name in absent}, **state}, where=source)
+    if absent:
+        parts = list(dict.fromkeys(".".join(name.split(".")[:2]) for name in absent))
+        logger.info("Weights of %s do not cover these parts, which start at random: %s", timm_name, ", ".join(parts))
 
 
 def _download_imagenet(config: ModelConfig) -> dict[str, Tensor]:

@@ -1,9 +1,11 @@
 """The network: parameter counts of the paper, any input size, every architectural switch."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from panoptic_deeplab.config import ModelConfig
 from panoptic_deeplab.errors import ConfigError
@@ -162,3 +164,23 @@ def test_norm_settings_reach_every_layer() -> None:
 def test_unusable_backbones(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         PanopticDeepLab(ModelConfig(**fields), num_classes=2)
+
+
+def test_sigmoid_makes_the_heatmap_a_probability() -> None:
+    config = ModelConfig(backbone="resnet18", output_stride=32)
+    plain = PanopticDeepLab(config, 3).eval()
+    probability = PanopticDeepLab(replace(config, heatmap_activation="sigmoid"), 3).eval()
+    probability.load_state_dict(plain.state_dict())
+    images = torch.randn(1, 3, 33, 33)
+    with torch.no_grad():
+        torch.testing.assert_close(probability(images).center_heatmap, plain(images).center_heatmap.sigmoid())
+
+
+def test_probability_has_the_precision_of_float32_under_autocast() -> None:
+    """In bfloat16 everything above 0.998 is 1, where the gradient of a sigmoid is 0."""
+    config = ModelConfig(backbone="test_resnet", output_stride=32, heatmap_activation="sigmoid")
+    model = PanopticDeepLab(config, 3).eval()
+    nn.init.constant_(model.center_head.predict.bias, 8.0)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        heatmap = model(torch.zeros(1, 3, 33, 33)).center_heatmap
+    assert 0.999 < heatmap.min() <= heatmap.max() < 1

@@ -17,15 +17,44 @@ from torch import Tensor, nn
 
 from panoptic_deeplab.config import ModelConfig
 from panoptic_deeplab.errors import ConfigError, did_you_mean
+from panoptic_deeplab.model.backbones.auto_deeplab import (
+    auto_deeplab_l_plus,
+    auto_deeplab_xl_plus,
+    auto_deeplab_xl_plus_plus,
+)
+from panoptic_deeplab.model.backbones.deeplab2_mobilenet import deeplab2_mobilenet_v3_large, deeplab2_mobilenet_v3_small
+from panoptic_deeplab.model.backbones.deeplab2_resnet import deeplab2_resnet50, deeplab2_resnet50_beta
+from panoptic_deeplab.model.backbones.hrnet import hrnet_w48_branches, hrnet_w48_plus, hrnet_wider_plus
+from panoptic_deeplab.model.backbones.mobilenet_v3 import mobilenet_v3_large_seg
+from panoptic_deeplab.model.backbones.multi_grid import use_multi_grid
 from panoptic_deeplab.model.backbones.padding import use_symmetric_padding
+from panoptic_deeplab.model.backbones.resnet_beta import resnet50_beta
+from panoptic_deeplab.model.backbones.xception import xception
 
 _NATIVE_STRIDE = 32
 """Of networks that are built without the argument `output_stride`."""
 
-OWN_NETWORKS: dict[str, Callable[[ModelConfig], nn.Module]] = {}
+OWN_NETWORKS: dict[str, Callable[[ModelConfig], nn.Module]] = {
+    "auto_deeplab_l_plus": auto_deeplab_l_plus,
+    "auto_deeplab_xl_plus": auto_deeplab_xl_plus,
+    "auto_deeplab_xl_plus_plus": auto_deeplab_xl_plus_plus,
+    "deeplab2_mobilenet_v3_large": deeplab2_mobilenet_v3_large,
+    "deeplab2_mobilenet_v3_small": deeplab2_mobilenet_v3_small,
+    "deeplab2_resnet50": deeplab2_resnet50,
+    "deeplab2_resnet50_beta": deeplab2_resnet50_beta,
+    "hrnet_w48_branches": hrnet_w48_branches,
+    "hrnet_w48_plus": hrnet_w48_plus,
+    "hrnet_wider_plus": hrnet_wider_plus,
+    "mobilenet_v3_large_seg": mobilenet_v3_large_seg,
+    "resnet50_beta": resnet50_beta,
+    "xception41": xception,
+    "xception65": xception,
+    "xception71": xception,
+}
 """By the name in `model.backbone`. Such a network has the attributes `strides` and `channels`, one entry a feature,
 shallow to deep (the last one the deepest, at `output_stride`), and its `forward(images)` returns these features as a
-list. Strides before the last are native ones, as in `Backbone`."""
+list. Strides before the last are native ones, as in `Backbone`. Where timm has ImageNet weights of its layers, it also
+has `timm_name` and `from_timm(state)`: see `model/weights.py`."""
 
 _PROBE_SIZE = (64, 96)
 """`(height, width)` of the image that shows what a network's features are like, without the 1 of aligned corners."""
@@ -64,7 +93,7 @@ class Backbone(nn.Module):
         if absent:
             raise ConfigError(
                 f"`model.backbone` must have features at the strides {decoder_strides} before its last stage."
-                f" This network's are at {list(strides)}; choose another one."
+                f" This network's are at {list(strides)}; choose another one, or set `model.decoder_strides`."
             )
         self._taps = tuple(strides.index(s) for s in decoder_strides)
         self.deepest_channels = channels[-1]
@@ -90,6 +119,9 @@ def build_backbone(config: ModelConfig) -> Backbone:
         network = create_timm_network(config)
         use_symmetric_padding(network)
         strides, channels = network.feature_info.reduction(), network.feature_info.channels()
+    if config.multi_grid is not None:
+        rate = _NATIVE_STRIDE // config.output_stride
+        use_multi_grid(network, config.multi_grid, rate=rate, name=config.backbone)
     backbone = Backbone(network, strides=strides, channels=channels, decoder_strides=config.decoder_strides)
     _check_features(network, config, strides=strides, channels=channels)
     return backbone
@@ -109,7 +141,9 @@ def create_timm_network(config: ModelConfig, *, state_dict: dict[str, Tensor] | 
 
     name = config.backbone
     if not timm.is_model(name):
-        raise ConfigError(f"`model.backbone` must be a network of timm. {name!r} is none. {_similar_networks(name)}")
+        raise ConfigError(
+            f"`model.backbone` must be a network of timm or one of our own. {name!r} is none. {_similar_networks(name)}"
+        )
     stride: dict[str, Any] = {}
     if config.output_stride != _NATIVE_STRIDE:  # many networks know no such argument
         stride["output_stride"] = config.output_stride
@@ -195,6 +229,7 @@ def _without_warnings_of_timm() -> Iterator[None]:
 def _similar_networks(name: str) -> str:
     import timm
 
-    if get_close_matches(name, timm.list_models(), n=1):
-        return did_you_mean(name, timm.list_models())
-    return "timm.list_models() has all names."
+    names = [*OWN_NETWORKS, *timm.list_models()]
+    if get_close_matches(name, names, n=1):
+        return did_you_mean(name, names)
+    return f"timm.list_models() has all names. Networks of our own are {', '.join(OWN_NETWORKS)}."

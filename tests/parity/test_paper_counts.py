@@ -1,0 +1,78 @@
+"""Parameters and multiply-adds of every network in Tables 1, 5 and 9 against the printed numbers."""
+
+from pathlib import Path
+
+import pytest
+
+from panoptic_deeplab.model.paper import PAPER_ROWS, CountedRow, count_paper_rows
+
+EXACT = ("Xception", "Auto-DeepLab")
+"""Rows of Table 5 whose parameters print the same digits; so do all of Table 1."""
+
+HRNET_PARAMETERS = {
+    "HRNet-W48": 0.0014,
+    "HRNet-W48+": 0.0322,
+    "HRNet-W48+ (Atrous)": 0.0322,
+    "HRNet-Wider+": 0.0006,
+    "HRNet-Wider+ (Atrous)": 0.0006,
+}
+"""Relative difference of networks that the paper does not define, as `backbones/hrnet.py` documents it."""
+
+
+@pytest.fixture(scope="module")
+def counted() -> dict[tuple[int, str], CountedRow]:
+    return {(row.paper.table, row.paper.row): row for row in count_paper_rows()}
+
+
+ROWS = [pytest.param((row.table, row.row), id=f"Table {row.table}, {row.row}") for row in PAPER_ROWS]
+
+
+def test_no_row_is_left_out(counted: dict[tuple[int, str], CountedRow]) -> None:
+    assert [sum(table == number for table, _ in counted) for number in (1, 5, 9)] == [9, 10, 10]
+
+
+@pytest.mark.parametrize("key", ROWS)
+def test_parameters(counted: dict[tuple[int, str], CountedRow], key: tuple[int, str]) -> None:
+    table, name = key
+    row = counted[key]
+    ours, printed = row.counts.parameters / 1e6, row.paper.paper_parameters
+    if table == 9:
+        assert printed is None
+    elif table == 1 or name.startswith(EXACT):
+        assert f"{ours:.2f}" == f"{printed:.2f}"
+    else:
+        assert printed is not None
+        assert abs(ours / printed - 1) < HRNET_PARAMETERS[name]
+
+
+@pytest.mark.parametrize("key", ROWS)
+def test_multiply_adds(counted: dict[tuple[int, str], CountedRow], key: tuple[int, str]) -> None:
+    row = counted[key]
+    tolerance = 0.08 if row.paper.size == (641, 641) else 0.015
+    assert row.counts.multiply_adds / 1e9 == pytest.approx(row.paper.paper_multiply_adds, rel=tolerance)
+
+
+def test_printed_numbers_are_those_of_the_paper(shared_folder: Path) -> None:
+    """Each row's numbers stand in one line of the paper, with its own name or backbone."""
+    lines = (shared_folder / "paper" / "panoptic-deeplab.txt").read_text("utf-8").splitlines()
+    for row in PAPER_ROWS:
+        numbers = [row.paper_multiply_adds] + ([] if row.paper_parameters is None else [row.paper_parameters])
+        found = [line for line in lines if all(f"{number:.2f}" in line.split("\t") for number in numbers)]
+        if row.table == 5:
+            found = [line for line in found if line.split("\t")[0].removesuffix(" [70]") == row.row]
+        if row.table == 9:
+            height, width = row.paper_size
+            backbone = row.row.split(", ")[1].split(" ")[0]
+            found = [line for line in found if f"{height} × {width}" in line and backbone in line]
+        assert found, row.row
+
+
+def test_documents_of_the_command_line(counted: dict[tuple[int, str], CountedRow]) -> None:
+    documents = [row.to_json() for row in counted.values()]
+    keys = {"table", "row", "backbone", "input_size", "params_m", "paper_params_m", "madds_b", "paper_madds_b"}
+    assert all(keys <= document.keys() for document in documents)
+    final = next(document for document in documents if document["row"] == "+ C_Sem = 256")
+    assert (final["backbone"], final["input_size"]) == ("xception71", [1025, 2049])
+    assert (final["paper_params_m"], final["paper_madds_b"]) == (46.72, 547.49)
+    assert final["params_m"] == pytest.approx(46.7178, abs=5e-5)  # the sum of section 3.1's parts
+    assert final["madds_b"] == pytest.approx(546.04, abs=0.005)

@@ -1,0 +1,92 @@
+"""Conversions account for every entry."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from panoptic_deeplab.config_io import load_config
+from panoptic_deeplab.errors import CheckpointError
+from panoptic_deeplab.model.converters import FAMILIES, convert_checkpoint
+from panoptic_deeplab.model.converters.presets import PRESETS
+from panoptic_deeplab.model.converters.renaming import rename
+from panoptic_deeplab.model.network import PanopticDeepLab
+
+OWN = {"head.0.weight": torch.zeros(2, 3), "head.1.bias": torch.zeros(2), "head.1.num_batches_tracked": torch.tensor(0)}
+THEIRS = {
+    "top.head.0.weight": torch.ones(2, 3),
+    "top.head.1.bias": torch.ones(2),
+    "top.head.1.num_batches_tracked": torch.tensor(9),
+}
+
+
+def convert(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return rename(state, OWN, lambda module: f"top.{module}", where="file.pth")
+
+
+def test_all_entries() -> None:
+    converted = convert(THEIRS)
+    assert converted.keys() == OWN.keys()
+    assert all(torch.equal(converted[name], THEIRS[f"top.{name}"]) for name in OWN)
+
+
+def test_missing_counters_are_no_error() -> None:
+    converted = convert({name: value for name, value in THEIRS.items() if "tracked" not in name})
+    assert int(converted["head.1.num_batches_tracked"]) == 0
+
+
+def test_every_problem_is_listed() -> None:
+    state = {"top.head.0.weight": torch.ones(3, 2), "stranger.a": torch.ones(1), "stranger.b": torch.ones(1)}
+    with pytest.raises(CheckpointError) as caught:
+        convert(state)
+    message = str(caught.value)
+    assert "1 missing:\n    top.head.1.bias\n" in message
+    assert "2 unexpected:\n    stranger.a\n    stranger.b\n" in message
+    assert "1 of another shape:\n    top.head.0.weight (3, 2) instead of (2, 3)\n" in message
+
+
+def test_older_detectron2_files_hold_mean_and_deviation() -> None:
+    config = PRESETS["detectron2/R52_os16_dsconv"]
+    with torch.device("meta"):
+        model = PanopticDeepLab(config.model, 19)
+    pixels = {
+        "pixel_mean": torch.tensor([123.675, 116.280, 103.530]).view(3, 1, 1),
+        "pixel_std": torch.tensor([58.395, 57.120, 57.375]).view(3, 1, 1),
+    }
+
+    def unexpected(state: dict[str, Tensor]) -> str:
+        with pytest.raises(CheckpointError) as caught:
+            FAMILIES["detectron2"].convert(state, model, config, "file.pkl")
+        return str(caught.value)
+
+    assert "pixel_mean" not in unexpected(pixels)  # only the weights are missing
+    wrong = {**pixels, "pixel_mean": torch.tensor([103.530, 116.280, 123.675]).view(3, 1, 1)}
+    assert "was trained with pixel_mean [103.53, 116.28, 123.675]" in unexpected(wrong)
+
+
+@pytest.mark.parametrize("name", ["bowenc0221/R51", "R50_os32_cityscapes", ""])
+def test_unknown_names(name: str) -> None:
+    with pytest.raises(CheckpointError, match="There is no converter"):
+        convert_checkpoint("file.pth", name)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name"),
+    [
+        ("cityscapes_bowenc0221_resnet50", "bowenc0221/R50_os32_cityscapes"),
+        ("cityscapes_bowenc0221_mobilenet_v2", "bowenc0221/MBNV2_100_os32_cityscapes_bs16_lr_x2"),
+        ("cityscapes_bowenc0221_xception65", "bowenc0221/X65_os32_cityscapes_lr_x10"),
+        ("cityscapes_bowenc0221_hrnet_w48", "bowenc0221/H48_os4_cityscapes"),
+        ("cityscapes_detectron2_resnet52_dense", "detectron2/R52_os16_conv"),
+        ("cityscapes_detectron2_resnet52", "detectron2/R52_os16_dsconv"),
+        ("coco_detectron2_resnet52", "detectron2/R52_os16_dsconv_coco"),
+    ],
+)
+def test_recipes_train_the_published_networks(recipe: str, name: str) -> None:
+    """The weights fit the recipe of their model, down to the input and the post-processing."""
+    ours, theirs = load_config(recipe), PRESETS[name]
+    network = ours.model.backbone.partition(".")[0]  # the ending names ImageNet weights of the same network
+    assert replace(ours.model, backbone=network, backbone_weights=None) == theirs.model
+    for section in ("input", "target", "loss", "postprocess"):
+        assert getattr(ours, section) == getattr(theirs, section)
