@@ -1,8 +1,13 @@
 """Configuration from and to files: strict YAML <-> the dataclasses of `config/`.
 
-A file names only what differs from the defaults. Whatever it says is checked against the dataclasses' annotations:
-unknown keys, keys given twice and values of the wrong type are errors that name the file and the line. YAML is data
-here: no tags, no aliases, no code.
+A file names only what differs from the defaults, or from another file that its first key names:
+
+    base: cityscapes_xception71     # a packaged recipe, or a YAML file, relative to this one
+    train:
+      accumulation_steps: 16        # everything else is as in the base
+
+Whatever it says is checked against the dataclasses' annotations: unknown keys, keys given twice and values of the wrong
+type are errors that name the file and the line. YAML is data here: no tags, no aliases, no code.
 """
 
 import dataclasses
@@ -21,19 +26,22 @@ from panoptic_deeplab.errors import ConfigError, did_you_mean
 
 _Places = dict[str, str]  # dotted key -> "my.yaml, line 7"; the whole document is under ""
 
+_BASE = "base"
+"""The key that names the file to start from."""
+
 
 def load_config(recipe_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Read a packaged recipe by name, or any YAML file by path.
+    """Read a packaged recipe by name, or any YAML file by path, with everything that its `base` says.
 
     Args:
         recipe_or_path: `demo`, `nuclei_lite0`, ... (see `recipe_names()`) or a path such as `runs/street/config.yaml`.
         overrides: values that win over the file's, by dotted key (`{"train.max_steps": 100}`) or nested.
 
     Raises:
-        ConfigError: no such recipe or file, an unknown key, or a value of the wrong type or range.
+        ConfigError: no such recipe or file, bases that go in a circle, an unknown key, or a value of the wrong type or
+            range.
     """
-    where, text = _read(recipe_or_path)
-    data, places = _parse_yaml(text, where)
+    data, places = _load(recipe_or_path)
     _merge(data, overrides or {}, places)
     return _build_config(data, places)
 
@@ -78,7 +86,47 @@ def _recipes() -> Any:
     return resources.files("panoptic_deeplab") / "recipes"
 
 
-def _read(recipe_or_path: str | Path) -> tuple[str, str]:
+def _load(
+    recipe_or_path: str | Path, *, named_in: str = "", descendants: tuple[str, ...] = ()
+) -> tuple[dict[str, Any], _Places]:
+    """A document, laid over its base if it has one.
+
+    Args:
+        recipe_or_path: of the document.
+        named_in: the place whose `base` it is.
+        descendants: the documents that led here, the first one first.
+    """
+    is_recipe = str(recipe_or_path) in recipe_names()
+    identity = str(recipe_or_path) if is_recipe else str(Path(recipe_or_path).resolve())
+    if identity in descendants:
+        circle = " -> ".join((*descendants[descendants.index(identity) :], identity))
+        raise ConfigError(f"`{_BASE}` goes in a circle: {circle} ({named_in}). Remove it in one of them.")
+    where, text = _read(recipe_or_path, named_in=named_in)
+    data, places = _parse_yaml(text, where)
+    if _BASE not in data:
+        return data, places
+    base, place = data[_BASE], places[_BASE]
+    if next(iter(data)) != _BASE:
+        raise ConfigError(f"`{_BASE}` must be the first key, since what follows changes what it names ({place}).")
+    if not isinstance(base, str):
+        raise ConfigError(f"`{_BASE}` must be a recipe's name or a YAML file. Got {base!r} instead ({place}).")
+    del data[_BASE], places[_BASE]
+    if base not in recipe_names() and not is_recipe:
+        base = str(Path(recipe_or_path).parent / base)
+    base_data, base_places = _load(base, named_in=place, descendants=(*descendants, identity))
+    return _laid_over(base_data, data), base_places | places
+
+
+def _laid_over(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The base with the values of `changes`, section by section; lists are replaced as a whole."""
+    merged = dict(base)
+    for key, value in changes.items():
+        below = merged.get(key)
+        merged[key] = _laid_over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _read(recipe_or_path: str | Path, *, named_in: str) -> tuple[str, str]:
     name = str(recipe_or_path)
     if name in recipe_names():
         return f"recipe {name}", (_recipes() / f"{name}.yaml").read_text("utf-8")
@@ -88,8 +136,9 @@ def _read(recipe_or_path: str | Path) -> tuple[str, str]:
     try:
         return name, path.read_text("utf-8")
     except FileNotFoundError as error:
+        naming = f", which is the `{_BASE}` in {named_in}" if named_in else ""
         raise ConfigError(
-            f"There is no recipe and no YAML file {name!r}. {did_you_mean(name, recipe_names())}"
+            f"There is no recipe and no YAML file {name!r}{naming}. {did_you_mean(path.name, recipe_names())}"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name} cannot be read as a text file: {error}.") from error

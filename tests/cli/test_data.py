@@ -41,7 +41,7 @@ def test_recipe_is_found_behind_options(run: Run, tiny_recipe: Path, tmp_path: P
         assert json.loads(outcome.out)["split"] == "val:2"
 
 
-@pytest.mark.parametrize("verb", ["check", "show"])
+@pytest.mark.parametrize("verb", ["check", "show", "convert"])
 def test_only_settings_that_matter_are_options(run: Run, verb: str) -> None:
     text = run("data", verb, "--help").out
     assert "--data.root" in text
@@ -56,6 +56,38 @@ def test_show_uses_the_recipes_network_and_target(run: Run, tiny_recipe: Path, t
         assert run("data", "show", tiny_recipe, *sigmas, "--output", output).code == 0
         pictures.append((output / "train_batch.png").read_bytes())
     assert pictures[0] != pictures[1]
+
+
+def test_convert_writes_a_set_that_reads_back(run: Run, tiny_recipe: Path, tmp_path: Path) -> None:
+    output = tmp_path / "converted"
+    for split in ("train", "val"):
+        outcome = run("data", "convert", tiny_recipe, "--split", f"{split}:2", "--name", split, "--output", output)
+        assert outcome.code == 0, outcome.err
+        assert outcome.out == f"{output / 'annotations' / f'panoptic_{split}.json'}\n"
+    options = ("--data.format", "coco_panoptic", "--data.root", output, "--data.categories", output / "categories.json")
+    document = json.loads(run("data", "check", *options, "--split", "train", "--json").out)
+    assert document["ok"]
+    assert document["statistics"]["images"] == 2
+    again = run("data", "convert", *options, "--split", "val", "--output", tmp_path / "jpeg", "--jpeg-quality", "90")
+    assert again.code == 0, again.err
+    assert len(list((tmp_path / "jpeg" / "val").glob("*.jpg"))) == 2
+    again = run("data", "convert", *options, "--split", "val", "--output", output)
+    assert (again.code, again.out) == (2, "")
+    assert "exists already" in again.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [((), "--output"), (("--output", "x", "--jpeg-quality", "0"), "`jpeg_quality` must be from 1 to 100. Got 0")],
+)
+def test_convert_refuses(
+    run: Run, tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tiny_recipe.parent)
+    outcome = run("data", "convert", tiny_recipe, *options)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert not Path("x").exists()
 
 
 def test_errors_give_exit_code_1(run: Run, coco_set: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 import yaml
 
 from panoptic_deeplab.config import Config, DataConfig, ModelConfig, PostprocessConfig, TrainConfig
-from panoptic_deeplab.config_io import config_from_dict, config_to_dict, load_config, recipe_names, save_config
+from panoptic_deeplab.config_io import config_from_dict, config_to_dict, load_config, save_config
 from panoptic_deeplab.errors import ConfigError
 
 Load = Callable[..., Config]
@@ -211,12 +210,70 @@ def test_dictionary_errors_name_their_origin() -> None:
         config_from_dict({"train": {"x": 1}}, where="model/config.json")
 
 
-@pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_loads_and_has_a_header(name: str) -> None:
-    import panoptic_deeplab
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
 
-    assert load_config(name) != Config()
-    text = (Path(panoptic_deeplab.__file__).parent / "recipes" / f"{name}.yaml").read_text("utf-8")
-    header = "\n".join(takewhile(lambda line: line.startswith("#"), text.splitlines()))
-    for word in ("Run", "Hardware", "Measured", f"train {name}"):  # what a reader needs to judge the numbers
-        assert word in header, f"the header of recipe {name} does not say {word!r}"
+
+def test_a_file_states_only_what_differs_from_its_base(load: Load) -> None:
+    write(Path("street.yaml"), "base: sub/first.yaml\ntrain: {seed: 5}\ndata: {crop_size: [33, 33]}\n")
+    write(Path("sub/first.yaml"), "data: {root: x, crop_size: [65, 65]}\ntrain: {seed: 1, ema_decay: 0.9}\n")
+    text = "base: street.yaml\ntrain: {max_steps: 7, ema_decay: null}\n"
+    assert load(text) == Config(
+        data=DataConfig(root="x", crop_size=(33, 33)), train=TrainConfig(seed=5, max_steps=7, ema_decay=None)
+    )
+    assert load(text, {"train.seed": 9}).train.seed == 9
+
+
+def test_a_recipe_as_base(load: Load) -> None:
+    assert load("base: demo\n") == load_config("demo")
+    changed = load("base: demo\npostprocess:\n  top_k: 3\n")
+    assert changed == dataclasses.replace(
+        load_config("demo"), postprocess=dataclasses.replace(load_config("demo").postprocess, top_k=3)
+    )
+
+
+def test_values_of_a_base_are_errors_of_that_file(load: Load) -> None:
+    write(Path("first.yaml"), "train:\n  seed: x\n")
+    assert message(load, "base: first.yaml\n") == (
+        "`train.seed` must be an integer. Got 'x' instead (first.yaml, line 2)."
+    )
+    assert load("base: first.yaml\ntrain: {seed: 3}\n").train.seed == 3
+    write(Path("first.yaml"), "input:\n  scale: 2.0\n")
+    assert message(load, "base: first.yaml\ninput:\n  longest_side: 9\n") == (
+        "`input.scale` must be 1 when input.longest_side is set. Got 2.0 instead (first.yaml, line 2)."
+    )
+
+
+def test_bases_that_cannot_be(load: Load) -> None:
+    write(Path("first.yaml"), "base: second.yaml\n")
+    write(Path("second.yaml"), "base: ./first.yaml\n")
+    first, second, mine = (str(Path(name).resolve()) for name in ("first.yaml", "second.yaml", "my.yaml"))
+    for text, expected in (
+        ("base: my.yaml\n", f"`base` goes in a circle: {mine} -> {mine} (my.yaml, line 1). Remove it in one of them."),
+        (
+            "base: first.yaml\n",
+            f"`base` goes in a circle: {first} -> {second} -> {first} (second.yaml, line 1). Remove it in one of them.",
+        ),
+        ("train: {}\nbase: demo\n", "`base` must be the first key, since what follows changes what it names"
+                                    " (my.yaml, line 2)."),
+        ("base: [demo, x]\n", "`base` must be a recipe's name or a YAML file. Got ['demo', 'x'] instead"
+                              " (my.yaml, line 1)."),
+        ("base: demoo\n", "There is no recipe and no YAML file 'demoo', which is the `base` in my.yaml, line 1. Did you"
+                          " mean `demo`?"),
+    ):  # fmt: skip
+        assert message(load, text) == expected
+
+
+def test_a_base_is_found_from_the_file_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a" / "street.yaml", "base: ../b/first.yaml\n")
+    write(tmp_path / "b" / "first.yaml", "train: {seed: 8}\n")
+    monkeypatch.chdir(tmp_path / "b")
+    assert load_config("../a/street.yaml").train.seed == 8
+    assert load_config(tmp_path / "a" / "street.yaml").train.seed == 8
+
+
+def test_a_saved_configuration_has_no_base(load: Load, tmp_path: Path) -> None:
+    save_config(load("base: demo\n"), tmp_path / "config.yaml")
+    assert "base" not in yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert load_config(tmp_path / "config.yaml") == load_config("demo")

@@ -1,4 +1,4 @@
-"""`panoptic-deeplab data check` and `panoptic-deeplab data show`: look at a labelled set before training on it."""
+"""`panoptic-deeplab data check`, `data show` and `data convert`: what to do with a labelled set before training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +11,7 @@ from panoptic_deeplab.cli.verb import (
     PACKAGED_RECIPES,
     Flag,
     Folder,
+    OptionalFolder,
     Verb,
     leading_recipe,
     make_folder,
@@ -152,3 +153,48 @@ class ShowData(Verb):
         ).save(paths[1])
         for path in paths:
             print(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertData(Verb):
+    """Write a split of any labelled set in COCO panoptic format.
+
+    Writes SPLIT/ (images), annotations/panoptic_SPLIT/ (labels), annotations/panoptic_SPLIT.json and categories.json
+    below the output folder, and prints the path of the JSON. A further split goes beside the first; none is
+    overwritten. Read the set with --data.format coco_panoptic --data.categories OUTPUT/categories.json.
+    """
+
+    recipe: _Recipe = None
+    split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Split to write. Default: data.train_split."""
+    output: OptionalFolder = None
+    """Folder for the converted set; has to be named."""
+    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Name of the split in the converted set. Default: its name in the original."""
+    jpeg_quality: Annotated[int | None, tyro.conf.arg(metavar="1-100")] = None
+    """Write images as JPEG of this quality. Default: as PNG, which is exact and large."""
+    data: DataConfig = field(default_factory=DataConfig)
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "ConvertData | None":
+        """The recipe's settings."""
+        recipe = leading_recipe(arguments)
+        return None if recipe is None else cls(recipe=recipe, data=load_config(recipe).data)
+
+    def execute(self) -> None:
+        """Convert; print the path of the JSON."""
+        from panoptic_deeplab.data.convert import write_coco_panoptic
+        from panoptic_deeplab.data.sources import open_source
+
+        if self.output is None:
+            raise ConfigError("`data convert` needs a folder to write to. Name one with --output.")
+        if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 100:
+            raise ConfigError(f"`jpeg_quality` must be from 1 to 100. Got {self.jpeg_quality} instead.")
+        split = self.split or self.data.train_split
+        source = open_source(self.data, split)
+        make_folder(self.output)
+        with progress_bar("convert") as on_image:
+            path = write_coco_panoptic(
+                source, self.output, self.name or split, jpeg_quality=self.jpeg_quality, progress=on_image
+            )
+        print(path)

@@ -148,7 +148,7 @@ def read_panoptic_json(path: Path, categories: CategoryTable) -> PanopticIndex:
         )
     try:
         data = json.loads(path.read_bytes())
-        _check_categories(data.get("categories", []), categories, path)
+        check_categories(data.get("categories", []), categories, path)
         return _index(data, path)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         if isinstance(error, DatasetError):
@@ -194,7 +194,7 @@ def _index(data: Mapping[str, Any], path: Path) -> PanopticIndex:
     )
 
 
-def _check_categories(rows: Iterable[Mapping[str, Any]], categories: CategoryTable, path: Path) -> None:
+def check_categories(rows: Iterable[Mapping[str, Any]], categories: CategoryTable, path: Path) -> None:
     """A table of another set would give every segment a wrong name without any other sign."""
     for row in rows:
         train_id = categories.train_id_by_dataset_id.get(int(row["id"]))

@@ -1,6 +1,7 @@
 """From any source to COCO panoptic files, and from panopticapi's two-channel labels to a `Sample`'s labels."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,13 @@ _CROWD_CHANNEL = 255
 
 
 def write_coco_panoptic(
-    source: PanopticSource, root: str | Path, split: str, *, jpeg_quality: int | None = None
-) -> None:
+    source: PanopticSource,
+    root: str | Path,
+    split: str,
+    *,
+    jpeg_quality: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
     """Write a labelled source in COCO panoptic format, as `CocoPanopticSource(root, split, table)` reads it.
 
     Files: `{split}/`, `annotations/panoptic_{split}/`, `annotations/panoptic_{split}.json` and `categories.json`, the
@@ -35,6 +41,10 @@ def write_coco_panoptic(
         root: folder, made where absent.
         split: name of the split in the paths.
         jpeg_quality: None writes images as PNG, exactly; a number (95) as JPEG.
+        progress: called with (images done, images to do).
+
+    Returns:
+        The panoptic JSON.
 
     Raises:
         DatasetError: the split exists already, an image has no labels, or a file of the source is wrong.
@@ -66,6 +76,8 @@ def write_coco_panoptic(
         images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
         segments = [_segment_record(segment) for segment in sample.segments_info]
         records.append({"image_id": image_id, "file_name": label_name, "segments_info": segments})
+        if progress is not None:
+            progress(index + 1, len(source))
 
     table = unmerged(source.categories)
     categories = [
@@ -73,6 +85,7 @@ def write_coco_panoptic(
     ]
     (root / "categories.json").write_text(json.dumps(table.to_json(), indent=1), "utf-8")
     json_path.write_text(json.dumps({"images": images, "annotations": records, "categories": categories}), "utf-8")
+    return json_path
 
 
 def unmerged(table: CategoryTable) -> CategoryTable:

@@ -33,12 +33,13 @@ from jaxtyping import Int32, Int64, Integer
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.images import check_same_size, read_id_label, read_image, read_lines
-from panoptic_deeplab.data.labels import RawSegment, runs, translate_labels
+from panoptic_deeplab.data.labels import RawSegment, translate_labels
 from panoptic_deeplab.data.sample import Sample
 from panoptic_deeplab.encoding import VOID_ID
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.images import IMAGE_SUFFIXES
 from panoptic_deeplab.results import Segment
+from panoptic_deeplab.runs import find_runs
 
 _NO_CLASS = -1
 """Stands for "the table has no class here" while pixels are grouped; numbers in files are never negative."""
@@ -155,8 +156,8 @@ def labels_from_maps(
         thing, stuff = _only_classes(categories)
         semantic_map = np.where(instance_map > 0, thing, stuff)
     keys = instance_map.astype(np.int64) << 32 | (semantic_map.astype(np.int64) - _NO_CLASS)
-    _, lengths, run_keys = runs(keys)
-    unique_keys, key_of_run = np.unique(run_keys, return_inverse=True)
+    runs = find_runs(keys)
+    unique_keys, key_of_run = np.unique(runs.of(keys), return_inverse=True)
     instances, classes = unique_keys >> 32, (unique_keys & 2**32 - 1) + _NO_CLASS
     _check_pairs(instances, classes, categories=categories, where=where)
 
@@ -164,7 +165,7 @@ def labels_from_maps(
     raw_ids = instances.copy()
     without_number = (instances == 0) & (classes != _NO_CLASS)
     raw_ids[without_number] = instances.max(initial=0) + 1 + np.arange(without_number.sum())
-    raw_map = np.repeat(raw_ids[key_of_run.reshape(-1)], lengths).reshape(instance_map.shape)
+    raw_map = runs.spread(raw_ids[key_of_run.reshape(-1)])
     raw_segments = {}
     for raw_id, instance, dataset_id in zip(raw_ids.tolist(), instances.tolist(), classes.tolist(), strict=True):
         if raw_id != VOID_ID:

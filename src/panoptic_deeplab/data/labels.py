@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Int32, Integer
+from jaxtyping import Int32, Integer
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.encoding import MAX_SEGMENT_ID, VOID_ID
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.results import Segment, check_consistency
+from panoptic_deeplab.runs import areas_and_boxes, find_runs
 
 
 class RawSegment(NamedTuple):
@@ -54,8 +55,8 @@ def translate_labels(
     """
     if any(segment.id == VOID_ID for segment in raw_segments):
         raise DatasetError(f"{where}: segments_info lists id {VOID_ID}, which means void. Number segments from 1.")
-    starts, lengths, values = runs(raw_map)
-    present, run_segment = np.unique(values, return_inverse=True)
+    runs = find_runs(raw_map)
+    present, run_segment = np.unique(runs.of(raw_map), return_inverse=True)
     raw_ids = [segment.id for segment in raw_segments]
     if len(set(raw_ids)) != len(raw_ids) or set(present.tolist()) - {VOID_ID} != set(raw_ids):
         check_consistency(raw_map.astype(np.int32), raw_ids, where=where)  # slower, and finds the pixel to name
@@ -65,14 +66,17 @@ def translate_labels(
         )
 
     new_id_by_raw_id, classes = _assign_ids(raw_segments, categories=categories, where=where)
+    run_segment = run_segment.reshape(-1)
     new_ids = np.array([new_id_by_raw_id.get(int(i), VOID_ID) for i in present], np.int32)
-    run_values = new_ids[run_segment.reshape(-1)]
-    panoptic_map = np.repeat(run_values, lengths).reshape(raw_map.shape)
+    panoptic_map = runs.spread(new_ids[run_segment])
 
-    segment_ids = np.array(list(classes), np.int32)
-    areas, boxes = _areas_and_boxes(starts, lengths, run_values, segment_ids, width=raw_map.shape[1])
+    place_by_id = {segment_id: place for place, segment_id in enumerate([VOID_ID, *classes])}
+    places = np.array([place_by_id[int(i)] for i in new_ids], np.int64)[run_segment]
+    areas, boxes = areas_and_boxes(runs, places, len(classes))
     segments = []
-    for (segment_id, (train_id, iscrowd)), area, box in zip(classes.items(), areas, boxes, strict=True):
+    for (segment_id, (train_id, iscrowd)), area, box in zip(
+        classes.items(), areas.tolist(), boxes.tolist(), strict=True
+    ):
         category = categories[train_id]
         x, y, width, height = box
         segments.append(
@@ -87,16 +91,6 @@ def translate_labels(
             )
         )
     return panoptic_map, segments
-
-
-def runs(
-    map_: Integer[np.ndarray, "H W"],
-) -> tuple[Int[np.ndarray, " R"], Int[np.ndarray, " R"], Integer[np.ndarray, " R"]]:
-    """First pixel, length and value of each horizontal run of equal ids; there are far fewer runs than pixels."""
-    changes = np.ones(map_.shape, bool)
-    changes[:, 1:] = map_[:, 1:] != map_[:, :-1]
-    starts = np.flatnonzero(changes)
-    return starts, np.diff(starts, append=map_.size), map_.reshape(-1)[starts]
 
 
 def _assign_ids(
@@ -120,27 +114,3 @@ def _assign_ids(
         new_id_by_raw_id[raw.id] = new_id
         classes[new_id] = key
     return new_id_by_raw_id, classes
-
-
-def _areas_and_boxes(
-    starts: Int[np.ndarray, " R"],
-    lengths: Int[np.ndarray, " R"],
-    run_values: Int32[np.ndarray, " R"],
-    segment_ids: Int32[np.ndarray, " N"],
-    *,
-    width: int,
-) -> tuple[list[int], list[list[int]]]:
-    """Pixels and COCO box `[x, y, width, height]` of each segment, in the order of `segment_ids`."""
-    order = np.argsort(segment_ids)
-    labelled = run_values != VOID_ID
-    starts, lengths, run_values = starts[labelled], lengths[labelled], run_values[labelled]
-    which = order[np.searchsorted(segment_ids[order], run_values)]
-    count = len(segment_ids)
-    areas = np.zeros(count, np.int64)
-    np.add.at(areas, which, lengths)
-    y, x = np.divmod(starts, width)
-    low = np.full((count, 2), np.iinfo(np.int64).max)
-    high = np.full((count, 2), -1)
-    np.minimum.at(low, which, np.stack([x, y], axis=1))
-    np.maximum.at(high, which, np.stack([x + lengths - 1, y], axis=1))
-    return areas.tolist(), np.concatenate([low, high - low + 1], axis=1).tolist()

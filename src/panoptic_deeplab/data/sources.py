@@ -7,6 +7,7 @@ from panoptic_deeplab.config import DataConfig
 from panoptic_deeplab.data.cityscapes import CityscapesSource
 from panoptic_deeplab.data.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.folder import FolderSource
+from panoptic_deeplab.data.mapillary_vistas import MapillaryVistasSource
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.errors import ConfigError
@@ -36,6 +37,8 @@ def open_source(data: DataConfig, split: str) -> PanopticSource:
         return CocoPanopticSource(data.root, split, categories)
     if data.format == "cityscapes":
         return CityscapesSource(data.root, split, categories)
+    if data.format == "mapillary_vistas":
+        return MapillaryVistasSource(data.root, split, categories)
     return FolderSource(data.root, split, categories)
 
 

@@ -86,7 +86,9 @@ def prepare_image(
     if content_size != size:
         tensor = _resize_image(tensor, content_size)
     tensor = _normalize(tensor, input_config).as_subclass(Tensor)
-    padded_height, padded_width = padded_size(content_size, output_stride, align_corners=align_corners)
+    minimum = input_config.pad_to or content_size
+    to_pad = max(content_size[0], minimum[0]), max(content_size[1], minimum[1])
+    padded_height, padded_width = padded_size(to_pad, output_stride, align_corners=align_corners)
     tensor = F.pad(tensor, (0, padded_width - content_size[1], 0, padded_height - content_size[0]))
     return PreparedImage(tensor=tensor.contiguous(), content_size=content_size)
 
@@ -115,7 +117,8 @@ def training_transforms(data: DataConfig, input_config: InputConfig) -> list[Ste
         steps.append(ColorJitter(strength=data.color_jitter))
     if data.grayscale_probability:
         steps.append(RandomGrayscale(probability=data.grayscale_probability))
-    steps += [Normalize(input_config=input_config), RandomPad(size=data.crop_size)]  # padding has no colours to change
+    # Padded last, so that the margin has no colours to change.
+    steps += [Normalize(input_config=input_config), Pad(size=data.crop_size, at_random=data.padding == "random")]
     return steps
 
 
@@ -143,7 +146,7 @@ def image_tensor(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[Tensor, "3 H W"]:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomResize:
-    """The resize rule of the input times a random scale, as one resize.
+    """The resize rule of the input (or that of `data`, for training alone) times a random scale, as one resize.
 
     Colours are interpolated (bilinear, antialiased when it shrinks), ids are picked from the nearest pixel.
     """
@@ -153,10 +156,18 @@ class RandomResize:
 
     def __call__(self, image: Tensor, panoptic_map: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         height, width = image.shape[-2:]
-        size = _scaled_size((height, width), _input_factor((height, width), self.input_config) * self._random_scale())
+        size = _scaled_size((height, width), self._random_factor((height, width)))
         if size == (height, width):
             return image, panoptic_map
         return _resize_image(image, size), _resize_ids(panoptic_map, size)
+
+    def _random_factor(self, size: Size) -> float:
+        scale = self._random_scale()
+        if self.data.shortest_side is None:
+            return _input_factor(size, self.input_config) * scale
+        factor = self.data.shortest_side / min(size) * scale
+        limit = self.data.longest_side_limit
+        return factor if limit is None else min(factor, limit / max(size))
 
     def _random_scale(self) -> float:
         low, high, step = self.data.min_scale, self.data.max_scale, self.data.scale_step
@@ -167,21 +178,24 @@ class RandomResize:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomPad:
+class Pad:
     """Fill up to at least `size`: the normalised image with 0, the mean colour, the map with void.
 
-    The margin is divided at random between both sides of each axis; the paper's original code calls that beneficial for
-    the instance branch, other public implementations pad at the bottom and on the right.
+    The margin is divided at random between both sides of each axis, which the authors call beneficial for the instance
+    branch, or lies at the bottom and on the right.
     """
 
     size: Size
+    at_random: bool
 
     def __call__(self, image: Tensor, panoptic_map: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         height, width = image.shape[-2:]
         extra_height, extra_width = max(self.size[0] - height, 0), max(self.size[1] - width, 0)
         if extra_height == extra_width == 0:
             return image, panoptic_map
-        top, left = int(torch.randint(extra_height + 1, ())), int(torch.randint(extra_width + 1, ()))
+        top = left = 0
+        if self.at_random:
+            top, left = int(torch.randint(extra_height + 1, ())), int(torch.randint(extra_width + 1, ()))
         padding = [left, top, extra_width - left, extra_height - top]
         return v2.functional.pad(image, padding, fill=0), v2.functional.pad(panoptic_map, padding, fill=VOID_ID)
 

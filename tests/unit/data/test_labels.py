@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from panoptic_deeplab.categories import Category, CategoryTable
-from panoptic_deeplab.data.labels import RawSegment, runs, translate_labels
+from panoptic_deeplab.data.labels import RawSegment, translate_labels
 from panoptic_deeplab.errors import DatasetError
 
 MERGED = CategoryTable(
@@ -90,10 +90,3 @@ def test_contradictions_name_place_and_id(segments, message):
 def test_ids_beyond_24_bits_are_refused():
     with pytest.raises(DatasetError, match="segment ids from 16777216"):
         translate([[2**24]], [RawSegment(2**24, 10, False)])
-
-
-def test_runs_end_with_rows():
-    starts, lengths, values = runs(np.array([[1, 1, 2], [2, 2, 2]]))
-    assert starts.tolist() == [0, 2, 3]
-    assert lengths.tolist() == [2, 1, 3]
-    assert values.tolist() == [1, 2, 2]

@@ -12,8 +12,8 @@ from torchvision.transforms import v2
 from panoptic_deeplab.config import DataConfig, InputConfig
 from panoptic_deeplab.data.transforms import (
     ColorJitter,
+    Pad,
     RandomGrayscale,
-    RandomPad,
     RandomResize,
     apply_transforms,
     image_tensor,
@@ -87,6 +87,25 @@ def test_prepared_image_follows_the_resize_rule() -> None:
     torch.testing.assert_close(tensor[:, :60, :30], torch.full((3, 60, 30), 0.2))
 
 
+@pytest.mark.parametrize(
+    ("pad_to", "align_corners", "expected"),
+    [((33, 33), True, (33, 33)), ((34, 20), True, (49, 49)), ((32, 64), False, (32, 64)), ((8, 8), False, (32, 48))],
+)
+def test_prepared_image_is_padded_to_the_crop(
+    pad_to: tuple[int, int], align_corners: bool, expected: tuple[int, int]
+) -> None:
+    rule = InputConfig(pad_to=pad_to)
+    width = 40 if pad_to != (33, 33) else 30
+    tensor, content_size = prepare_image(
+        random_image((20, width)), input_config=rule, output_stride=16, align_corners=align_corners
+    )
+    assert content_size == (20, width)
+    assert tensor.shape[1:] == expected
+    assert tensor[:, :20, :width].all(0).float().mean() > 0.9
+    assert not tensor[:, 20:].any()
+    assert not tensor[:, :, width:].any()
+
+
 def test_image_tensor_does_not_change_a_read_only_array() -> None:
     image = random_image((4, 5))
     image.flags.writeable = False
@@ -155,6 +174,22 @@ def test_scales_are_drawn_from_the_grid_and_multiply_the_input_rule() -> None:
     assert widths == {10, 20, 30, 40}
 
 
+@pytest.mark.parametrize(
+    ("size", "limit", "expected"),
+    [
+        ((480, 640), None, {(320, 427), (640, 853), (960, 1280)}),
+        ((480, 640), 960, {(320, 427), (640, 853), (720, 960)}),  # as detectron2 resizes COCO for training
+        ((640, 427), 960, {(480, 320), (959, 640), (960, 640)}),
+    ],
+)
+def test_shortest_side_of_training(size: tuple[int, int], limit: int | None, expected: set[tuple[int, int]]) -> None:
+    data = DataConfig(min_scale=0.5, max_scale=1.5, scale_step=0.5, shortest_side=640, longest_side_limit=limit)
+    resize = RandomResize(data=data, input_config=InputConfig(longest_side=640))
+    image, panoptic_map = tv_tensors.Image(torch.zeros(3, *size).byte()), tv_tensors.Mask(torch.zeros(*size).int())
+    assert {tuple(resize(image, panoptic_map)[1].shape) for _ in range(25)} == expected
+    assert max(resized_size(size, InputConfig(longest_side=640))) == 640  # prediction has its own rule
+
+
 def test_without_a_step_scales_fill_the_interval() -> None:
     resize = RandomResize(data=DataConfig(min_scale=1.0, max_scale=2.0, scale_step=0), input_config=InputConfig())
     image, panoptic_map = tv_tensors.Image(torch.zeros(3, 1, 100).byte()), tv_tensors.Mask(torch.zeros(1, 100).int())
@@ -164,7 +199,7 @@ def test_without_a_step_scales_fill_the_interval() -> None:
 
 
 def test_padding_is_zero_and_void_on_any_side() -> None:
-    pad = RandomPad(size=(8, 7))
+    pad = Pad(size=(8, 7), at_random=True)
     image, panoptic_map = tv_tensors.Image(torch.ones(3, 4, 9)), tv_tensors.Mask(torch.ones(4, 9).int())
     tops = set()
     for _ in range(40):
@@ -174,6 +209,18 @@ def test_padding_is_zero_and_void_on_any_side() -> None:
         assert (padded_map == 1).sum() == 36
         tops.add(int(padded_map[:, 0].argmax()))
     assert tops == {0, 1, 2, 3, 4}
+
+
+def test_padding_at_the_bottom_and_on_the_right_as_in_prediction() -> None:
+    data = DataConfig(crop_size=(9, 9), min_scale=1.0, max_scale=1.0, flip_probability=0.0, padding="bottom_right")
+    image = random_image((5, 7))
+    prepared = prepare_image(image, input_config=InputConfig(), output_stride=8, align_corners=True)
+    for _ in range(5):
+        example, panoptic_map = apply_transforms(
+            training_transforms(data, InputConfig()), image_tensor(image), torch.ones(5, 7).int()
+        )
+        assert torch.equal(example, prepared.tensor)
+        assert torch.equal(panoptic_map == 1, (torch.arange(9) < 5)[:, None] & (torch.arange(9) < 7))
 
 
 def test_the_border_is_exactly_the_mean_color_whatever_happens_to_the_colors() -> None:
