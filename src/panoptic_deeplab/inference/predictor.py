@@ -7,6 +7,9 @@ The one inference path: command line, validation and demo all go through it, so 
     (H, W, 3)     pad to whole strides          network's input, cut      original (H, W)
                                                 to the content
 
+Several scales and mirrored images (`test_time_augmentation.py`) and several models (`ensemble.py`) are averages of
+`RawMaps`: they take the model's place, and nothing else changes.
+
 Grouping happens at the size of the network's input, where offsets have their unit; only the finished map of ids is
 resized. (Resizing raw offsets to the image without rescaling their values is a known fault of a public version.)
 """
@@ -19,15 +22,16 @@ from typing import Literal, NamedTuple, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 from torch import Tensor, nn
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig
+from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig, TestTimeAugmentationConfig
 from panoptic_deeplab.data.transforms import PreparedImage, prepare_image
 from panoptic_deeplab.distributed import resolve_device
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.images import ImageLike, read_image
+from panoptic_deeplab.inference.test_time_augmentation import AugmentedModel
 from panoptic_deeplab.maps import RawMaps, Size, upsample, upsample_offset
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
 from panoptic_deeplab.results import PanopticResult
@@ -45,9 +49,23 @@ class UpsampledMaps(NamedTuple):
     """`(dy, dx)` to the centre, in pixels of the original image."""
 
 
-class _Ready(NamedTuple):
+class ReadyImage(NamedTuple):
+    """An image before the network."""
+
     prepared: PreparedImage
     original_size: Size
+    others: tuple[PreparedImage, ...] = ()
+    """The image as the further models of an ensemble take it."""
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """Images with an equal one can go through the network together.
+
+        Several networks need images of one geometry, since their maps are brought to one grid.
+        """
+        if not self.others:
+            return tuple(self.prepared.tensor.shape)
+        return tuple((tuple(image.tensor.shape), image.content_size) for image in (self.prepared, *self.others))
 
 
 class PanopticPredictor:
@@ -57,7 +75,7 @@ class PanopticPredictor:
         model: `images (B, 3, H, W) -> RawMaps`, normalised images of the sizes that `transforms.padded_size` gives. An
             `nn.Module` is moved to `device` and put in evaluation mode.
         categories: one entry for each channel of `semantic_logits`.
-        config: its `input`, `model` and `postprocess` sections are used.
+        config: its `input`, `model`, `test_time_augmentation` and `postprocess` sections are used.
         device: `cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one.
         precision: `bfloat16` runs the network under autocast: faster where the hardware has it, slightly different
             results. Post-processing is always float32.
@@ -80,6 +98,12 @@ class PanopticPredictor:
         self.categories = categories
         self.config = config
         self.precision = precision
+        self._augmented_model = AugmentedModel(
+            self.model,
+            config.test_time_augmentation,
+            output_stride=config.model.output_stride,
+            align_corners=config.model.align_corners,
+        )
         self._postprocess = PanopticPostprocessor(
             categories, config.postprocess, align_corners=config.model.align_corners
         )
@@ -91,28 +115,36 @@ class PanopticPredictor:
         *,
         device: str = "auto",
         precision: Literal["float32", "bfloat16"] = "float32",
+        output_stride: Literal[8, 16, 32] | None = None,
         input_config: InputConfig | None = None,
+        test_time_augmentation: TestTimeAugmentationConfig | None = None,
         postprocess: PostprocessConfig | None = None,
     ) -> "PanopticPredictor":
-        """Load a folder that `save_pretrained` or a training run wrote (`runs/street/best`).
+        """Load a folder that `save_pretrained` or a training run wrote (`runs/street/best`), or a model by its name.
 
         Args:
-            folder: of the model.
+            folder: of the model; or a name of the zoo (`panoptic-deeplab models` lists them) or of a repository on the
+                hub, `owner/name`, which are downloaded the first time (`model/locations.py`).
             device: as for the class.
             precision: as for the class.
+            output_stride: run the same weights at another stride than in training: 8 instead of 16 puts atrous
+                convolution of rates 2 and 4 into the last two blocks, as the paper's test entry does (section 4.2);
+                finer and slower.
             input_config: takes the place of the folder's `input` section.
+            test_time_augmentation: takes the place of the folder's `test_time_augmentation` section.
             postprocess: takes the place of the folder's `postprocess` section.
 
         Raises:
             CheckpointError: a file is missing or does not fit.
-            ConfigError: there is no such device.
+            ConfigError: there is no such device, or the network does not exist at this output stride.
         """
         from panoptic_deeplab.model.weights import load_pretrained  # brings timm, which no other path here needs
 
-        model, config, categories = load_pretrained(folder)
+        model, config, categories = load_pretrained(folder, output_stride=output_stride)
         config = replace(
             config,
             input=config.input if input_config is None else input_config,
+            test_time_augmentation=test_time_augmentation or config.test_time_augmentation,
             postprocess=config.postprocess if postprocess is None else postprocess,
         )
         return cls(model, categories, config, device=device, precision=precision)
@@ -158,9 +190,9 @@ class PanopticPredictor:
         stream = iter(images)
         window = 1 if batch_size == 1 else _WINDOW * batch_size
         while ready := [self._ready(image) for image in islice(stream, window)]:
-            by_size: dict[tuple[int, ...], list[int]] = {}
+            by_size: dict[tuple[object, ...], list[int]] = {}
             for index, item in enumerate(ready):
-                by_size.setdefault(tuple(item.prepared.tensor.shape), []).append(index)
+                by_size.setdefault(item.group, []).append(index)
             results: dict[int, PanopticResult] = {}
             for indices in by_size.values():
                 for start in range(0, len(indices), batch_size):
@@ -182,7 +214,7 @@ class PanopticPredictor:
         results, raw_maps = self._predict_batch([ready])
         return results[0], self._upsampled_maps(raw_maps, ready)
 
-    def _ready(self, image: ImageLike) -> _Ready:
+    def _ready(self, image: ImageLike) -> ReadyImage:
         pixels = read_image(image)
         prepared = prepare_image(
             pixels,
@@ -190,25 +222,25 @@ class PanopticPredictor:
             output_stride=self.config.model.output_stride,
             align_corners=self.config.model.align_corners,
         )
-        return _Ready(prepared, (pixels.shape[0], pixels.shape[1]))
+        return ReadyImage(prepared, (pixels.shape[0], pixels.shape[1]))
 
     @torch.inference_mode()
-    def _predict_batch(self, batch: Sequence[_Ready]) -> tuple[list[PanopticResult], RawMaps]:
+    def _predict_batch(self, batch: Sequence[ReadyImage]) -> tuple[list[PanopticResult], RawMaps]:
         """All prepared images have one size."""
-        images = torch.stack([item.prepared.tensor for item in batch]).to(self.device)
-        raw_maps = self._run_model(images)
-        results = self._postprocess(
-            raw_maps, (images.shape[-2], images.shape[-1]), [item.prepared.content_size for item in batch]
-        )
+        raw_maps = self._run_model(batch)
+        height, width = batch[0].prepared.tensor.shape[-2:]
+        results = self._postprocess(raw_maps, (height, width), [item.prepared.content_size for item in batch])
         resized = [result.resized(item.original_size) for result, item in zip(results, batch, strict=True)]
         return resized, raw_maps
 
-    def _run_model(self, images: Float[Tensor, "B 3 H W"]) -> RawMaps:
+    def _run_model(self, batch: Sequence[ReadyImage]) -> RawMaps:
+        """The maps of the `prepared` images, in float32."""
+        images = torch.stack([item.prepared.tensor for item in batch]).to(self.device)
         if isinstance(self.model, nn.Module):
             self.model.eval()  # a trainer may have switched the mode since the last call
         use_bfloat16 = self.precision == "bfloat16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=use_bfloat16):
-            raw_maps = self.model(images.contiguous(memory_format=torch.channels_last))
+            raw_maps = self._augmented_model(images.contiguous(memory_format=torch.channels_last))
         num_classes = raw_maps.semantic_logits.shape[1]
         if num_classes != len(self.categories):
             raise CheckpointError(
@@ -228,7 +260,7 @@ class PanopticPredictor:
         )
 
     @torch.inference_mode()
-    def _upsampled_maps(self, raw_maps: RawMaps, ready: _Ready) -> UpsampledMaps:
+    def _upsampled_maps(self, raw_maps: RawMaps, ready: ReadyImage) -> UpsampledMaps:
         if raw_maps.center_heatmap is None or raw_maps.offset is None:
             return UpsampledMaps(None, None)
         input_size = (ready.prepared.tensor.shape[-2], ready.prepared.tensor.shape[-1])

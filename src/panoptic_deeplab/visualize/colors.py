@@ -48,6 +48,11 @@ def segment_colors(result: PanopticResult) -> UInt8[np.ndarray, "N 3"]:
     return colors
 
 
+def distinct_colors(number: int) -> UInt8[np.ndarray, "N 3"]:
+    """Bright colours, each with a hue far from those before it; the first ones do not change with `number`."""
+    return np.array([_instance_color((255, 90, 90), rank) for rank in range(number)], np.uint8).reshape(-1, 3)
+
+
 def paint_segments(
     result: PanopticResult, colors: UInt8[np.ndarray, "N 3"], *, void: Color = (0, 0, 0)
 ) -> UInt8[np.ndarray, "H W 3"]:

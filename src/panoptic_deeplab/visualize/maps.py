@@ -7,7 +7,7 @@ from PIL import Image
 from panoptic_deeplab.encoding import IGNORE_INDEX
 from panoptic_deeplab.images import ImageLike, read_image
 from panoptic_deeplab.results import PanopticResult
-from panoptic_deeplab.visualize.colors import colorize, paint_segments, segment_colors
+from panoptic_deeplab.visualize.colors import colorize, distinct_colors, paint_segments
 
 
 def draw_heatmap(image: ImageLike, center_heatmap: Float[np.ndarray, "H W"]) -> Image.Image:
@@ -90,9 +90,9 @@ def draw_offset_legend(side: int = 128) -> Image.Image:
 
 
 def draw_instances(result: PanopticResult) -> Image.Image:
-    """The things alone, a colour each, on black."""
-    colors = segment_colors(result)
-    stuff = np.array([not segment.isthing for segment in result.segments_info], bool)
-    colors[stuff] = 0
+    """The things alone, on black, in a colour each that says nothing about the class."""
+    things = [segment.isthing for segment in result.segments_info]
+    colors = np.zeros((len(things), 3), np.uint8)
+    colors[things] = distinct_colors(sum(things))
     painted: UInt8[np.ndarray, "H W 3"] = paint_segments(result, colors)
     return Image.fromarray(painted)

@@ -239,7 +239,8 @@ th:first-child { padding-left: 0; text-align: left; }
 thead th { color: var(--soft); font-size: .85rem; }
 tbody td:nth-child(2) { font-weight: 600; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 1rem; }
-figure { margin: 0 0 1rem; background: var(--card); border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
+figure { margin: 0 0 1rem; background: var(--card); border: 1px solid var(--line); border-radius: 6px;
+  overflow: hidden; }
 figure img { display: block; width: 100%; height: auto; }
 figcaption { padding: .5rem .8rem .7rem; font-size: .85rem; color: var(--soft); }
 figcaption strong { color: var(--text); }
