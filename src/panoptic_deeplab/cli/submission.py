@@ -1,0 +1,103 @@
+"""`panoptic-deeplab submission`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from panoptic_deeplab.cli.inference_options import InferenceVerb, options_of_model
+from panoptic_deeplab.cli.verb import Flag, Folder, make_folder, print_json, progress_bar
+from panoptic_deeplab.config import DataConfig
+from panoptic_deeplab.errors import ConfigError
+
+_BENCHMARKS = {"cityscapes": "cityscapes", "coco_panoptic": "coco", "mapillary_vistas": "mapillary_vistas"}
+"""By `data.format`."""
+
+_SCORED_SPLITS = ("train", "val")
+"""Of Cityscapes: the labels of its test split are not published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission(InferenceVerb):
+    """Predict a split into the files that a benchmark's server takes: Cityscapes, COCO or Mapillary Vistas.
+
+    One folder a task is written: panoptic, semantic and instance (COCO: panoptic and detections); put each into a zip
+    file. With --score, the files of a labelled split of Cityscapes are also scored by Cityscapes' own scripts.
+
+    With --json, the document is: files, the paths to hand in; num_images; and scores {pq, sq, rq, pq_things, pq_stuff,
+    miou, ap, ap50}, fractions in [0, 1], or null without --score.
+    """
+
+    output: Folder
+    """Folder for the files."""
+    split: Annotated[str, tyro.conf.arg(metavar="NAME")] = "test"
+    """Split of the data set; it needs no labels."""
+    benchmark: Literal["cityscapes", "coco", "mapillary_vistas"] | None = None
+    """Whose files. Default: by data.format."""
+    name: str = "panoptic_deeplab"
+    """Of the method; part of COCO's file names."""
+    score: Flag = False
+    """Score the files with cityscapesScripts (labelled splits of Cityscapes)."""
+    json: Flag = False
+    """Write one JSON document to stdout."""
+    data: DataConfig = field(default_factory=DataConfig)
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "Submission | None":
+        """The settings of the model's run; the categories are those in its folder."""
+        found = options_of_model(arguments)
+        if found is None:
+            return None
+        data = replace(found.config.data, categories=str(found.folder / "categories.json"))
+        return cls(output=Path("submission"), data=data, **found.defaults)
+
+    def execute(self) -> None:
+        """Predict; write; score."""
+        from panoptic_deeplab.data.sources import open_source
+        from panoptic_deeplab.metrics.cityscapes_official import cityscapes_scores, require_scripts
+        from panoptic_deeplab.metrics.submission import SubmissionWriter
+
+        benchmark = self.benchmark or _BENCHMARKS.get(self.data.format)
+        if benchmark is None:
+            raise ConfigError(
+                f"`data.format` {self.data.format} belongs to no benchmark. Name one of"
+                f" {', '.join(_BENCHMARKS.values())} with --benchmark."
+            )
+        if self.score and benchmark != "cityscapes":
+            raise ConfigError(f"`score` needs Cityscapes' files, not those of {benchmark}. Use `evaluate` instead.")
+        if self.score:
+            if self.split not in _SCORED_SPLITS:
+                raise ConfigError(
+                    f"`score` needs a split with labels, train or val. Got `split` {self.split!r} instead."
+                )
+            require_scripts()
+        make_folder(self.output)
+        if any(self.output.iterdir()):
+            raise ConfigError(f"`output` {self.output} is not empty; its files would mix. Choose another folder.")
+        predictor = self.load_predictor()
+        source = open_source(self.data, self.split)
+        writer = SubmissionWriter(
+            self.output,
+            benchmark,  # type: ignore[arg-type]  # a value of _BENCHMARKS
+            split=self.split,
+            categories=predictor.categories,
+            name=self.name,
+        )
+        with progress_bar("submission") as on_image:
+            for index in range(len(source)):
+                sample = source[index]
+                writer.add(sample.image_id, predictor.predict(sample.image))
+                on_image(index + 1, len(source))
+        files = writer.finish()
+        scores = cityscapes_scores(self.data.root, self.split, self.output) if self.score else None
+        if self.json:
+            document = {"files": [str(file) for file in files], "num_images": len(source)}
+            print_json({**document, "scores": None if scores is None else scores._asdict()})
+            return
+        for file in files:
+            print(file)
+        if scores is not None:
+            for key, value in scores._asdict().items():
+                print(f"{key:10s} {'-' if value is None else format(100 * value, '.2f')}")
