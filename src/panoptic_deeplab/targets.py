@@ -9,9 +9,9 @@ offsets are those of the visible part, and no augmentation can disagree with the
     crowd            void (or class)   0 (or 1)               -                0               0, 0
     void             255               0                      -                0               0, 0
 
-Dimension letters: `N` rows of the lookup tables: row 0 is void, row n is `segments_info[n - 1]`. Everything that
-differs from segment to segment is a table of N numbers, and one lookup a pixel spreads it over the map: no work of the
-size of the image is repeated for each instance.
+Dimension letters: `N` rows of the lookup tables: row 0 is void, row n is `segments_info[n - 1]`; `R` horizontal runs of
+equal pixels. Everything that differs from segment to segment is a table of N numbers, looked up once a run and spread
+over its pixels: no work of the size of the image is repeated for each instance.
 """
 
 import math
@@ -20,7 +20,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int64, Integer, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, Integer, Shaped, UInt8
 from torch import Tensor
 
 from panoptic_deeplab.categories import CategoryTable
@@ -28,7 +28,8 @@ from panoptic_deeplab.config import TargetConfig
 from panoptic_deeplab.encoding import IGNORE_INDEX
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.maps import Targets
-from panoptic_deeplab.results import Segment, segment_index
+from panoptic_deeplab.results import Segment, segment_places
+from panoptic_deeplab.runs import Runs, find_runs
 
 
 def make_targets(
@@ -54,10 +55,11 @@ def make_targets(
         DatasetError: the map has an id that `segments_info` lacks, or a segment has an unknown category.
     """
     id_map = panoptic_map.numpy() if isinstance(panoptic_map, Tensor) else panoptic_map
-    row_map = segment_index(id_map, [s.id for s in segments_info], where="The label map")
+    runs = find_runs(id_map)
+    rows = segment_places(id_map, runs, [s.id for s in segments_info], where="The label map")
     train_ids, thing, crowd = _classes(segments_info, categories)
 
-    area, center = _areas_and_centers(row_map, len(segments_info) + 1)
+    area, center = _areas_and_centers(runs, rows, len(segments_info) + 1)
     instance = thing & ~crowd & (area > 0)
     small = instance & (area < config.small_instance_area)
     supervised = ~crowd
@@ -68,14 +70,16 @@ def make_targets(
         train_ids[crowd] = IGNORE_INDEX
         semantic_weight[crowd] = 0
 
-    offset_weight = instance.astype(np.float32).take(row_map)
+    def spread(table: Shaped[np.ndarray, " N"]) -> Tensor:
+        return torch.from_numpy(runs.spread(table[rows]))
+
     return Targets(
-        semantic=torch.from_numpy(train_ids.take(row_map)),
-        center_heatmap=torch.from_numpy(_center_heatmap(np.rint(center[instance]), row_map.shape, config.sigma)),
-        offset=torch.from_numpy(_offset(center, row_map, offset_weight)),
-        semantic_weight=torch.from_numpy(semantic_weight.take(row_map)),
-        center_weight=torch.from_numpy(supervised.astype(np.float32).take(row_map)),
-        offset_weight=torch.from_numpy(offset_weight),
+        semantic=spread(train_ids),
+        center_heatmap=torch.from_numpy(_center_heatmap(np.rint(center[instance]), runs.size, config.sigma)),
+        offset=torch.from_numpy(_offset(center, instance, runs, rows)),
+        semantic_weight=spread(semantic_weight),
+        center_weight=spread(supervised.astype(np.float32)),
+        offset_weight=spread(instance.astype(np.float32)),
     )
 
 
@@ -100,41 +104,34 @@ def _classes(
 
 
 def _areas_and_centers(
-    row_map: Int64[np.ndarray, "H W"], num_rows: int
-) -> tuple[Integer[np.ndarray, " N"], Float64[np.ndarray, "N 2"]]:
-    """Visible pixels and mean `(y, x)` of each row; the mean of an empty row is 0."""
-    height, width = row_map.shape
-    # Counts by (image row, table row) and (image column, table row) hold the sums of y and x, in exact integers.
-    by_y = _count_pairs(np.arange(height)[:, None], row_map, height, num_rows)
-    by_x = _count_pairs(np.arange(width)[None, :], row_map, width, num_rows)
-    area = by_y.sum(axis=0)
-    sums = np.stack([np.arange(height) @ by_y, np.arange(width) @ by_x], axis=-1)
-    return area, sums / np.maximum(area, 1)[:, None]
-
-
-def _count_pairs(
-    position: Integer[np.ndarray, "_ _"], row_map: Int64[np.ndarray, "H W"], num_positions: int, num_rows: int
-) -> Integer[np.ndarray, "positions N"]:
-    pairs = position * num_rows + row_map
-    counts: Integer[np.ndarray, "positions N"] = np.bincount(pairs.ravel(), minlength=num_positions * num_rows)
-    return counts.reshape(num_positions, num_rows)
+    runs: Runs, rows: Int64[np.ndarray, " R"], num_rows: int
+) -> tuple[Int64[np.ndarray, " N"], Float64[np.ndarray, "N 2"]]:
+    """Visible pixels and mean `(y, x)` of each row of the tables; the mean of an empty row is 0."""
+    y, x = np.divmod(runs.starts, runs.size[1])
+    area, sum_y, twice_sum_x = (  # sums of whole numbers are exact in float64
+        np.bincount(rows, weights, minlength=num_rows)
+        for weights in (runs.lengths, runs.lengths * y, runs.lengths * (2 * x + runs.lengths - 1))
+    )
+    return area.astype(np.int64), np.stack([sum_y, twice_sum_x / 2], axis=1) / np.maximum(area, 1)[:, None]
 
 
 def _offset(
-    center: Float64[np.ndarray, "N 2"], row_map: Int64[np.ndarray, "H W"], offset_weight: Float32[np.ndarray, "H W"]
+    center: Float64[np.ndarray, "N 2"], instance: Bool[np.ndarray, " N"], runs: Runs, rows: Int64[np.ndarray, " R"]
 ) -> Float32[np.ndarray, "2 H W"]:
     """`(dy, dx)` from each pixel of an instance to its centre; 0 elsewhere."""
-    height, width = row_map.shape
+    height, width = runs.size
     offset = np.empty((2, height, width), np.float32)
     center = center.astype(np.float32)
-    np.subtract(center[:, 0].take(row_map), np.arange(height, dtype=np.float32)[:, None], out=offset[0])
-    np.subtract(center[:, 1].take(row_map), np.arange(width, dtype=np.float32)[None, :], out=offset[1])
-    offset *= offset_weight
+    inside = instance[rows]
+    # y does not change along a run
+    offset[0] = runs.spread(np.where(inside, center[rows, 0] - (runs.starts // width).astype(np.float32), 0))
+    np.subtract(runs.spread(center[rows, 1]), np.arange(width, dtype=np.float32), out=offset[1])
+    offset[1] *= runs.spread(inside)
     return offset
 
 
 def _center_heatmap(
-    peaks: Float64[np.ndarray, "K 2"], size: tuple[int, ...], sigma: float
+    peaks: Float64[np.ndarray, "K 2"], size: tuple[int, int], sigma: float
 ) -> Float32[np.ndarray, "H W"]:
     """The maximum of one Gaussian a peak, each cut at the border of the map."""
     height, width = size

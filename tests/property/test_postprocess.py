@@ -5,21 +5,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.config import PostprocessConfig
-from panoptic_deeplab.maps import RawMaps, upsample, upsample_offset
+from panoptic_deeplab.maps import RawMaps, offset_scale, upsample, upsample_offset
+from panoptic_deeplab.postprocess.cells import all_cells, interpolate, make_grid, pixel_rows_and_columns
 from panoptic_deeplab.postprocess.centers import find_centers
-from panoptic_deeplab.postprocess.grouping import _nearest_by_tiles, _nearest_of_all, group_pixels
+from panoptic_deeplab.postprocess.grouping import _nearest_of_all, nearest_centers
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor, panoptic_tensors
-from panoptic_deeplab.postprocess.row_upsampling import upsample_rows
 
-naive = SimpleNamespace(
-    **runpy.run_path(str(Path(__file__).resolve().parents[1] / "reference" / "naive_postprocess.py"))
-)
+naive = SimpleNamespace(**runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks" / "naive.py")))
 seeds = st.integers(0, 2**32 - 1)
 few_examples = settings(max_examples=25, deadline=None, derandomize=True)
 
@@ -35,22 +34,26 @@ def random_table(generator, num_classes):
     )
 
 
-def random_maps(generator, batch_size, num_classes, size, *, eighths):
-    """Maps full of instances. With `eighths`, values are coarse, so ties of all kinds abound."""
+def random_maps(generator, batch_size, num_classes, size, *, eighths, smooth):
+    """Maps full of instances. With `eighths`, values are coarse, so ties of all kinds abound; with `smooth`, neighbors
+    resemble each other, so that many cells are decided from their corners."""
     height, width = size
 
     def draw(channels, scale):
-        values = scale * torch.randn(batch_size, channels, height, width, generator=generator)
+        values = torch.randn(batch_size, channels, height, width, generator=generator)
+        if smooth:
+            values = torch.nn.functional.avg_pool2d(values, 5, stride=1, padding=2) * 5
+        values = values * scale
         return (values * 8).round() / 8 if eighths else values
 
-    return RawMaps(semantic_logits=draw(num_classes, 1.0), center_heatmap=draw(1, 0.5), offset=draw(2, max(size) / 4))
+    return RawMaps(semantic_logits=draw(num_classes, 2.0), center_heatmap=draw(1, 0.5), offset=draw(2, max(size) / 4))
 
 
 @st.composite
 def plans(draw):
     """The numbers of a case: what `build` makes of them is checked for types, which draws random numbers itself."""
     align_corners = draw(st.booleans())
-    small = draw(st.integers(1, 7)), draw(st.integers(1, 9))
+    small = draw(st.integers(1, 12)), draw(st.integers(1, 14))
     exact = draw(st.booleans())
     if exact:
         input_size = tuple(4 * n - 3 if align_corners else 4 * n for n in small)
@@ -62,6 +65,7 @@ def plans(draw):
         align_corners=align_corners,
         small=small,
         exact=exact,
+        smooth=draw(st.booleans()),
         input_size=input_size,
         num_classes=draw(st.integers(1, 5)),
         content_sizes=[tuple(draw(st.integers(1, n)) for n in input_size) for _ in range(batch_size)],
@@ -79,10 +83,13 @@ def build(plan):
     generator = torch.Generator().manual_seed(plan.seed)
     batch_size = len(plan.content_sizes)
     return SimpleNamespace(
-        raw_maps=random_maps(generator, batch_size, plan.num_classes, plan.small, eighths=plan.exact),
+        raw_maps=random_maps(
+            generator, batch_size, plan.num_classes, plan.small, eighths=plan.exact, smooth=plan.smooth
+        ),
         categories=random_table(generator, plan.num_classes),
         config=PostprocessConfig(**plan.config),
         align_corners=plan.align_corners,
+        small=plan.small,
         input_size=plan.input_size,
         content_sizes=plan.content_sizes,
         exact=plan.exact,
@@ -93,19 +100,26 @@ def upsampled(case, index):
     """Whole maps of one image, without padding."""
     maps = RawMaps(*(map_[index : index + 1] for map_ in case.raw_maps))
     height, width = case.content_sizes[index]
+    heatmap = upsample(maps.center_heatmap, case.input_size, align_corners=case.align_corners)[0, 0, :height, :width]
     if case.exact:  # every value is a binary fraction: F.interpolate is exact, whatever the order of its operations
         logits = upsample(maps.semantic_logits, case.input_size, align_corners=case.align_corners)[0]
-    else:  # equal up to rounding only, which decides an argmax now and then; test_row_upsampling holds them together
-        logits = upsample_rows(
-            maps.semantic_logits[0],
-            range(case.input_size[0]),
-            size=case.input_size,
-            width=case.input_size[1],
-            align_corners=case.align_corners,
-        )
-    heatmap = upsample(maps.center_heatmap, case.input_size, align_corners=case.align_corners)[0, 0]
-    offset = upsample_offset(maps.offset, case.input_size, align_corners=case.align_corners)[0]
+        offset = upsample_offset(maps.offset, case.input_size, align_corners=case.align_corners)[0]
+    else:  # equal up to rounding only, which decides a tie now and then; test_cells holds them together
+        scale = offset_scale(case.small, case.input_size, align_corners=case.align_corners)
+        scaled = torch.stack([plane * s for plane, s in zip(maps.offset[0], scale, strict=True)])
+        logits, offset = (by_cells(map_, case, (height, width)) for map_ in (maps.semantic_logits[0], scaled))
     return (map_[..., :height, :width].numpy() for map_ in (logits, heatmap, offset))
+
+
+def by_cells(map_, case, content_size):
+    """A whole map with the very values of the library."""
+    grid = make_grid(
+        case.small, case.input_size, content_size, align_corners=case.align_corners, device=torch.device("cpu")
+    )
+    y, x = pixel_rows_and_columns(grid, all_cells(grid))
+    whole = torch.empty(len(map_), *content_size)
+    whole[:, y, x] = interpolate(map_, grid, all_cells(grid))
+    return whole
 
 
 def assert_same(one, other):
@@ -135,12 +149,13 @@ def test_equals_the_naive_form(plan):
             assert np.isclose(segment.score, row["score"], rtol=1e-4, atol=1e-6)
 
 
-@settings(few_examples, max_examples=10)
-@given(plans(), st.integers(3, 40))
-def test_does_not_depend_on_the_block_size(plan, block_rows):
+@few_examples
+@given(plans(), st.sampled_from([1, 500, 10**7]))
+def test_does_not_depend_on_the_way_of_working(plan, block_elements):
+    """Corners of cells or every pixel, in blocks or at once."""
     case = build(plan)
 
-    def run(rows):
+    def run(**how):
         return panoptic_tensors(
             RawMaps(*(map_[:1] for map_ in case.raw_maps)),
             case.input_size,
@@ -148,16 +163,30 @@ def test_does_not_depend_on_the_block_size(plan, block_rows):
             thing_mask=torch.from_numpy(case.categories.thing_mask),
             config=case.config,
             align_corners=case.align_corners,
-            block_rows=rows,
+            **how,
         )
 
-    whole, blocks = run(10**6), run(block_rows)
-    assert torch.equal(whole.panoptic_map, blocks.panoptic_map)
-    assert torch.equal(whole.semantic_map, blocks.semantic_map)
-    for one, other in zip(whole.table[:4], blocks.table[:4], strict=True):
+    quick, plain = run(use_corners=True, block_elements=block_elements), run(use_corners=False)
+    assert torch.equal(quick.panoptic_map, plain.panoptic_map)
+    assert torch.equal(quick.semantic_map, plain.semantic_map)
+    for one, other in zip(quick.table, plain.table, strict=True):
         assert torch.equal(one, other)
-    # the exponential may differ in its last bit between the body and the tail of a vector
-    torch.testing.assert_close(whole.table.scores, blocks.table.scores, rtol=0, atol=1e-6)
+    torch.testing.assert_close(quick.scores, plain.scores, rtol=0, atol=1e-6)
+
+
+@few_examples
+@given(plans(), st.sampled_from([60.0, 150.0, 1000.0]))
+def test_class_scores_of_any_size(plan, scale):
+    """Exponentials neither overflow nor get lost."""
+    case = build(plan)
+    postprocessor = PanopticPostprocessor(case.categories, case.config, align_corners=case.align_corners)
+    case.raw_maps = case.raw_maps._replace(semantic_logits=case.raw_maps.semantic_logits * scale)
+    (result, *_) = postprocessor(case.raw_maps, case.input_size, case.content_sizes)
+    panoptic_map, _, rows = naive.postprocess(
+        *upsampled(case, 0), thing_mask=case.categories.thing_mask, config=case.config
+    )
+    assert np.array_equal(result.panoptic_map, panoptic_map)
+    assert np.allclose([s.score for s in result.segments_info], [row["score"] for row in rows], rtol=1e-3, atol=1e-6)
 
 
 @few_examples
@@ -207,18 +236,20 @@ def test_does_not_depend_on_the_padding(plan):
 
 @few_examples
 @given(seeds, st.integers(1, 60), st.integers(1, 90), st.integers(1, 40), st.sampled_from([0.5, 5.0, 500.0]))
-def test_pruned_grouping_equals_the_full_comparison(seed, height, width, num_centers, reach):
-    """Few tiles and many, centers near and far; whole numbers make equal distances common."""
+def test_pruned_grouping_equals_the_full_comparison(seed, num_groups, num_points, num_centers, reach):
+    """Groups close together and wide; whole numbers make equal distances common."""
     generator = torch.Generator().manual_seed(seed)
-    heatmap = torch.rand(1, height, width, generator=generator).mul(20).round()
-    centers = find_centers(heatmap, threshold=0.0, nms_kernel=3, top_k=num_centers)
-    centers = type(centers)(*(field[0] for field in centers))
-    target = torch.stack(
-        torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
-    ) + torch.round(reach * torch.randn(2, height, width, generator=generator))
-    is_thing = torch.rand(height, width, generator=generator) < 0.6
-    pruned, full = _nearest_by_tiles(target, is_thing, centers), _nearest_of_all(target, centers)
-    assert torch.equal(pruned[is_thing], full[is_thing])
+    centers = some_centers(generator, num_centers)
+    target = (50 * torch.rand(2, num_groups, 1, generator=generator)).round()
+    target = target + torch.round(reach * torch.randn(2, num_groups, num_points, generator=generator))
+    inside = torch.rand(num_groups, num_points, generator=generator) < 0.6
+    pruned, full = nearest_centers(target, inside, centers), _nearest_of_all(target, centers)
+    assert torch.equal(pruned.nearest[inside], full[inside])
+
+
+def some_centers(generator, top_k):
+    heatmap = torch.rand(50, 50, generator=generator).mul(20).round()
+    return find_centers(heatmap, threshold=0.0, nms_kernel=3, top_k=top_k)
 
 
 @few_examples
@@ -226,12 +257,13 @@ def test_pruned_grouping_equals_the_full_comparison(seed, height, width, num_cen
 def test_centers_equal_the_naive_form(seed, height, width, nms_kernel, top_k):
     """Four values only: plateaus and ties everywhere."""
     generator = torch.Generator().manual_seed(seed)
-    heatmap = torch.randint(0, 4, (2, height, width), generator=generator) / 4
-    centers = find_centers(heatmap, threshold=0.25, nms_kernel=nms_kernel, top_k=top_k)
-    for index in range(2):
-        expected = naive.find_centers(heatmap[index].numpy(), threshold=0.25, nms_kernel=nms_kernel, top_k=top_k)
-        valid = centers.valid[index]
-        found = torch.cat([centers.scores[index, :, None], centers.points[index]], dim=1)[valid]
+    heatmap = torch.randint(0, 4, (height, width), generator=generator) / 4
+    expected = naive.find_centers(heatmap.numpy(), threshold=0.25, nms_kernel=nms_kernel, top_k=top_k)
+    for longest_list in (10**6, -1):  # with a list of pixels, and on the whole map as on a GPU
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("panoptic_deeplab.postprocess.centers._LONGEST_LIST", longest_list)
+            centers = find_centers(heatmap, threshold=0.25, nms_kernel=nms_kernel, top_k=top_k)
+        found = torch.cat([centers.scores[:, None], centers.points], dim=1)[centers.valid]
         assert found.tolist() == [list(map(float, row)) for row in expected]
 
 
@@ -239,16 +271,25 @@ def test_centers_equal_the_naive_form(seed, height, width, nms_kernel, top_k):
 @given(seeds, st.integers(1, 20), st.integers(1, 20))
 def test_grouping_equals_the_naive_form_in_float32(seed, height, width):
     generator = torch.Generator().manual_seed(seed)
-    centers = find_centers(torch.rand(1, height, width, generator=generator), threshold=0.3, nms_kernel=3, top_k=10)
-    centers = type(centers)(*(field[0] for field in centers))
+    centers = some_centers(generator, 10)
     offset = 4 * torch.randn(2, height, width, generator=generator)
     is_thing = torch.rand(height, width, generator=generator) < 0.7
-    points = centers.points[centers.valid].numpy()
-    expected = naive.group_pixels(offset.numpy(), is_thing.numpy(), points)
-    expected[expected == len(points)] = 10  # `K` means none
-    for rows in (height, 3):
-        found = [
-            group_pixels(offset[:, y : y + rows], is_thing[y : y + rows], centers, first_row=y)
-            for y in range(0, height, rows)
-        ]
-        assert np.array_equal(torch.cat(found).numpy(), expected)
+    expected = naive.group_pixels(offset.numpy(), is_thing.numpy(), centers.points[centers.valid].numpy())
+    target = offset + torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
+    found = nearest_centers(target, is_thing, centers).nearest
+    assert np.array_equal(found[is_thing].numpy(), expected[is_thing.numpy()])
+
+
+def test_shapes_do_not_depend_on_the_data_off_the_cpu():
+    """Tensors without data would fail at the first look at a value, for which a GPU would have to be waited for."""
+    maps = RawMaps(*(torch.zeros(1, n, 9, 13, device="meta") for n in (5, 1, 2)))
+    tensors = panoptic_tensors(
+        maps,
+        (33, 49),
+        (31, 49),
+        thing_mask=torch.zeros(5, dtype=torch.bool, device="meta"),
+        config=PostprocessConfig(),
+        align_corners=True,
+    )
+    assert tensors.panoptic_map.shape == tensors.semantic_map.shape == (31, 49)
+    assert tensors.scores.shape == (205,)

@@ -28,7 +28,8 @@ from torch import Tensor
 from panoptic_deeplab import distributed
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.metrics.checks import check_same_size, train_ids_of
-from panoptic_deeplab.results import PanopticResult, check_consistency
+from panoptic_deeplab.results import PanopticResult, check_consistency, segment_places
+from panoptic_deeplab.runs import find_runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,24 +200,29 @@ def _overlaps(prediction: PanopticResult, truth: PanopticResult, *, image_id: st
         DatasetError: a map and its `segments_info` contradict each other.
     """
     both = (("Truth", truth), ("Prediction", prediction))
-    codes, prediction_index = (result.segment_index(where=f"{who} of image {image_id}") for who, result in both)
+    runs = find_runs(truth.panoptic_map, prediction.panoptic_map)
+    codes, prediction_places = (
+        segment_places(
+            result.panoptic_map, runs, [s.id for s in result.segments_info], where=f"{who} of image {image_id}"
+        )
+        for who, result in both
+    )
     num_columns = len(prediction.segments_info) + 1
-    codes *= num_columns
-    codes += prediction_index
-    codes = codes.ravel()
+    codes = codes * num_columns + prediction_places
     num_codes = (len(truth.segments_info) + 1) * num_columns
-    if num_codes <= max(codes.size, 65536):  # counting is several times faster than sorting
-        counts = np.bincount(codes, minlength=num_codes)
+    if num_codes <= 65536:  # counting is several times faster than sorting
+        counts = np.bincount(codes, runs.lengths, minlength=num_codes)
         present = np.flatnonzero(counts)
         counts = counts[present]
-    else:  # thousands of segments: the dense table would be larger than the image
-        present, counts = np.unique(codes, return_counts=True)
+    else:
+        present, inverse = np.unique(codes, return_inverse=True)
+        counts = np.bincount(inverse, runs.lengths)
     places = np.divmod(present, num_columns)
     for (who, result), place in zip(both, places, strict=True):
         if np.union1d(place, [0]).size - 1 != len(result.segments_info):  # without void, which need not occur
             segment_ids = [s.id for s in result.segments_info]
             check_consistency(result.panoptic_map, segment_ids, where=f"{who} of image {image_id}")
-    return _Overlaps(*places, counts)
+    return _Overlaps(*places, counts.astype(np.int64))  # sums of whole numbers are exact in float64
 
 
 def _average(rows: list[ClassQuality]) -> QualityAverage:

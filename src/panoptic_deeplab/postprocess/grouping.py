@@ -3,56 +3,122 @@
     k(i, j) = argmin_k || C_k - ((i, j) + O(i, j)) ||^2
 
 The answer is exactly that of this formula in float32, ties to the lower center index, but a K x H x W array of
-distances is never built. Cost: CPU, about (candidate centers of a tile) x pixels, a handful instead of K on trained
-networks and K at worst; other devices, K x pixels in chunks, without any synchronization with the host.
+distances is never built. Cost: CPU, about (candidate centers of a group) x points, a handful instead of K on trained
+networks and K at worst; other devices, K x points in chunks, without any synchronization with the host.
 
-Dimension letters: `K` centers, `H W` any block of rows of the network input, `T P` its tiles and their pixels.
+Dimension letters: `K` centers, `G` groups of points that lie close together, `P` points a group, `L` candidates.
 """
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int32, Int64
 from torch import Tensor
-from torch.nn import functional as F
 
 from panoptic_deeplab.postprocess.centers import Centers
-
-_TILE = (16, 32)
-"""Height and width of the tiles for which candidate centers are listed, in pixels."""
 
 _CHUNK_ELEMENTS = 2**24
 """Distances held at once where all centers are compared."""
 
+_STEP_ELEMENTS = 2**15
+"""Distances worth a step of the loop over candidates: short steps take several candidates at once."""
 
-def group_pixels(
-    offset: Float[Tensor, "2 H W"], is_thing: Bool[Tensor, "H W"], centers: Centers, *, first_row: int = 0
-) -> Int32[Tensor, "H W"]:
-    """Assign pixels to centers.
+
+class NearestCenters(NamedTuple):
+    """The answer for each point. Arbitrary for points outside."""
+
+    nearest: Int32[Tensor, "G P"]
+    """Index of the center."""
+    first: Float[Tensor, "G P"]
+    """Squared distance of the nearest center."""
+    second: Float[Tensor, "G P"]
+    """Squared distance of the next one; infinity if it is more than twice the margin farther away."""
+
+
+def group_points(
+    target: Float[Tensor, "2 G P"], is_thing: Bool[Tensor, "G P"], centers: Centers
+) -> Int32[Tensor, "G P"]:
+    """Assign points to centers.
 
     Args:
-        offset: float32 `(dy, dx)` from each pixel to its center, in pixels of the network input.
-        is_thing: the pixels to assign.
+        target: float32 `(y, x)` in pixels of the network input: where each pixel points, pixel + offset.
+        is_thing: the points to assign.
         centers: of one image (no batch dimension); padding at infinity.
-        first_row: row of the image with which the block begins.
 
     Returns:
         Index of the nearest center; `K` where the pixel is no thing or the image has no center.
     """
-    num_centers = centers.points.shape[0]
+    num_centers = len(centers.valid)
     none = torch.full_like(is_thing, num_centers, dtype=torch.int32)
     if num_centers == 0:
         return none
-    height, width = is_thing.shape
-    rows = torch.arange(first_row, first_row + height, dtype=offset.dtype, device=offset.device)
-    columns = torch.arange(width, dtype=offset.dtype, device=offset.device)
-    target = torch.stack([offset[0] + rows[:, None], offset[1] + columns])
-    if offset.device.type == "cpu":
-        nearest = _nearest_by_tiles(target, is_thing, centers)
+    if target.device.type == "cpu":
+        nearest = nearest_centers(target, is_thing, centers).nearest
     else:
         nearest = _nearest_of_all(target, centers)
     return torch.where(is_thing & centers.valid.any(), nearest, none)
 
 
-def _nearest_of_all(target: Float[Tensor, "2 H W"], centers: Centers) -> Int32[Tensor, "H W"]:
+def nearest_centers(
+    target: Float[Tensor, "2 G P"],
+    inside: Bool[Tensor, "G P"],
+    centers: Centers,
+    *,
+    margin: Float[Tensor, "G P"] | None = None,
+) -> NearestCenters:
+    """Compare each point only with centers that can be nearest to some point of its group.
+
+    Points of a group lie close together. Their bounding box gives a lower and an upper bound of the distance to each
+    center. A center whose lower bound exceeds the smallest upper bound of all is not the nearest of any point.
+    Rounding is monotonic and the bounds are computed by the very formula of the distance, so this holds exactly in
+    float32, without a tolerance.
+
+    Args:
+        target: `(y, x)`.
+        inside: the points that matter.
+        centers: of one image, one at least.
+        margin: how far behind the nearest center the next one has to be found, in pixels. None = it is not needed.
+    """
+    shape = inside.shape
+    groups = inside.any(dim=1).nonzero()[:, 0]
+    target, inside = target[:, groups], inside[groups]
+    low = torch.where(inside, target, torch.inf).amin(dim=2)
+    high = torch.where(inside, target, -torch.inf).amax(dim=2)
+    slack = torch.zeros(len(groups)) if margin is None else 2 * torch.where(inside, margin[groups], 0.0).amax(dim=1)
+    candidates, counts = _candidates(low, high, slack, centers)
+    points = torch.cat([centers.points.T, torch.full((2, 1), torch.inf)], dim=1)  # number K stands for none
+
+    # Longest lists first: the groups that still have a candidate number `rank` are then the first ones.
+    counts, order = counts.sort(descending=True)
+    candidates, target, groups = candidates[order], target[:, order], groups[order]
+    nearest = torch.zeros(target.shape[1:], dtype=torch.int32)
+    first = torch.full_like(target[0], torch.inf)
+    second = first.clone()
+    rank = 0
+    while rank < candidates.shape[1]:
+        active = int((counts > rank).sum())
+        some = candidates[:active, rank : rank + max(1, _STEP_ELEMENTS // (active * shape[1]))]
+        distance = _squared_distance(target[:, None, :active], points[:, some.T][..., None])
+        found, which = (distance[0], None) if len(distance) == 1 else distance.min(dim=0)  # of equal ones the first
+        best, next_best = first[:active], second[:active]
+        if margin is not None:
+            torch.minimum(next_best, torch.maximum(best, found), out=next_best)
+            if which is not None:
+                torch.minimum(next_best, distance.scatter_(0, which[None], torch.inf).amin(dim=0), out=next_best)
+        center = some if which is None else some.gather(1, which)
+        torch.where(found < best, center.to(torch.int32), nearest[:active], out=nearest[:active])  # <: the first stays
+        torch.minimum(best, found, out=best)
+        rank += len(distance)
+
+    result = NearestCenters(
+        nearest=torch.zeros(shape, dtype=torch.int32), first=torch.zeros(shape), second=torch.zeros(shape)
+    )
+    for whole, part in zip(result, (nearest, first, second), strict=True):
+        whole[groups] = part
+    return result
+
+
+def _nearest_of_all(target: Float[Tensor, "2 G P"], centers: Centers) -> Int32[Tensor, "G P"]:
     """Compare with every center: plain operators and shapes that do not depend on the data."""
     points = centers.points
     chunk = max(1, _CHUNK_ELEMENTS // points.shape[0])
@@ -63,55 +129,22 @@ def _nearest_of_all(target: Float[Tensor, "2 H W"], centers: Centers) -> Int32[T
     return torch.cat(nearest).to(torch.int32).view(target.shape[1:])
 
 
-def _nearest_by_tiles(
-    target: Float[Tensor, "2 H W"], is_thing: Bool[Tensor, "H W"], centers: Centers
-) -> Int32[Tensor, "H W"]:
-    """Compare only with centers that can be nearest to some pixel of the tile; pixels that are no things are arbitrary.
-
-    Pixels of a tile point to a few places. The bounding box of these gives a lower and an upper bound of the distance
-    to each center. A center whose lower bound exceeds the smallest upper bound of all is not the nearest of any pixel.
-    Rounding is monotonic and the bounds are computed by the very formula of the distance, so this holds exactly in
-    float32, without a tolerance.
-    """
-    points = _to_tiles(target)
-    inside = _to_tiles(is_thing[None])[0]
-    low = torch.where(inside, points, torch.inf).amin(dim=2)
-    high = torch.where(inside, points, -torch.inf).amax(dim=2)
-    candidates, counts = _candidates(low, high, inside.any(dim=1), centers)
-
-    # Longest lists first: the tiles that still have a candidate number `rank` are then the first ones.
-    counts, order = counts.sort(descending=True)
-    candidates, points = candidates[order], points[:, order]
-    best = torch.full_like(points[0], torch.inf)
-    nearest = candidates[:, :1].to(torch.int32).repeat(1, best.shape[1])
-    for rank in range(candidates.shape[1]):
-        active = int((counts > rank).sum())
-        candidate = candidates[:active, rank]
-        distance = _squared_distance(points[:, :active], centers.points[candidate].T[:, :, None])
-        closer = distance < best[:active]  # strictly: of equal distances the first, lower index stays
-        best[:active] = torch.where(closer, distance, best[:active])
-        nearest[:active] = torch.where(closer, candidate[:, None].to(torch.int32), nearest[:active])
-
-    in_place = torch.empty_like(nearest)
-    in_place[order] = nearest
-    return _from_tiles(in_place, (target.shape[1], target.shape[2]))
-
-
 def _candidates(
-    low: Float[Tensor, "2 T"], high: Float[Tensor, "2 T"], has_things: Bool[Tensor, " T"], centers: Centers
-) -> tuple[Int64[Tensor, "T L"], Int64[Tensor, " T"]]:
-    """For each box, the centers that can be nearest to a point in it, ascending, and how many they are."""
+    low: Float[Tensor, "2 G"], high: Float[Tensor, "2 G"], slack: Float[Tensor, " G"], centers: Centers
+) -> tuple[Int64[Tensor, "G L"], Int64[Tensor, " G"]]:
+    """For each box, the centers that can be nearest to a point in it, ascending and filled up with K; their number."""
     low, high, points = low[:, :, None], high[:, :, None], centers.points.T[:, None]
     lower_bound = _squared_distance(points.clamp(low, high), points)
-    farthest = torch.maximum((low - points).abs(), (high - points).abs())
-    upper_bound = _squared_distance(farthest, torch.zeros_like(farthest))
-    possible = (lower_bound <= upper_bound.amin(dim=1, keepdim=True)) & has_things[:, None] & centers.valid
+    farthest_y, farthest_x = torch.maximum(points - low, high - points)
+    upper_bound = (farthest_y * farthest_y + farthest_x * farthest_x).amin(dim=1, keepdim=True)
+    upper_bound = torch.where(slack[:, None] > 0, (upper_bound.sqrt() + slack[:, None]).square(), upper_bound)
+    possible = (lower_bound <= upper_bound) & centers.valid
 
     counts = possible.sum(dim=1)
-    tile, center = possible.nonzero(as_tuple=True)
-    rank = torch.arange(len(tile)) - (counts.cumsum(0) - counts)[tile]
-    candidates = torch.zeros(len(counts), max(int(counts.max()), 1), dtype=torch.int64)
-    candidates[tile, rank] = center
+    group, center = possible.nonzero(as_tuple=True)
+    rank = torch.arange(len(group)) - (counts.cumsum(0) - counts)[group]
+    candidates = torch.full((len(counts), max([0, *counts.tolist()])), len(centers.valid))
+    candidates[group, rank] = center
     return candidates, counts
 
 
@@ -119,21 +152,3 @@ def _squared_distance(a: Float[Tensor, "2 *a"], b: Float[Tensor, "2 *b"]) -> Flo
     """The one formula of the distance. `a` and `b` broadcast against each other."""
     dy, dx = a[0] - b[0], a[1] - b[1]
     return dy * dy + dx * dx
-
-
-def _to_tiles(plane: Tensor) -> Tensor:
-    """(N, H, W) -> (N, T, P), padded with zeros to whole tiles."""
-    channels, height, width = plane.shape
-    tile_height, tile_width = _TILE
-    plane = F.pad(plane, (0, -width % tile_width, 0, -height % tile_height))
-    tiles = plane.view(channels, plane.shape[1] // tile_height, tile_height, plane.shape[2] // tile_width, tile_width)
-    return tiles.transpose(2, 3).reshape(channels, -1, tile_height * tile_width)
-
-
-def _from_tiles(tiles: Int32[Tensor, "T P"], size: tuple[int, int]) -> Int32[Tensor, "H W"]:
-    """The inverse of `_to_tiles` for one plane."""
-    height, width = size
-    tile_height, tile_width = _TILE
-    tile_rows, tile_columns = -(-height // tile_height), -(-width // tile_width)
-    plane = tiles.view(tile_rows, tile_columns, tile_height, tile_width).transpose(1, 2)
-    return plane.reshape(tile_rows * tile_height, tile_columns * tile_width)[:height, :width]

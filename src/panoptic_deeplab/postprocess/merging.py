@@ -1,24 +1,27 @@
 """Instances + semantic classes -> segments: majority vote, stuff filter, scores (sections 3.2 and 3.3).
 
 Every pixel falls into one *slot*: slots `0 ... K-1` are the instances, slot `K + c` holds the pixels of class `c` that
-no instance has (stuff, and things of an image without centers). `SlotSums` counts what is needed about the slots, a
-block of rows at a time; `decide_segments` then turns the sums into one table.
+no instance has (stuff, and things of an image without centers). `SlotSums` counts what is needed about the slots, for
+single pixels or for whole cells of equal pixels; `decide_segments` then turns the sums into one table.
 
-Dimension letters: `C` classes, `K` centers, `S = K + C` slots, `H W` a block of rows.
+Dimension letters: `C` classes, `K` centers, `S = K + C` slots.
 """
 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Int32, Int64, Integer
 from torch import Tensor
 
 from panoptic_deeplab.encoding import VOID_ID
+from panoptic_deeplab.postprocess.cells import Rectangles
 from panoptic_deeplab.postprocess.centers import Centers
 
 _FIXED_POINT = 2**24
 """Probabilities are summed as integer multiples of 2^-24, the precision of float32 near 1: integer sums do not depend
 on the order, so scores are the same for any block size, and on devices whose atomic additions come in any order."""
+
+_FAR = torch.iinfo(torch.int64).max
 
 
 class SegmentTable(NamedTuple):
@@ -36,9 +39,6 @@ class SegmentTable(NamedTuple):
     boxes: Int64[Tensor, "S 4"]
     """COCO order: `(x, y, width, height)` in pixels. Meaningless in an empty slot."""
 
-    scores: Float32[Tensor, " S"]
-    """Instance: objectness x mean probability of its class over its mask; stuff: mean probability. 0 if empty."""
-
 
 class SlotSums:
     """What is counted about the pixels of each slot; `S x C` numbers.
@@ -51,59 +51,59 @@ class SlotSums:
     def __init__(self, num_centers: int, thing_mask: Bool[Tensor, " C"]) -> None:
         num_classes, device = len(thing_mask), thing_mask.device
         num_slots = num_centers + num_classes
-        largest = torch.iinfo(torch.int64).max
         self.num_centers = num_centers
         self.thing_mask = thing_mask
         self.votes = torch.zeros(num_slots, num_classes, dtype=torch.int64, device=device)
         """Pixels of the slot whose argmax is the class."""
-        self.probability = torch.zeros(num_classes, num_slots, dtype=torch.int64, device=device)
-        """Fixed-point sum of the probability of the class over the slot."""
-        self.extent = torch.full((4, num_slots), largest, dtype=torch.int64, device=device)
+        self.extent = torch.full((4, num_slots), _FAR, dtype=torch.int64, device=device)
         """Minimum of x, y, -x, -y over the slot."""
+        self.probability = torch.zeros(num_slots, dtype=torch.int64, device=device)
+        """Fixed-point sum of the probability of the slot's class."""
 
-    def add(
+    def add_pixels(
         self,
-        slots: Int64[Tensor, "H W"],
-        train_ids: Int64[Tensor, "H W"],
-        probability: Float[Tensor, "C H W"],
-        *,
-        first_row: int,
+        slots: Integer[Tensor, "*N"],
+        train_ids: Integer[Tensor, "*N"],
+        count: Integer[Tensor, "*N"],
+        rectangles: Rectangles,
     ) -> None:
-        """Count a block of rows.
+        """Count pixels, one by one or in rectangles of equal ones.
 
         Args:
-            slots: of each pixel.
-            train_ids: argmax of each pixel.
-            probability: softmax over the classes.
-            first_row: row of the image with which the block begins.
+            slots: of each.
+            train_ids: argmax of each.
+            count: how many pixels each stands for, 0 = leave it out.
+            rectangles: where they are.
         """
-        (height, width), num_classes = slots.shape, len(self.thing_mask)
-        flat_slots = slots.flatten()
-        vote = flat_slots * num_classes + train_ids.flatten()
-        self.votes.view(-1).scatter_add_(0, vote, torch.ones_like(vote))
+        flat_slots = slots.flatten().to(torch.int64)
+        vote = flat_slots * len(self.thing_mask) + train_ids.flatten()
+        self.votes.view(-1).scatter_add_(0, vote, count.flatten())
+        top, bottom, left, right = rectangles
+        corners = torch.stack([left, top, -right, -bottom]).masked_fill_(count == 0, _FAR)
+        self.extent.scatter_reduce_(1, flat_slots.expand(4, -1), corners.flatten(1), "amin")
 
-        fixed = probability.flatten(1).mul(_FIXED_POINT).round_().to(torch.int64)
-        self.probability.scatter_add_(1, flat_slots.expand(num_classes, -1), fixed)
+    def add_probability(self, slots: Integer[Tensor, "*N"], probability: Float32[Tensor, "*N"]) -> None:
+        """Add up the probability of the class that the slot has got.
 
-        y = torch.arange(first_row, first_row + height, device=slots.device)[:, None].expand(height, width)
-        x = torch.arange(width, device=slots.device).expand(height, width)
-        corners = torch.stack([x, y, -x, -y]).flatten(1)
-        self.extent.scatter_reduce_(1, flat_slots.expand(4, -1), corners, "amin")
+        Args:
+            slots: of each pixel or cell.
+            probability: of the pixel, or the sum over the cell.
+        """
+        fixed = probability.flatten().mul(_FIXED_POINT).round_().to(torch.int64)
+        self.probability.scatter_add_(0, slots.flatten().to(torch.int64), fixed)
 
 
-def decide_segments(sums: SlotSums, centers: Centers, *, stuff_area_limit: int) -> SegmentTable:
-    """Vote for the class of each instance, drop small stuff, number and score what is left.
+def decide_segments(sums: SlotSums, *, stuff_area_limit: int) -> SegmentTable:
+    """Vote for the class of each instance, drop small stuff, number what is left.
 
     Args:
-        sums: over the whole image.
-        centers: of this image (no batch dimension).
+        sums: all pixels of the image.
         stuff_area_limit: stuff classes with fewer pixels become void; 0 keeps all.
     """
     num_centers, thing_mask = sums.num_centers, sums.thing_mask
     device = thing_mask.device
-    classes = torch.arange(len(thing_mask), device=device)
     voted = sums.votes[:num_centers].argmax(dim=1)  # of equal counts the first: the lower train id
-    train_ids = torch.cat([voted, classes])
+    train_ids = torch.cat([voted, torch.arange(len(thing_mask), device=device)])
     areas = sums.votes.sum(dim=1)
 
     is_instance = torch.arange(len(train_ids), device=device) < num_centers
@@ -111,11 +111,19 @@ def decide_segments(sums: SlotSums, centers: Centers, *, stuff_area_limit: int) 
     is_kept = (areas > 0) & (is_instance | is_large_stuff)
     segment_ids = torch.where(is_kept, is_kept.cumsum(0), VOID_ID).to(torch.int32)
 
-    total = sums.probability.gather(0, train_ids[None])[0]
-    mean_probability = total.double() / (areas.clamp(min=1) * _FIXED_POINT)
-    objectness = torch.cat([centers.scores.double(), torch.ones(len(classes), dtype=torch.float64, device=device)])
-    scores = (objectness * mean_probability).to(torch.float32)
-
     low_x, low_y, minus_high_x, minus_high_y = sums.extent
     boxes = torch.stack([low_x, low_y, 1 - minus_high_x - low_x, 1 - minus_high_y - low_y], dim=1)
-    return SegmentTable(segment_ids=segment_ids, train_ids=train_ids, areas=areas, boxes=boxes, scores=scores)
+    return SegmentTable(segment_ids=segment_ids, train_ids=train_ids, areas=areas, boxes=boxes)
+
+
+def score_segments(sums: SlotSums, table: SegmentTable, centers: Centers) -> Float32[Tensor, " S"]:
+    """Instances: objectness x mean probability of the class over the mask; stuff: mean probability. 0 if empty.
+
+    Args:
+        sums: all pixels of the image, with their probabilities.
+        table: of these sums.
+        centers: of this image (no batch dimension).
+    """
+    mean_probability = sums.probability.double() / (table.areas.clamp(min=1) * _FIXED_POINT)
+    ones = torch.ones(len(sums.thing_mask), dtype=torch.float64, device=mean_probability.device)
+    return (torch.cat([centers.scores.double(), ones]) * mean_probability).to(torch.float32)

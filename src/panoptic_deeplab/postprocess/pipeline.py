@@ -1,8 +1,15 @@
 """From `RawMaps` to `PanopticResult`: centers, grouping, majority vote, scores (sections 3.2 and 3.3).
 
-The heatmap and the offsets are upsampled to the network input; class scores only a few rows at a time. Peak memory is
-some maps of one number a pixel; there is neither a C x H x W nor a K x H x W array. All results are exact and
-deterministic: they do not depend on the block size, on the batch around an image, or on the order of additions.
+    cells.py          pixels sorted by the four samples of the stride-4 maps around them
+    centers.py        which pixels of the upsampled heatmap are centers
+    corners.py        whole cells of 4 x 4 pixels whose class and instance follow from their corners: most of an image
+    pixels.py         the rest, pixel by pixel; with grouping.py, the nearest center
+    merging.py        votes, areas, boxes, stuff filter, scores
+    probability.py    the softmax inside of whole cells, with few exponentials
+
+Only the heatmap is upsampled as a whole. Peak memory is some maps of one number a pixel; there is neither a C x H x W
+nor a K x H x W array. All results are exact and deterministic: they do not depend on the block size, on the batch
+around an image, or on the order of additions.
 
 Deliberate deviations from the published code:
 
@@ -15,7 +22,8 @@ Deliberate deviations from the published code:
     splits one object into several.
  5. Exactly the `top_k` strongest centers stay, equal scores in raster order. "Strictly above the k-th score" loses the
     k-th and all its ties. Fewer pixels than `top_k` are no error.
- 6. Grouping looks at thing pixels and at centers that can be nearest; the answer is that of the full comparison.
+ 6. Grouping looks at thing pixels and at centers that can be nearest, and where all corners of a cell agree, at no
+    pixel; the answer is that of the full comparison.
  7. Thing pixels of an image without a center stay void. One published operator makes them one instance of the class
     with most votes, two other code bases leave them void; a merged crowd of objects is not an instance.
  8. Equal votes go to the lower train id, equal class scores too, equal distances to the stronger center. Published
@@ -32,25 +40,38 @@ Deliberate deviations from the published code:
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int32, UInt8
+from jaxtyping import Bool, Float, Float32, Int32, UInt8
 from torch import Tensor
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import PostprocessConfig
 from panoptic_deeplab.encoding import VOID_ID
 from panoptic_deeplab.errors import ConfigError
-from panoptic_deeplab.maps import RawMaps, Size, upsample, upsample_offset
+from panoptic_deeplab.maps import RawMaps, Size, offset_scale, upsample
+from panoptic_deeplab.postprocess.cells import (
+    Rectangles,
+    all_cells,
+    cell_rectangles,
+    count_pixels,
+    expand,
+    is_pixel,
+    look_up,
+    make_grid,
+    pixel_rows_and_columns,
+)
 from panoptic_deeplab.postprocess.centers import Centers, find_centers
-from panoptic_deeplab.postprocess.grouping import group_pixels
-from panoptic_deeplab.postprocess.merging import SegmentTable, SlotSums, decide_segments
-from panoptic_deeplab.postprocess.row_upsampling import upsample_rows
+from panoptic_deeplab.postprocess.corners import label_cells, undecided_cells
+from panoptic_deeplab.postprocess.merging import SegmentTable, SlotSums, decide_segments, score_segments
+from panoptic_deeplab.postprocess.pixels import label_pixels, probability_of
+from panoptic_deeplab.postprocess.probability import probability_in_cells
 from panoptic_deeplab.results import PanopticResult, Segment
+from panoptic_deeplab.stopwatch import Stopwatch, stage
 
-_BLOCK_ELEMENTS = {"cpu": 2**21, "other": 2**26}
+_BLOCK_ELEMENTS = {"cpu": 2**18, "other": 2**26}
 """Class scores upsampled at once: on a CPU what stays in its cache, elsewhere what is worth starting an operator."""
 
 
@@ -65,6 +86,9 @@ class PanopticTensors(NamedTuple):
 
     table: SegmentTable
     """One row for each of `top_k` possible instances and each class."""
+
+    scores: Float32[Tensor, " S"]
+    """Of the rows: objectness x mean probability of its class over its mask; stuff: mean probability. 0 if empty."""
 
 
 class PanopticPostprocessor:
@@ -83,7 +107,12 @@ class PanopticPostprocessor:
 
     @torch.inference_mode()
     def __call__(
-        self, raw_maps: RawMaps, input_size: Size, content_sizes: Sequence[Size] | None = None
+        self,
+        raw_maps: RawMaps,
+        input_size: Size,
+        content_sizes: Sequence[Size] | None = None,
+        *,
+        stopwatch: Stopwatch | None = None,
     ) -> list[PanopticResult]:
         """Post-process a batch.
 
@@ -91,6 +120,7 @@ class PanopticPostprocessor:
             raw_maps: of B images, on any device, in any floating-point type (the computation is float32).
             input_size: of the network input, padding included.
             content_sizes: size of each image without the padding at its bottom and right; None = no padding.
+            stopwatch: measures the stages `centers`, `upsample + argmax`, `grouping`, `merging` and `scores`.
 
         Returns:
             One result an image, of its content size. Segments are in the order of their ids: instances, the strongest
@@ -113,10 +143,12 @@ class PanopticPostprocessor:
                 thing_mask=thing_mask,
                 config=self.config,
                 align_corners=self.align_corners,
+                stopwatch=stopwatch,
             )
             for i, content_size in enumerate(content_sizes)
         ]
-        return [self._result(t) for t in tensors]  # the first transfer, after all work has been queued
+        with stage(stopwatch, "merging"):
+            return [self._result(t) for t in tensors]  # the first transfer, after all work has been queued
 
     def _check(self, raw_maps: RawMaps, input_size: Size, content_sizes: Sequence[Size]) -> None:
         batch_size, num_classes = raw_maps.semantic_logits.shape[:2]
@@ -136,7 +168,7 @@ class PanopticPostprocessor:
                 )
 
     def _result(self, tensors: PanopticTensors) -> PanopticResult:
-        ids, train_ids, areas, boxes, scores = (column.cpu().numpy() for column in tensors.table)
+        ids, train_ids, areas, boxes, scores = (column.cpu().numpy() for column in (*tensors.table, tensors.scores))
         segments = []
         for slot in np.flatnonzero(ids != VOID_ID):  # ids ascend with the slots
             category = self.categories[int(train_ids[slot])]
@@ -167,7 +199,9 @@ def panoptic_tensors(
     thing_mask: Bool[Tensor, " C"],
     config: PostprocessConfig,
     align_corners: bool,
-    block_rows: int | None = None,
+    use_corners: bool | None = None,
+    block_elements: int | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> PanopticTensors:
     """The tensor part of the post-processing of one image; off the CPU it never waits for the device.
 
@@ -178,34 +212,56 @@ def panoptic_tensors(
         thing_mask: which classes are things, on the device of the maps.
         config: thresholds.
         align_corners: convention of the model's resizing.
-        block_rows: how many rows to work on at once; changes speed and memory, never the result. None = by the device.
+        use_corners: decide whole cells from their corners, so that the work depends on the data; changes speed, never
+            the result. None = on the CPU only.
+        block_elements: how many class scores to work on at once; changes speed and memory, never the result. None = by
+            the device.
+        stopwatch: as for `PanopticPostprocessor`.
     """
-    logits = raw_maps.semantic_logits[0].float()
-    height, width = content_size
-    centers, offset = _centers_and_offset(raw_maps, input_size, content_size, config, align_corners=align_corners)
-    num_centers = len(centers.scores)
-    if block_rows is None:
-        budget = _BLOCK_ELEMENTS["cpu" if logits.device.type == "cpu" else "other"]
-        block_rows = max(16, budget // (len(logits) * width) // 16 * 16)  # whole tiles of the grouping
+    on_cpu = raw_maps.semantic_logits.device.type == "cpu"
+    if use_corners is None:
+        use_corners = on_cpu
+    if block_elements is None:
+        block_elements = _BLOCK_ELEMENTS["cpu" if on_cpu else "other"]
+    logits = raw_maps.semantic_logits[0].float().contiguous()
+    map_size = (logits.shape[1], logits.shape[2])
+    grid = make_grid(map_size, input_size, content_size, align_corners=align_corners, device=logits.device)
+    with stage(stopwatch, "centers"):
+        centers = _centers(raw_maps, input_size, content_size, config, align_corners=align_corners)
+    offset = _offset(raw_maps, input_size, align_corners=align_corners)
 
-    sums = SlotSums(num_centers, thing_mask)
-    slots = torch.empty(height, width, dtype=torch.int32, device=logits.device)
-    semantic_map = torch.empty(height, width, dtype=torch.uint8, device=logits.device)
-    for first_row in range(0, height, block_rows):
-        rows = range(first_row, min(first_row + block_rows, height))
-        scores = upsample_rows(logits, rows, size=input_size, width=width, align_corners=align_corners)
-        largest, train_ids = scores.max(dim=0)  # of equal scores the first: the lower train id
-        probability = scores.sub_(largest).exp_()
-        probability /= probability.sum(dim=0)
-        block = slice(rows.start, rows.stop)
-        nearest = group_pixels(offset[:, block], thing_mask[train_ids], centers, first_row=first_row)
-        block_slots = torch.where(nearest < num_centers, nearest, num_centers + train_ids)
-        sums.add(block_slots, train_ids, probability, first_row=first_row)
-        slots[block] = block_slots
-        semantic_map[block] = train_ids
+    how: dict[str, Any] = {"thing_mask": thing_mask, "stopwatch": stopwatch}
+    whole = label_cells(logits, offset, grid, centers, **how) if use_corners else None
+    cells = all_cells(grid) if whole is None else undecided_cells(whole)
+    pixels = label_pixels(logits, offset, grid, cells, centers, block_elements=block_elements, **how)
 
-    table = decide_segments(sums, centers, stuff_area_limit=config.stuff_area_limit)
-    return PanopticTensors(panoptic_map=table.segment_ids[slots], semantic_map=semantic_map, table=table)
+    with stage(stopwatch, "merging"):
+        sums = SlotSums(len(centers.valid), thing_mask)
+        if whole is not None:
+            sums.add_pixels(whole.slots, whole.train_ids, whole.is_decided * count_pixels(grid), cell_rectangles(grid))
+        y, x = pixel_rows_and_columns(grid, cells)
+        is_counted = is_pixel(grid, cells)
+        sums.add_pixels(pixels.slots, pixels.train_ids, is_counted.long(), Rectangles(y, y, x, x))
+        table = decide_segments(sums, stuff_area_limit=config.stuff_area_limit)
+
+        if whole is None:
+            panoptic_map = torch.empty(content_size, dtype=torch.int32, device=logits.device)
+            semantic_map = torch.empty(content_size, dtype=torch.uint8, device=logits.device)
+        else:
+            panoptic_map = expand(look_up(table.segment_ids, whole.slots), grid)
+            semantic_map = expand(whole.train_ids, grid)
+        place = (y * content_size[1] + x).flatten()  # a place of a cell that is no pixel repeats one
+        panoptic_map.view(-1).scatter_(0, place, look_up(table.segment_ids, pixels.slots).flatten())
+        semantic_map.view(-1).scatter_(0, place, pixels.train_ids.flatten())
+
+    with stage(stopwatch, "scores"):
+        if whole is not None:
+            probability = probability_in_cells(look_up(table.train_ids, whole.slots), whole, logits, grid)
+            sums.add_probability(whole.slots, torch.where(whole.is_decided, probability, 0.0))
+        probability = probability_of(look_up(table.train_ids, pixels.slots), pixels, logits, grid, cells)
+        sums.add_probability(pixels.slots, probability * is_counted)
+        scores = score_segments(sums, table, centers)
+    return PanopticTensors(panoptic_map=panoptic_map, semantic_map=semantic_map, table=table, scores=scores)
 
 
 def _one_image(raw_maps: RawMaps, index: int) -> RawMaps:
@@ -218,21 +274,27 @@ def _one_image(raw_maps: RawMaps, index: int) -> RawMaps:
     )
 
 
-def _centers_and_offset(
+def _centers(
     raw_maps: RawMaps, input_size: Size, content_size: Size, config: PostprocessConfig, *, align_corners: bool
-) -> tuple[Centers, Float[Tensor, "2 H W"]]:
-    """Both at the resolution of the input, without padding; no center and no movement for a semantic-only model."""
-    height, width = content_size
-    if raw_maps.center_heatmap is None or raw_maps.offset is None:
+) -> Centers:
+    """Of the image without padding; none for a semantic-only model."""
+    if raw_maps.center_heatmap is None:
         empty = raw_maps.semantic_logits.new_zeros(0, dtype=torch.float32)
-        return Centers(empty.view(0, 2), empty, empty.bool()), empty.new_zeros(1).expand(2, height, width)
+        return Centers(empty.view(0, 2), empty, empty.bool())
     # contiguous: channels-last maps are upsampled by another kernel, which rounds otherwise
     heatmap = upsample(raw_maps.center_heatmap.float().contiguous(), input_size, align_corners=align_corners)
-    offset = upsample_offset(raw_maps.offset.float().contiguous(), input_size, align_corners=align_corners)
-    centers = find_centers(
-        heatmap[:, 0, :height, :width],
+    return find_centers(
+        heatmap[0, 0, : content_size[0], : content_size[1]],
         threshold=config.center_threshold,
         nms_kernel=config.nms_kernel,
         top_k=config.top_k,
     )
-    return Centers(*(field[0] for field in centers)), offset[0, :, :height, :width]
+
+
+def _offset(raw_maps: RawMaps, input_size: Size, *, align_corners: bool) -> Float[Tensor, "2 h w"]:
+    """At the samples of the maps, in pixels of the network input; no movement for a semantic-only model."""
+    height, width = raw_maps.semantic_logits.shape[-2:]
+    if raw_maps.offset is None:
+        return raw_maps.semantic_logits.new_zeros(2, height, width, dtype=torch.float32)
+    scale = offset_scale((height, width), input_size, align_corners=align_corners)
+    return torch.stack([plane.float() * s for plane, s in zip(raw_maps.offset[0], scale, strict=True)])

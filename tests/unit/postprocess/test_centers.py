@@ -8,13 +8,18 @@ from panoptic_deeplab.postprocess.centers import find_centers
 
 def found(heatmap, *, threshold=0.1, nms_kernel=7, top_k=200):
     """[(y, x, score)] of one image."""
-    centers = find_centers(heatmap[None], threshold=threshold, nms_kernel=nms_kernel, top_k=top_k)
-    assert centers.points.shape == (1, top_k, 2)
-    valid = centers.valid[0]
+    settings = {"threshold": threshold, "nms_kernel": nms_kernel, "top_k": top_k}
+    centers = find_centers(heatmap, **settings)
+    assert centers.points.shape == (top_k, 2)
+    valid = centers.valid
     assert not valid[valid.sum() :].any()  # padding comes last
-    assert torch.isinf(centers.points[0, ~valid]).all()
-    assert (centers.scores[0, ~valid] == 0).all()
-    points, scores = centers.points[0, valid].tolist(), centers.scores[0, valid].tolist()
+    assert torch.isinf(centers.points[~valid]).all()
+    assert (centers.scores[~valid] == 0).all()
+    with pytest.MonkeyPatch.context() as patch:  # by the whole map instead of a list, as on a GPU
+        patch.setattr("panoptic_deeplab.postprocess.centers._LONGEST_LIST", -1)
+        for field, other in zip(centers, find_centers(heatmap, **settings), strict=True):
+            assert torch.equal(field, other)
+    points, scores = centers.points[valid].tolist(), centers.scores[valid].tolist()
     return [(*point, round(score, 4)) for point, score in zip(points, scores, strict=True)]
 
 
@@ -87,8 +92,7 @@ def test_kernel_of_one_keeps_every_pixel_above_the_threshold():
     assert found(torch.tensor([[0.5, 0.5], [0.05, 0.6]]), nms_kernel=1) == [(1, 1, 0.6), (0, 0, 0.5), (0, 1, 0.5)]
 
 
-def test_images_of_a_batch_are_apart():
-    heatmaps = torch.stack([heatmap_with((5, 6, 0.5)), torch.zeros(30, 40), heatmap_with((29, 0, 0.4))])
-    centers = find_centers(heatmaps, threshold=0.1, nms_kernel=7, top_k=3)
-    assert centers.valid.sum(1).tolist() == [1, 0, 1]
-    assert centers.points[[0, 2], 0].tolist() == [[5, 6], [29, 0]]
+def test_a_flat_map_is_not_gone_through_pixel_by_pixel(monkeypatch):
+    """A list would hold all pixels times all neighbors."""
+    monkeypatch.setattr("panoptic_deeplab.postprocess.centers._LONGEST_LIST", 10_000)
+    assert found(torch.full((40, 50), 0.5), nms_kernel=21) == [(0, 0, 0.5)]

@@ -1,11 +1,11 @@
-"""Pixels go to the nearest center of where they point."""
+"""Points go to the nearest center."""
 
 import pytest
 import torch
 
 from panoptic_deeplab.postprocess import grouping
 from panoptic_deeplab.postprocess.centers import Centers
-from panoptic_deeplab.postprocess.grouping import _nearest_by_tiles, _nearest_of_all, group_pixels
+from panoptic_deeplab.postprocess.grouping import _nearest_of_all, group_points, nearest_centers
 
 
 def make_centers(*points, pad=2):
@@ -14,69 +14,64 @@ def make_centers(*points, pad=2):
     return Centers(points=torch.tensor(rows).float().view(-1, 2), scores=valid.float(), valid=valid)
 
 
-def everywhere(height=4, width=6):
-    return torch.ones(height, width, dtype=torch.bool)
+def group(points, centers, is_thing=None):
+    """Index for each point `(y, x)` of a list of groups."""
+    target = torch.tensor(points).float().movedim(-1, 0)
+    is_thing = torch.ones(target.shape[1:], dtype=torch.bool) if is_thing is None else torch.tensor(is_thing)
+    index = group_points(target, is_thing, centers)
+    full = _nearest_of_all(target, centers)
+    assert torch.equal(index[is_thing & (index < len(centers.valid))], full[is_thing & (index < len(centers.valid))])
+    return index.tolist()
 
 
-def test_nearest_center_without_offset():
-    index = group_pixels(torch.zeros(2, 4, 6), everywhere(), make_centers((0, 0), (3, 5)))
-    assert index[0, :2].tolist() == [0, 0]
-    assert index[3, 4:].tolist() == [1, 1]
-
-
-def test_offset_is_dy_dx_towards_the_center():
-    offset = torch.zeros(2, 4, 6)
-    offset[:, 0, 0] = torch.tensor([3.0, 5.0])
-    index = group_pixels(offset, everywhere(), make_centers((0, 0), (3, 5)))
-    assert index[0, 0] == 1
-    assert index[0, 1] == 0
+def test_nearest_center():
+    assert group([[(0, 0), (1, 1)], [(3, 4), (2, 2)]], make_centers((0, 0), (3, 5))) == [[0, 0], [1, 0]]
 
 
 def test_equal_distances_go_to_the_lower_index():
-    index = group_pixels(torch.zeros(2, 1, 3), everywhere(1, 3), make_centers((0, 2), (0, 0)))
-    assert index.tolist() == [[1, 0, 0]]
+    assert group([[(0, 0), (0, 1), (0, 2)]], make_centers((0, 2), (0, 0))) == [[1, 0, 0]]
 
 
-def test_pixels_that_are_no_things_belong_to_none():
-    is_thing = everywhere()
-    is_thing[1] = False
-    index = group_pixels(torch.zeros(2, 4, 6), is_thing, make_centers((0, 0)))
-    assert (index[1] == 3).all()
-    assert (index[[0, 2, 3]] == 0).all()
+def test_points_that_are_no_things_belong_to_none():
+    centers = make_centers((0, 0))
+    assert group([[(0, 0), (1, 1)], [(5, 5), (6, 6)]], centers, [[True, False], [False, False]]) == [[0, 3], [3, 3]]
 
 
 @pytest.mark.parametrize("pad", [0, 3])
-def test_without_a_center_all_pixels_belong_to_none(pad):
-    assert (group_pixels(torch.zeros(2, 4, 6), everywhere(), make_centers(pad=pad)) == pad).all()
+def test_without_a_center_all_points_belong_to_none(pad):
+    centers = make_centers(pad=pad)
+    assert (group_points(torch.zeros(2, 4, 6), torch.ones(4, 6, dtype=torch.bool), centers) == pad).all()
 
 
 def test_points_far_outside_of_the_image():
-    offset = torch.tensor([-1e4, 1e6]).view(2, 1, 1).expand(2, 4, 6)
-    index = group_pixels(offset, everywhere(), make_centers((3, 0), (0, 5)))
-    assert (index == 1).all()
+    assert group([[(-1e4, 1e6)]], make_centers((3, 0), (0, 5))) == [[1]]
 
 
-def test_block_of_rows_keeps_the_coordinates_of_the_image():
-    offset, centers = torch.zeros(2, 40, 6), make_centers((0, 0), (39, 5))
-    whole = group_pixels(offset, everywhere(40), centers)
-    part = group_pixels(offset[:, 18:25], everywhere(7), centers, first_row=18)
-    assert torch.equal(part, whole[18:25])
-    assert part.unique().tolist() == [0, 1]
-
-
-def test_few_distances_are_computed_where_pixels_agree(monkeypatch):
-    """The point of the tiles: work grows with the centers near a pixel, not with all of them."""
-    points = [(y, x) for y in range(8, 256, 16) for x in range(8, 256, 16)]
-    y, x = torch.meshgrid(torch.arange(256), torch.arange(256), indexing="ij")
-    offset = torch.stack([y // 16 * 16 + 8 - y, x // 16 * 16 + 8 - x]).float()
+def test_few_distances_are_computed_where_points_agree(monkeypatch):
+    """The point of the groups: work grows with the centers near a point, not with all of them."""
+    centers = make_centers(*[(y, x) for y in range(8, 256, 16) for x in range(8, 256, 16)])
+    target = centers.points[:256].T[:, :, None] + torch.rand(2, 256, 100)
     elements = []
     distance = grouping._squared_distance
     monkeypatch.setattr(
         grouping, "_squared_distance", lambda a, b: elements.append(distance(a, b).numel()) or distance(a, b)
     )
-    index = group_pixels(offset, everywhere(256, 256), make_centers(*points))
-    assert torch.equal(index, (y // 16 * 16 + x // 16).int())
-    assert sum(elements) < 16 * 256 * 256  # of 256 * 256 * 256
+    index = group_points(target, torch.ones(256, 100, dtype=torch.bool), centers)
+    assert torch.equal(index, torch.arange(256, dtype=torch.int32)[:, None].expand(-1, 100))
+    assert sum(elements) < 10 * 256 * 100  # of 256 * 256 * 100
+
+
+@pytest.mark.parametrize("step_elements", [1, 50, 10**6])
+def test_distances_of_the_two_nearest(monkeypatch, step_elements):
+    monkeypatch.setattr(grouping, "_STEP_ELEMENTS", step_elements)
+    target, centers = 30 * torch.rand(2, 5, 7), make_centers(*(30 * torch.rand(9, 2)).tolist())
+    inside = torch.ones(5, 7, dtype=torch.bool)
+    inside[2] = False
+    found = nearest_centers(target, inside, centers, margin=torch.full((5, 7), 100.0))
+    distances = (target[..., None] - centers.points.T[:, None, None]).square().sum(0)
+    assert torch.equal(found.nearest[inside], distances.argmin(-1).int()[inside])
+    assert torch.equal(found.first[inside], distances.sort(-1).values[..., 0][inside])
+    assert torch.equal(found.second[inside], distances.sort(-1).values[..., 1][inside])
 
 
 def test_full_comparison_in_chunks(monkeypatch):
@@ -85,4 +80,3 @@ def test_full_comparison_in_chunks(monkeypatch):
     whole = _nearest_of_all(target, centers)
     monkeypatch.setattr(grouping, "_CHUNK_ELEMENTS", 50)
     assert torch.equal(_nearest_of_all(target, centers), whole)
-    assert torch.equal(_nearest_by_tiles(target, everywhere(11, 13), centers), whole)

@@ -3,24 +3,35 @@
 import pytest
 import torch
 
+from panoptic_deeplab.postprocess.cells import Rectangles
 from panoptic_deeplab.postprocess.centers import Centers
-from panoptic_deeplab.postprocess.merging import SlotSums, decide_segments
+from panoptic_deeplab.postprocess.merging import SlotSums, decide_segments, score_segments
 
 THING_MASK = torch.tensor([False, True, True, False])  # classes 0 and 3 are stuff
 NUM_CENTERS = 3
 
 
-def merge(slots, train_ids, *, probability=None, center_scores=(0.9, 0.8, 0.7), stuff_area_limit=0):
+def count(slots, train_ids):
+    """Sums over the pixels of a label map, added row by row."""
     slots, train_ids = torch.tensor(slots), torch.tensor(train_ids)
-    if probability is None:
-        probability = torch.nn.functional.one_hot(train_ids, 4).movedim(-1, 0).float()
     sums = SlotSums(NUM_CENTERS, THING_MASK)
-    for row in range(len(slots)):
-        rows = slice(row, row + 1)
-        sums.add(slots[rows], train_ids[rows], probability[:, rows], first_row=row)
-    scores = torch.tensor(center_scores)
-    centers = Centers(points=torch.zeros(3, 2), scores=scores, valid=torch.ones(3, dtype=torch.bool))
-    return decide_segments(sums, centers, stuff_area_limit=stuff_area_limit)
+    x = torch.arange(slots.shape[1])
+    for y in range(len(slots)):
+        rows = torch.full_like(x, y)
+        sums.add_pixels(slots[y], train_ids[y], torch.ones_like(x), Rectangles(rows, rows, x, x))
+    return sums
+
+
+def merge(slots, train_ids, *, stuff_area_limit=0):
+    return decide_segments(count(slots, train_ids), stuff_area_limit=stuff_area_limit)
+
+
+def make_centers(*scores):
+    return Centers(
+        points=torch.zeros(len(scores), 2),
+        scores=torch.tensor(scores),
+        valid=torch.ones(len(scores), dtype=torch.bool),
+    )
 
 
 def test_majority_decides_the_class_of_an_instance():
@@ -65,26 +76,38 @@ def test_boxes_are_x_y_width_height():
     assert table.boxes[3].tolist() == [0, 0, 4, 3]
 
 
+def test_rectangles_count_like_their_pixels():
+    slots, train_ids = [[3, 3, 0], [3, 3, 0]], [[0, 0, 1], [0, 0, 1]]
+    rectangles = Rectangles(*(torch.tensor(values) for values in ([0, 0, 9], [1, 1, 9], [0, 2, 9], [1, 2, 9])))
+    sums = SlotSums(NUM_CENTERS, THING_MASK)
+    sums.add_pixels(torch.tensor([3, 0, 3]), torch.tensor([0, 1, 2]), torch.tensor([4, 2, 0]), rectangles)
+    for one, other in zip(decide_segments(sums, stuff_area_limit=0), merge(slots, train_ids), strict=True):
+        assert torch.equal(one[[0, 3]], other[[0, 3]])
+
+
 def test_scores():
-    probability = torch.zeros(4, 1, 4)
-    probability[1, 0, :3] = torch.tensor([0.9, 0.6, 0.3])
-    probability[2, 0, 2] = 0.7
-    probability[0, 0, 3] = 0.55
-    table = merge([[1, 1, 1, 3]], [[1, 1, 2, 0]], probability=probability)
-    assert table.scores[1].item() == pytest.approx(0.8 * 0.6)  # mean over the whole mask, of the voted class
-    assert table.scores[3].item() == pytest.approx(0.55)
-    assert table.scores[[0, 2, 4, 5, 6]].tolist() == [0] * 5
+    sums = count([[1, 1, 1, 3]], [[1, 1, 2, 0]])
+    sums.add_probability(torch.tensor([1, 1, 1, 3]), torch.tensor([0.9, 0.6, 0.3, 0.55]))
+    table = decide_segments(sums, stuff_area_limit=0)
+    scores = score_segments(sums, table, make_centers(0.9, 0.8, 0.7))
+    assert scores[1].item() == pytest.approx(0.8 * 0.6)  # mean over the whole mask
+    assert scores[3].item() == pytest.approx(0.55)
+    assert scores[[0, 2, 4, 5, 6]].tolist() == [0] * 5
 
 
 def test_objectness_is_not_normalized():
-    assert merge([[0]], [[1]], center_scores=(1.5, 0.0, 0.0)).scores[0].item() == pytest.approx(1.5)
+    sums = count([[0]], [[1]])
+    sums.add_probability(torch.tensor([0]), torch.tensor([1.0]))
+    scores = score_segments(sums, decide_segments(sums, stuff_area_limit=0), make_centers(1.5, 0.0, 0.0))
+    assert scores[0].item() == pytest.approx(1.5)
 
 
 def test_many_equal_probabilities_do_not_lose_precision():
     """A float32 sum of so many would be off in the third digit."""
     sums = SlotSums(0, torch.tensor([False]))
-    block = torch.zeros(1000, 1000, dtype=torch.int64)
-    for row in range(0, 3000, 1000):
-        sums.add(block, block, torch.full((1, 1000, 1000), 0.1), first_row=row)
-    empty = Centers(points=torch.zeros(0, 2), scores=torch.zeros(0), valid=torch.zeros(0, dtype=torch.bool))
-    assert decide_segments(sums, empty, stuff_area_limit=0).scores.item() == pytest.approx(0.1, rel=1e-6)
+    slots = torch.zeros(1_000_000, dtype=torch.int64)
+    for _ in range(3):
+        sums.add_probability(slots, torch.full((1_000_000,), 0.1))
+    sums.votes[:] = 3_000_000
+    scores = score_segments(sums, decide_segments(sums, stuff_area_limit=0), make_centers())
+    assert scores.item() == pytest.approx(0.1, rel=1e-6)

@@ -1,0 +1,245 @@
+"""Cells: the squares between four neighboring samples of a decoder map, and the pixels of the input inside of them.
+
+Resizing a map bilinearly gives each pixel a mixture of the four samples around it, at the same sampling positions as
+`maps.upsample`. Sorting pixels by cells instead of rows has two uses: what holds at the four corners of a cell often
+holds in all of it (see `uniform.py`), and the C x H x W array of a resized map never needs to exist.
+
+At both ends of an axis the first and last sample are thought to go on forever, so an axis of `n` samples has `n + 1`
+cells, and each pixel lies in exactly one. In the usual case of stride 4, a cell has 4 x 4 pixels.
+
+Dimension letters: `h w` the map, `H W` the pixels, `Y X` all cells, `M` chosen cells, `J` = places for pixels in a
+cell, in raster order. Where a cell has fewer pixels than places, its last row or column fills the rest.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int64, Integer, Shaped
+from torch import Tensor
+
+from panoptic_deeplab.maps import Size
+
+
+class Axis(NamedTuple):
+    """How the pixels of one axis lie between the samples; `n` cells, `r` places a cell."""
+
+    before: Int64[Tensor, " n"]
+    """Index of the sample before the cell."""
+
+    after: Int64[Tensor, " n"]
+    """Index of the sample behind it."""
+
+    start: Int64[Tensor, " n"]
+    """First pixel."""
+
+    num_pixels: Int64[Tensor, " n"]
+    """Number of pixels, 0 to r."""
+
+    fraction: Float32[Tensor, "n r"]
+    """How far the pixel is on the way from the one sample to the other, in [0, 1]."""
+
+    step: float
+    """By how much the fraction grows from a pixel to the next."""
+
+    position: Float32[Tensor, " n+1"] | None
+    """Where samples lie, in pixels; the first one lies before the first cell. None if pixels do not follow samples
+    (an axis of one sample with aligned corners)."""
+
+    cell: Int64[Tensor, " L"]
+    """Cell of each pixel."""
+
+    filled: Int64[Tensor, " f"]
+    """Cells with a pixel."""
+
+
+class CellGrid(NamedTuple):
+    """The cells of a map."""
+
+    rows: Axis
+    columns: Axis
+
+    @property
+    def size(self) -> Size:
+        """`(Y, X)`."""
+        return len(self.rows.start), len(self.columns.start)
+
+    @property
+    def num_places(self) -> int:
+        """J."""
+        return self.rows.fraction.shape[1] * self.columns.fraction.shape[1]
+
+
+class Cells(NamedTuple):
+    """Chosen cells."""
+
+    row: Int64[Tensor, " M"]
+    column: Int64[Tensor, " M"]
+
+
+class Rectangles(NamedTuple):
+    """Rectangles of pixels, or single pixels; the last row and column belong to them."""
+
+    top: Int64[Tensor, "*N"]
+    bottom: Int64[Tensor, "*N"]
+    left: Int64[Tensor, "*N"]
+    right: Int64[Tensor, "*N"]
+
+
+def make_grid(
+    map_size: Size, input_size: Size, content_size: Size, *, align_corners: bool, device: torch.device
+) -> CellGrid:
+    """The cells of a map that is resized.
+
+    Args:
+        map_size: of the map.
+        input_size: of the resized map, which includes padding of the network input.
+        content_size: of its top-left part that is wanted.
+        align_corners: as in `maps.upsample`.
+        device: of the map.
+    """
+    rows, columns = (
+        _axis(*lengths, align_corners=align_corners, device=device)
+        for lengths in zip(map_size, input_size, content_size, strict=True)
+    )
+    return CellGrid(rows, columns)
+
+
+def all_cells(grid: CellGrid) -> Cells:
+    """Every cell that has a pixel, in raster order."""
+    rows, columns = torch.meshgrid(grid.rows.filled, grid.columns.filled, indexing="ij")
+    return Cells(row=rows.flatten(), column=columns.flatten())
+
+
+def split_cells(cells: Cells, length: int) -> list[Cells]:
+    """Parts of at most `length` cells, one at least."""
+    return [Cells(*part) for part in zip(*(torch.split(index, length) for index in cells), strict=True)]
+
+
+def count_pixels(grid: CellGrid) -> Int64[Tensor, "Y X"]:
+    """How many pixels each cell has."""
+    return grid.rows.num_pixels[:, None] * grid.columns.num_pixels
+
+
+def cell_rectangles(grid: CellGrid) -> Rectangles:
+    """Where the pixels of each cell are; meaningless for a cell without pixels."""
+    rows, columns = grid
+    top, bottom = (row[:, None].expand(grid.size) for row in (rows.start, rows.start + rows.num_pixels - 1))
+    left, right = (column.expand(grid.size) for column in (columns.start, columns.start + columns.num_pixels - 1))
+    return Rectangles(top, bottom, left, right)
+
+
+def interpolate(map_: Float[Tensor, "C h w"], grid: CellGrid, cells: Cells) -> Float[Tensor, "C J M"]:
+    """Values of the resized map in some cells: equal to `maps.upsample` up to float32 rounding.
+
+    A value depends on its four samples only, not on what is computed with it, and is exact where neighbors are equal.
+    """
+    top_left, top_right, bottom_left, bottom_right = _corners(map_, grid, cells)
+    y, x = _fractions(grid, cells)
+    top = _between(top_left[:, None], top_right[:, None], x)
+    bottom = _between(bottom_left[:, None], bottom_right[:, None], x)
+    return _between(top[:, None], bottom[:, None], y[:, None]).flatten(1, 2)
+
+
+def interpolate_channel(
+    map_: Float[Tensor, "C h w"], channel: Int64[Tensor, "J M"], grid: CellGrid, cells: Cells
+) -> Float[Tensor, "J M"]:
+    """The same values, of one channel for each pixel."""
+    plane = map_.shape[1] * map_.shape[2]
+    y, x = _fractions(grid, cells)
+    y, x = y.repeat_interleave(len(x), dim=0), x.repeat(len(y), 1)
+    corners = [look_up(map_.flatten(), channel * plane + index) for index in _corner_indices(map_, grid, cells)]
+    return _between(_between(corners[0], corners[1], x), _between(corners[2], corners[3], x), y)
+
+
+def pixel_rows_and_columns(grid: CellGrid, cells: Cells) -> tuple[Int64[Tensor, "J M"], Int64[Tensor, "J M"]]:
+    """`y` and `x` of each pixel."""
+    ys, xs = (
+        axis.start[index] + torch.minimum(_places(axis)[:, None], axis.num_pixels[index] - 1)
+        for axis, index in zip(grid, cells, strict=True)
+    )
+    shape = (len(ys), len(xs), ys.shape[1])
+    return ys[:, None].expand(shape).flatten(0, 1), xs[None].expand(shape).flatten(0, 1)
+
+
+def is_pixel(grid: CellGrid, cells: Cells) -> Bool[Tensor, "J M"]:
+    """False for places that repeat the last pixel of the cell."""
+    ys, xs = (_places(axis)[:, None] < axis.num_pixels[index] for axis, index in zip(grid, cells, strict=True))
+    return (ys[:, None] & xs[None]).flatten(0, 1)
+
+
+def expand(values: Shaped[Tensor, "Y X"], grid: CellGrid) -> Shaped[Tensor, "H W"]:
+    """Give each pixel the value of its cell."""
+    rows = values.gather(1, grid.columns.cell.expand(len(values), -1))
+    return rows.index_select(0, grid.rows.cell)
+
+
+def look_up(table: Shaped[Tensor, " N"], index: Integer[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """`table[index]`, several times faster on a CPU."""
+    return table.index_select(0, index.flatten().to(torch.int64)).view(index.shape)
+
+
+def _between(a: Tensor, b: Tensor, fraction: Tensor) -> Tensor:
+    # multiplication and addition as two operators: a fused one may round differently in the tail of a vector
+    return (b - a).mul(fraction).add_(a)
+
+
+def _corner_indices(map_: Float[Tensor, "C h w"], grid: CellGrid, cells: Cells) -> list[Int64[Tensor, " M"]]:
+    """Places of the four samples in a flat plane: top left, top right, bottom left, bottom right."""
+    row, column = grid.rows, grid.columns
+    return [
+        y[cells.row] * map_.shape[2] + x[cells.column]
+        for y in (row.before, row.after)
+        for x in (column.before, column.after)
+    ]
+
+
+def _corners(map_: Float[Tensor, "C h w"], grid: CellGrid, cells: Cells) -> list[Float[Tensor, "C M"]]:
+    flat = map_.flatten(1)
+    return [flat.index_select(1, index) for index in _corner_indices(map_, grid, cells)]
+
+
+def _fractions(grid: CellGrid, cells: Cells) -> tuple[Float32[Tensor, "rows M"], Float32[Tensor, "columns M"]]:
+    rows, columns = (axis.fraction.T.index_select(1, index) for axis, index in zip(grid, cells, strict=True))
+    return rows, columns
+
+
+def _places(axis: Axis) -> Int64[Tensor, " r"]:
+    return torch.arange(axis.fraction.shape[1], device=axis.start.device)
+
+
+def _axis(from_length: int, to_length: int, length: int, *, align_corners: bool, device: torch.device) -> Axis:
+    pixel = np.arange(length)
+    sample = np.arange(-1, from_length + 1)
+    # whole numbers are multiplied before the division, so a pixel that lies on a sample gets the fraction 0
+    if align_corners:
+        step = (from_length - 1) / max(to_length - 1, 1)
+        coordinate = pixel * (from_length - 1) / max(to_length - 1, 1)
+        position = sample * (to_length - 1) / max(from_length - 1, 1)
+    else:
+        step = from_length / to_length
+        coordinate = (2 * pixel + 1) * from_length / (2 * to_length) - 0.5
+        position = (2 * sample + 1) * to_length / (2 * from_length) - 0.5
+
+    before = np.floor(coordinate).astype(np.int64)
+    cell = before + 1
+    count = np.bincount(cell, minlength=from_length + 1)
+    start = np.cumsum(count) - count
+    place = np.arange(count.max())
+    last = np.maximum(count - 1, 0)[:, None]
+    inside = np.minimum(start[:, None] + np.minimum(place, last), length - 1)
+
+    def tensor(array: Shaped[np.ndarray, "..."]) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    return Axis(
+        before=tensor(sample[:-1].clip(0)),
+        after=tensor(sample[1:].clip(None, from_length - 1)),
+        start=tensor(start),
+        num_pixels=tensor(count),
+        fraction=tensor((coordinate - before)[inside].astype(np.float32)),
+        step=step,
+        position=None if step == 0 else tensor(position.astype(np.float32)),
+        cell=tensor(cell),
+        filled=tensor(np.flatnonzero(count)),
+    )

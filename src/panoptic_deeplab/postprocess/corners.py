@@ -1,0 +1,189 @@
+"""Cells in which every pixel has one answer, known from the four corners.
+
+Inside of a cell, every resized map is a convex mixture of its four samples. Two things follow:
+
+* A class whose score is the largest at all four corners has the largest score at every pixel of the cell.
+* A center that is the nearest to where all four corners point is the nearest for every pixel of the cell. (The region
+  of the plane that is nearer to one point than to the others is convex; pixel + offset is such a mixture as well.)
+
+So most pixels need no look at their scores. Rounding to float32 could decide otherwise only where two classes or
+centers are nearly equal; such cells are left undecided by a margin many times the largest possible error, as are ties.
+Undecided cells are worked out pixel by pixel in `pixels.py`; the answer is the same, to the last pixel.
+
+Dimension letters: `C` classes, `K` centers, `h w` samples of the map, `p q` with those thought beyond its border, `Y X`
+cells, `G P` groups of samples.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float32, Int32, Shaped, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from panoptic_deeplab.postprocess.cells import CellGrid, Cells, count_pixels, look_up
+from panoptic_deeplab.postprocess.centers import Centers
+from panoptic_deeplab.postprocess.grouping import nearest_centers
+from panoptic_deeplab.stopwatch import Stopwatch, stage
+
+_EPSILON = torch.finfo(torch.float32).eps
+
+_SCORE_MARGIN = 32 * _EPSILON
+"""Relative to the largest score. An interpolated value is off by at most 5 epsilon, so a difference of two by 10."""
+
+_DISTANCE_MARGIN = 64 * _EPSILON
+"""Relative to the coordinates. The rounding of offset, target and distance adds up to less than 25 epsilon."""
+
+_LARGEST_SPREAD = 80.0
+"""Largest difference of scores for which an exponential neither overflows nor is lost (float32: about 87)."""
+
+_BAND_ELEMENTS = 2**19
+"""Class scores looked at once: what stays in the cache of a CPU."""
+
+_TILE = 8
+"""Side of the tiles of samples for which candidate centers are listed."""
+
+
+class CellLabels(NamedTuple):
+    """What holds for all pixels of a cell. Arbitrary where undecided."""
+
+    train_ids: UInt8[Tensor, "Y X"]
+    slots: Int32[Tensor, "Y X"]
+    """Instance, or K + class; see `merging.py`."""
+    is_decided: Bool[Tensor, "Y X"]
+    """Also true for cells without a pixel."""
+    largest: Float32[Tensor, "h w"]
+    """Largest class score of each sample."""
+
+
+def label_cells(
+    logits: Float32[Tensor, "C h w"],
+    offset: Float32[Tensor, "2 h w"],
+    grid: CellGrid,
+    centers: Centers,
+    *,
+    thing_mask: Bool[Tensor, " C"],
+    stopwatch: Stopwatch | None = None,
+) -> CellLabels:
+    """Decide what can be decided at corners.
+
+    Args:
+        logits: class scores.
+        offset: `(dy, dx)` in pixels of the network input.
+        grid: the cells of these maps.
+        centers: of the image (no batch dimension).
+        thing_mask: which classes are things.
+        stopwatch: measures the stages `upsample + argmax` and `grouping`.
+    """
+    with stage(stopwatch, "upsample + argmax"):
+        samples = _look_at_samples(logits)
+        train_ids = _pad(samples.train_ids)
+        first, last = _smallest_corner(train_ids), _largest_corner(train_ids)
+        is_class_clear = (
+            (first == last)
+            & (_smallest_corner(_pad(samples.lead)) > _SCORE_MARGIN * _largest_corner(_pad(samples.size)))
+            & (_largest_corner(_pad(samples.spread)) < _LARGEST_SPREAD)
+        )
+        slots = len(centers.valid) + first.to(torch.int32)
+        is_decided = is_class_clear
+    if centers.valid.any():
+        with stage(stopwatch, "grouping"):
+            is_thing = look_up(thing_mask, first)
+            nearest, is_center_clear = _nearest_of_cells(offset, look_up(thing_mask, train_ids), grid, centers)
+            slots = torch.where(is_thing, nearest, slots)
+            is_decided = is_class_clear & (is_center_clear | ~is_thing)
+    is_empty = count_pixels(grid) == 0
+    return CellLabels(train_ids=first, slots=slots, is_decided=is_decided | is_empty, largest=samples.largest)
+
+
+def undecided_cells(labels: CellLabels) -> Cells:
+    """The cells that are left, tile by tile, so that neighbors in the list are neighbors in the image."""
+    is_undecided = F.pad(~labels.is_decided, _to_whole_tiles(labels.is_decided.shape))
+    height, width = is_undecided.shape
+    by_tiles = is_undecided.view(height // _TILE, _TILE, width // _TILE, _TILE).transpose(1, 2)
+    tile_row, tile_column, row, column = by_tiles.nonzero(as_tuple=True)
+    return Cells(row=tile_row * _TILE + row, column=tile_column * _TILE + column)
+
+
+class _Samples(NamedTuple):
+    train_ids: UInt8[Tensor, "h w"]
+    largest: Float32[Tensor, "h w"]
+    lead: Float32[Tensor, "h w"]
+    """From the second largest score to the largest."""
+    spread: Float32[Tensor, "h w"]
+    """From the smallest score to the largest."""
+    size: Float32[Tensor, "h w"]
+    """Largest magnitude of a score."""
+
+
+def _look_at_samples(logits: Float32[Tensor, "C h w"]) -> _Samples:
+    num_classes, _, width = logits.shape
+    parts = []
+    for band in torch.split(logits, max(1, _BAND_ELEMENTS // (num_classes * width)), dim=1):
+        largest, index = band.max(dim=0)  # of equal scores the first: the lower train id
+        smallest = band.amin(dim=0)
+        second = band.scatter(0, index[None], -torch.inf).amax(dim=0)
+        size = torch.maximum(largest.abs(), smallest.abs())
+        parts.append(_Samples(index.to(torch.uint8), largest, largest - second, largest - smallest, size))
+    return _Samples(*(torch.cat(maps) for maps in zip(*parts, strict=True)))
+
+
+def _nearest_of_cells(
+    offset: Float32[Tensor, "2 h w"], inside: Bool[Tensor, "p q"], grid: CellGrid, centers: Centers
+) -> tuple[Int32[Tensor, "p-1 q-1"], Bool[Tensor, "p-1 q-1"]]:
+    """The center of each cell, and where it is clear. Only samples that are `inside` are looked at."""
+    row_position, column_position = grid.rows.position, grid.columns.position
+    if row_position is None or column_position is None:
+        nothing = torch.zeros(grid.size, dtype=torch.int32)
+        return nothing, nothing.bool()
+    size = inside.shape
+    padded = torch.stack([_pad(plane) for plane in offset])
+    target = torch.stack([padded[0] + row_position[:, None], padded[1] + column_position])
+    length = float(len(grid.rows.cell) + len(grid.columns.cell))
+    margin = _DISTANCE_MARGIN * (target.abs().amax(dim=0) + padded.abs().amax(dim=0) + length)
+
+    nearest, first, second = (
+        _from_tiles(part, size)
+        for part in nearest_centers(
+            _to_tiles(target), _to_tiles(inside[None])[0], centers, margin=_to_tiles(margin[None])[0]
+        )
+    )
+    lead = second.sqrt() - first.sqrt()
+    lowest, highest = _smallest_corner(nearest), _largest_corner(nearest)
+    is_clear = (lowest == highest) & (_smallest_corner(lead) > _largest_corner(margin))
+    return lowest, is_clear
+
+
+def _pad(plane: Shaped[Tensor, "h w"]) -> Shaped[Tensor, "h+2 w+2"]:
+    plane = torch.cat([plane[:1], plane, plane[-1:]])
+    return torch.cat([plane[:, :1], plane, plane[:, -1:]], dim=1)
+
+
+def _smallest_corner(plane: Shaped[Tensor, "p q"]) -> Shaped[Tensor, "p-1 q-1"]:
+    pairs = torch.minimum(plane[1:], plane[:-1])
+    return torch.minimum(pairs[:, 1:], pairs[:, :-1])
+
+
+def _largest_corner(plane: Shaped[Tensor, "p q"]) -> Shaped[Tensor, "p-1 q-1"]:
+    pairs = torch.maximum(plane[1:], plane[:-1])
+    return torch.maximum(pairs[:, 1:], pairs[:, :-1])
+
+
+def _to_tiles(planes: Tensor) -> Tensor:
+    """(N, h, w) -> (N, G, P), padded with zeros to whole tiles."""
+    channels, height, width = planes.shape
+    planes = F.pad(planes, _to_whole_tiles((height, width)))
+    tiles = planes.view(channels, planes.shape[1] // _TILE, _TILE, planes.shape[2] // _TILE, _TILE)
+    return tiles.transpose(2, 3).reshape(channels, -1, _TILE * _TILE)
+
+
+def _to_whole_tiles(size: tuple[int, ...]) -> tuple[int, int, int, int]:
+    return 0, -size[1] % _TILE, 0, -size[0] % _TILE
+
+
+def _from_tiles(tiles: Shaped[Tensor, "G P"], size: tuple[int, ...]) -> Tensor:
+    """The inverse of `_to_tiles` for one plane."""
+    height, width = size
+    rows, columns = -(-height // _TILE), -(-width // _TILE)
+    plane = tiles.view(rows, columns, _TILE, _TILE).transpose(1, 2)
+    return plane.reshape(rows * _TILE, columns * _TILE)[:height, :width]

@@ -1,0 +1,108 @@
+"""Cell by cell, a map is resized as by `maps.upsample`."""
+
+import pytest
+import torch
+
+from panoptic_deeplab.maps import upsample
+from panoptic_deeplab.postprocess.cells import (
+    Cells,
+    all_cells,
+    cell_rectangles,
+    count_pixels,
+    expand,
+    interpolate,
+    interpolate_channel,
+    is_pixel,
+    make_grid,
+    pixel_rows_and_columns,
+    split_cells,
+)
+
+CPU = torch.device("cpu")
+SIZES = [
+    ((5, 7), (17, 25), (17, 25)),
+    ((5, 7), (20, 28), (19, 5)),
+    ((3, 4), (11, 13), (11, 13)),
+    ((1, 1), (4, 5), (4, 5)),
+    ((6, 2), (6, 9), (3, 9)),
+    ((8, 9), (3, 4), (3, 4)),
+    ((4, 3), (1, 1), (1, 1)),
+]
+every_size = pytest.mark.parametrize(("small", "size", "content"), SIZES)
+both_conventions = pytest.mark.parametrize("align_corners", [False, True])
+
+
+def assemble(values, grid, cells, content):
+    """Put the pixels of cells into place."""
+    y, x = pixel_rows_and_columns(grid, cells)
+    out = torch.full((*values.shape[:-2], *content), torch.nan)
+    out[..., y, x] = values
+    return out
+
+
+@both_conventions
+@every_size
+def test_equals_interpolate(small, size, content, align_corners):
+    map_ = torch.randn(3, *small)
+    grid = make_grid(small, size, content, align_corners=align_corners, device=CPU)
+    cells = all_cells(grid)
+    expected = upsample(map_[None], size, align_corners=align_corners)[0, :, : content[0], : content[1]]
+    found = assemble(interpolate(map_, grid, cells), grid, cells, content)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+
+    channel = torch.randint(3, content)
+    y, x = pixel_rows_and_columns(grid, cells)
+    one = assemble(interpolate_channel(map_, channel[y, x], grid, cells), grid, cells, content)
+    assert torch.equal(one, found.gather(0, channel[None])[0])
+
+
+@both_conventions
+@every_size
+def test_each_pixel_is_in_one_cell(small, size, content, align_corners):
+    grid = make_grid(small, size, content, align_corners=align_corners, device=CPU)
+    cells = all_cells(grid)
+    y, x = pixel_rows_and_columns(grid, cells)
+    counted = is_pixel(grid, cells)
+    seen = torch.zeros(content, dtype=torch.int64)
+    seen.index_put_((y[counted], x[counted]), torch.tensor(1), accumulate=True)
+    assert (seen == 1).all()
+    assert count_pixels(grid).sum() == content[0] * content[1]
+
+    index = torch.arange(grid.size[0] * grid.size[1]).view(grid.size)
+    expected = torch.zeros(content, dtype=torch.int64)
+    expected[y, x] = index[cells.row, cells.column]
+    assert torch.equal(expand(index, grid), expected)
+    top, bottom, left, right = (side[cells.row, cells.column] for side in cell_rectangles(grid))
+    assert torch.equal(
+        torch.stack([y.amin(0), y.amax(0), x.amin(0), x.amax(0)]), torch.stack([top, bottom, left, right])
+    )
+
+
+@both_conventions
+def test_a_value_does_not_depend_on_the_other_cells(align_corners):
+    map_ = torch.randn(3, 9, 11)
+    grid = make_grid((9, 11), (31, 45), (31, 37), align_corners=align_corners, device=CPU)
+    whole = interpolate(map_, grid, all_cells(grid))
+    for length in (1, 7, 50):
+        parts = [interpolate(map_, grid, part) for part in split_cells(all_cells(grid), length)]
+        assert torch.equal(torch.cat(parts, dim=-1), whole)
+
+
+def test_constant_stays_exact():
+    grid = make_grid((3, 3), (8, 10), (8, 10), align_corners=False, device=CPU)
+    map_ = torch.full((1, 3, 3), 0.1)
+    assert (interpolate(map_, grid, all_cells(grid)) == map_[0, 0, 0]).all()
+
+
+def test_stride_four_gives_four_by_four_pixels():
+    for align_corners, size in ((True, (33, 65)), (False, (32, 64))):
+        map_size = (9, 17) if align_corners else (8, 16)
+        grid = make_grid(map_size, size, size, align_corners=align_corners, device=CPU)
+        assert grid.num_places == 16
+
+
+def test_no_cells():
+    grid = make_grid((3, 3), (9, 9), (9, 9), align_corners=True, device=CPU)
+    none = Cells(*torch.zeros(2, 0, dtype=torch.int64))
+    assert len(split_cells(none, 5)) == 1
+    assert interpolate(torch.zeros(2, 3, 3), grid, none).shape == (2, 16, 0)
