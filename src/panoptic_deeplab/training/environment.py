@@ -71,8 +71,13 @@ def _warn(before: dict[str, Any], now: dict[str, Any]) -> None:
     logger.warning(message, "; ".join(changes), rest)
 
 
-def _environment(process: Process) -> dict[str, Any]:
-    on_gpu = process.device.startswith("cuda")
+def describe_environment(device: str) -> dict[str, Any]:
+    """Time, command, commit, versions and hardware, as plain data.
+
+    Args:
+        device: that is computed on, `cpu` or `cuda:0`.
+    """
+    on_gpu = device.startswith("cuda")
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -83,12 +88,26 @@ def _environment(process: Process) -> dict[str, Any]:
         },
         "hardware": {
             "platform": platform.platform(),
+            "processor": _processor(),
             "cpus": os.cpu_count(),
             "torch_threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name(process.device) if on_gpu else "cpu",
+            "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
         },
-        "world_size": process.world_size,
     }
+
+
+def _environment(process: Process) -> dict[str, Any]:
+    return describe_environment(process.device) | {"world_size": process.world_size}
+
+
+def _processor() -> str:
+    """Its name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()  # Linux
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def _version(distribution: str) -> str | None:

@@ -1,0 +1,190 @@
+"""A predictor at work: each stage by itself, then all of it as users call it."""
+
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from panoptic_deeplab.benchmark.measure import Timing, peak_memory, run_repeatedly
+from panoptic_deeplab.benchmark.report import STAGES, InferenceRow
+from panoptic_deeplab.benchmark.scenes import DrawnMaps
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config import Config
+from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.data.transforms import prepare_image
+from panoptic_deeplab.distributed import resolve_device
+from panoptic_deeplab.images import read_image
+from panoptic_deeplab.inference.predictor import PanopticPredictor
+from panoptic_deeplab.maps import RawMaps, Size
+from panoptic_deeplab.model.network import PanopticDeepLab
+from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
+from panoptic_deeplab.result_formats import to_coco_panoptic
+from panoptic_deeplab.results import PanopticResult
+from panoptic_deeplab.stopwatch import Stopwatch, stage
+
+Precision = Literal["float32", "bfloat16"]
+
+_JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is measured."""
+
+    name: str
+    predictor: PanopticPredictor
+    runtime: str = "pytorch"
+    published_milliseconds: float | None = None
+    """For one image, in Table 9."""
+
+
+def untrained_subject(
+    name: str,
+    config: Config,
+    categories: CategoryTable,
+    *,
+    device: str,
+    precision: Precision,
+    published_milliseconds: float | None = None,
+) -> Subject:
+    """A network with random weights, as fast as a trained one; post-processing works on a drawn scene.
+
+    Args:
+        name: of the row.
+        config: its `input`, `model`, `postprocess` sections.
+        categories: classes.
+        device: `cpu`, `cuda`, ... or `auto`.
+        precision: `float32` or `bfloat16`.
+        published_milliseconds: for one image, in Table 9.
+    """
+    torch.manual_seed(0)
+    network = PanopticDeepLab(config.model, categories.num_classes).to(resolve_device(device)).eval()
+    drawn = DrawnMaps(network, categories.thing_mask)
+    predictor = PanopticPredictor(drawn, categories, config, device=device, precision=precision)
+    return Subject(name=name, predictor=predictor, published_milliseconds=published_milliseconds)
+
+
+def write_picture(folder: Path, size: Size) -> Path:
+    """Write a photograph-like image, a drawn street scene as JPEG.
+
+    Args:
+        folder: exists.
+        size: `(height, width)`, at least 32 each.
+    """
+    path = folder / f"street_{size[0]}x{size[1]}.jpg"
+    Image.fromarray(SyntheticSource(1, size=size)[0].image).save(path, quality=_JPEG_QUALITY)
+    return path
+
+
+def measure_inference(subject: Subject, image: Path, *, batch_size: int = 1, seconds: float = 5.0) -> InferenceRow:
+    """Measure one model with one image file, which fills the batch.
+
+    Args:
+        subject: the model.
+        image: file.
+        batch_size: images at once.
+        seconds: how long to measure the stages, and again the whole; at least three batches each.
+
+    Raises:
+        ImageError: the image cannot be read.
+    """
+    predictor = subject.predictor
+    pixels = read_image(image)
+    pipeline = _Pipeline(predictor)
+    in_stages: dict[str, list[float]] = defaultdict(list)
+
+    def run_stages() -> None:
+        stopwatch = Stopwatch(predictor.device)
+        pipeline([image] * batch_size, stopwatch)
+        for name, spent in stopwatch.seconds.items():
+            in_stages[name].append(spent)
+
+    def run_whole() -> None:
+        for result in predictor.predict_iter([image] * batch_size, batch_size=batch_size):
+            encode(result)
+
+    run_repeatedly(run_stages, seconds=seconds)
+    with peak_memory(predictor.device) as peak:
+        whole = run_repeatedly(run_whole, seconds=seconds)
+    return InferenceRow(
+        name=subject.name,
+        runtime=subject.runtime,
+        precision=predictor.precision,
+        device=str(predictor.device),
+        image_size=(pixels.shape[0], pixels.shape[1]),
+        input_size=pipeline.input_size,
+        batch_size=batch_size,
+        stages={name: Timing.of(in_stages[name][1:]) for name in STAGES if name in in_stages},  # the first warms up
+        end_to_end=Timing.of(whole),
+        peak_process_bytes=peak.process,
+        peak_process_increase_bytes=peak.process_increase,
+        peak_gpu_bytes=peak.gpu,
+        drawn_scene=isinstance(predictor.model, DrawnMaps),
+        published_milliseconds=subject.published_milliseconds,
+    )
+
+
+def encode(result: PanopticResult) -> bytes:
+    """A result as COCO's PNG, in memory."""
+    _, rgb = to_coco_panoptic(result, "image", "image.png")
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class _Pipeline:
+    """The steps of `PanopticPredictor`, one by one.
+
+    Args:
+        predictor: whose parts are used.
+    """
+
+    def __init__(self, predictor: PanopticPredictor) -> None:
+        self.input_size: Size = (0, 0)
+        """Of the last batch."""
+        self._predictor = predictor
+        config = predictor.config
+        self._postprocess = PanopticPostprocessor(
+            predictor.categories, config.postprocess, align_corners=config.model.align_corners
+        )
+
+    @torch.inference_mode()
+    def __call__(self, images: Sequence[Path], stopwatch: Stopwatch) -> None:
+        predictor, config = self._predictor, self._predictor.config
+        with stage(stopwatch, "decode"):
+            pixels = [read_image(image) for image in images]
+        with stage(stopwatch, "resize"):
+            prepared = [
+                prepare_image(
+                    image,
+                    input_config=config.input,
+                    output_stride=config.model.output_stride,
+                    align_corners=config.model.align_corners,
+                )
+                for image in pixels
+            ]
+            tensor = torch.stack([image.tensor for image in prepared]).to(predictor.device)
+            self.input_size = (tensor.shape[2], tensor.shape[3])
+        with stage(stopwatch, "network"):
+            raw_maps = self._run_network(tensor)
+        content_sizes = [image.content_size for image in prepared]
+        results = self._postprocess(raw_maps, self.input_size, content_sizes, stopwatch=stopwatch)
+        with stage(stopwatch, "merging"):
+            sizes = [(image.shape[0], image.shape[1]) for image in pixels]
+            results = [result.resized(size) for result, size in zip(results, sizes, strict=True)]
+        with stage(stopwatch, "encode"):
+            for result in results:
+                encode(result)
+
+    def _run_network(self, images: Float[Tensor, "B 3 H W"]) -> RawMaps:
+        predictor = self._predictor
+        with torch.autocast(predictor.device.type, torch.bfloat16, enabled=predictor.precision == "bfloat16"):
+            raw_maps: RawMaps = predictor.model(images.contiguous(memory_format=torch.channels_last))
+        return raw_maps
