@@ -1,16 +1,25 @@
 """What README and docs point to exists, and nothing in them waits to be filled in."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+
+from panoptic_deeplab.config import Config
+from panoptic_deeplab.config_io import recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 _LINK = re.compile(r"\]\(\s*<?([^)\s>]+)|<(?:img|source|a)\b[^>]*?\b(?:src|srcset|href)=[\"']([^\"']+)")
 _PLACEHOLDER = re.compile(r"^\s*[A-Z]{4,}\s*$|\bURL-OF\b|\b(?:TODO|FIXME|TBD|XXX)\b|<(?:fill|insert)", re.MULTILINE)
+
+_CODE = re.compile(r"`([^`\n]+)`")
+_FILE = re.compile(r"([\w./]+\.(?:py|json|yaml))(?:::(\w+))?")
+_SETTING = re.compile(r"([a-z_]+)\.(\w+)")
+_RECIPE = re.compile(r"(?:cityscapes|coco\d*|mapillary|nuclei)_\w+")
 
 
 def _without_code(text: str) -> str:
@@ -48,3 +57,35 @@ def test_relative_links_and_images_exist(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_placeholder_is_left(document: Path) -> None:
     assert _PLACEHOLDER.findall(document.read_text("utf-8")) == []
+
+
+def _exists(path: str, name: str) -> bool:
+    """A file, seen from the package, the tests or the root, and a definition in it."""
+    for folder in (ROOT / "src" / "panoptic_deeplab", ROOT / "tests", ROOT):
+        if (folder / path).is_file():
+            text = (folder / path).read_text("utf-8")
+            return not name or re.search(rf"^(?:(?:def|class) {name}\b|{name}\s*[:=])", text, re.MULTILINE) is not None
+    return False
+
+
+def test_what_the_page_about_the_paper_names_exists() -> None:
+    settings = {
+        f"{section.name}.{field.name}"
+        for section in fields(Config)
+        for field in fields(getattr(Config(), section.name))
+    }
+    missing = []
+    named = _CODE.findall((ROOT / "docs" / "the-paper-line-by-line.md").read_text("utf-8"))
+    for code in named:
+        if file := _FILE.fullmatch(code):
+            is_there = _exists(file[1], file[2] or "")
+        elif _SETTING.fullmatch(code):
+            is_there = code in settings
+        elif _RECIPE.fullmatch(code):
+            is_there = code in recipe_names()
+        else:
+            continue
+        if not is_there:
+            missing.append(code)
+    assert missing == []
+    assert len(named) > 100
