@@ -8,7 +8,7 @@ BIN := .venv/bin
 # One thread a test process: two processes with two threads each are slower on two cores than one thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
-.PHONY: setup demo test test-slow test-gpu check format clean
+.PHONY: setup demo test test-slow test-gpu check format bench clean
 
 setup: $(INSTALLED)
 
@@ -38,6 +38,9 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell .
+
+bench: setup
+	$(BIN)/python benchmarks/bench.py
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -48,6 +48,8 @@ __all__ = [
     "evaluate",
     "load_config",
     "load_result",
+    "push_to_hub",
+    "save_pretrained",
     "save_result",
     "to_coco_instances",
     "to_coco_panoptic",
@@ -71,7 +73,9 @@ if TYPE_CHECKING:
     )
     from panoptic_deeplab.evaluation import evaluate
     from panoptic_deeplab.inference.predictor import PanopticPredictor
+    from panoptic_deeplab.model.hub import push_to_hub
     from panoptic_deeplab.model.network import PanopticDeepLab
+    from panoptic_deeplab.model.weights import save_pretrained
     from panoptic_deeplab.result_formats import (
         load_result,
         save_result,
@@ -103,6 +107,8 @@ _MODULE_OF = {
     "evaluate": "evaluation",
     "load_config": "config_io",
     "load_result": "result_formats",
+    "push_to_hub": "model.hub",
+    "save_pretrained": "model.weights",
     "save_result": "result_formats",
     "to_coco_instances": "result_formats",
     "to_coco_panoptic": "result_formats",

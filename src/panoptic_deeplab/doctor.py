@@ -22,6 +22,8 @@ _MINIMUM = {  # required package -> oldest version that works, as in pyproject.t
     "numpy": "1.26",
     "pillow": "10.1",
     "safetensors": "0.4.3",
+    "huggingface-hub": "0.27",
+    "filelock": "3.12",
     "pyyaml": "6.0",
     "tyro": "1.0",
     "rich": "13.7",

@@ -6,6 +6,7 @@
     ├── ImageError(ValueError)                 an image to predict cannot be read or has an unusable shape
     ├── CheckpointError(ValueError)            weights are missing, truncated or do not fit the model
     ├── TrainingError(RuntimeError)            training cannot go on (a loss is not finite)
+    ├── ExportError(RuntimeError)              a model cannot be written for another runtime, or loses too much there
     └── MissingDependencyError(ImportError)    an optional package is not installed
 
 A message is one sentence (or a few short lines) that says what is wrong, where, what was expected and what to do.
@@ -40,6 +41,10 @@ class CheckpointError(PanopticDeepLabError, ValueError):
 
 class TrainingError(PanopticDeepLabError, RuntimeError):
     """Training cannot go on."""
+
+
+class ExportError(PanopticDeepLabError, RuntimeError):
+    """A model cannot be written for another runtime, or loses too much there."""
 
 
 class MissingDependencyError(PanopticDeepLabError, ImportError):

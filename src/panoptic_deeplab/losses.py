@@ -1,7 +1,7 @@
 """The three losses of Panoptic-DeepLab (section 4): `PanopticDeepLabLoss`.
 
     L = lambda_sem * weighted bootstrapped cross entropy      of `semantic_logits`
-      + lambda_heatmap * mean squared error                   of `center_heatmap`
+      + lambda_heatmap * mean squared error                   of `center_heatmap` (or sigmoid cross entropy, Table 1)
       + lambda_offset * mean absolute error                   of `offset`
 
 All three compare *upsampled* maps with targets at the resolution of the network's input, in float32 whatever precision
@@ -88,7 +88,7 @@ class PanopticDeepLabLoss:
             semantic = self.config.semantic_lambda * self._cross_entropy(raw_maps.semantic_logits, targets) / num_images
             center = offset = torch.zeros_like(semantic)
             if raw_maps.center_heatmap is not None:
-                error = self._squared_error(raw_maps.center_heatmap, targets)
+                error = self._heatmap_error(raw_maps.center_heatmap, targets)
                 center = self.config.heatmap_lambda * error / num_center_pixels
             if raw_maps.offset is not None:
                 error = self._absolute_error(raw_maps.offset, targets)
@@ -125,10 +125,15 @@ class PanopticDeepLabLoss:
         table[:num_classes] = table.new_tensor(self.config.class_weights)
         return table[targets.semantic.int()]
 
-    def _squared_error(self, heatmap: Float[Tensor, "B 1 h w"], targets: Targets) -> Float[Tensor, ""]:
+    def _heatmap_error(self, heatmap: Float[Tensor, "B 1 h w"], targets: Targets) -> Float[Tensor, ""]:
+        """Squared error, or the cross entropy of the probability and the Gaussian, summed over pixels."""
         size = _size(targets.center_heatmap)
         predicted = upsample(heatmap.float(), size, align_corners=self.align_corners)[:, 0]
-        return (targets.center_weight * (predicted - targets.center_heatmap).square()).sum()
+        if self.config.heatmap_loss == "mse":
+            error = (predicted - targets.center_heatmap).square()
+        else:
+            error = F.binary_cross_entropy(predicted.clamp(0, 1), targets.center_heatmap, reduction="none")
+        return (targets.center_weight * error).sum()
 
     def _absolute_error(self, offset: Float[Tensor, "B 2 h w"], targets: Targets) -> Float[Tensor, ""]:
         """Mean over dy and dx, summed over pixels; in pixels of the network's input.

@@ -22,8 +22,8 @@ class RawMaps(NamedTuple):
     """Unnormalised class scores; softmax over C gives probabilities."""
 
     center_heatmap: Float[Tensor, "B 1 h w"] | None
-    """About 1 at the centre of mass of an instance, 0 far from any; a plain regression, so values may leave [0, 1].
-    None for a semantic-only model (Table 1, last row)."""
+    """About 1 at the centre of mass of an instance, 0 far from any; a plain regression, so values may leave [0, 1],
+    unless `ModelConfig.heatmap_activation` is sigmoid. None for a semantic-only model (Table 1, last row)."""
 
     offset: Float[Tensor, "B 2 h w"] | None
     """`(dy, dx)` from a pixel to the centre of its instance, in pixels of *this* map (h, w), not of the input.

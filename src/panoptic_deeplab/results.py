@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int32, Int64, Integer, UInt8
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.encoding import IGNORE_INDEX, MAX_SEGMENT_ID, VOID_ID
 from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.runs import Runs, areas_and_boxes, find_runs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +103,11 @@ class PanopticResult:
         rows = ((2 * np.arange(size[0]) + 1) * self.size[0]) // (2 * size[0])
         columns = ((2 * np.arange(size[1]) + 1) * self.size[1]) // (2 * size[1])
         taken = np.ix_(rows, columns)
-        areas, boxes = _areas_and_boxes(self.segment_index()[taken], len(self.segments_info))
+        panoptic_map = self.panoptic_map[taken]
+        runs = find_runs(panoptic_map)
+        ids = [segment.id for segment in self.segments_info]
+        places = segment_places(panoptic_map, runs, ids, where="The panoptic map")
+        areas, boxes = areas_and_boxes(runs, places, len(ids))
         segments = [
             replace(segment, area=area, bbox=(box[0], box[1], box[2], box[3]))
             for segment, area, box in zip(self.segments_info, areas.tolist(), boxes.tolist(), strict=True)
@@ -110,7 +115,7 @@ class PanopticResult:
         ]
         return replace(
             self,
-            panoptic_map=self.panoptic_map[taken],
+            panoptic_map=panoptic_map,
             segments_info=segments,
             semantic_map=None if self.semantic_map is None else self.semantic_map[taken],
         )
@@ -129,11 +134,30 @@ def segment_index(
     Raises:
         DatasetError: the map has an id that is not listed, or an id is listed twice or out of range.
     """
+    runs = find_runs(panoptic_map)
+    return runs.spread(segment_places(panoptic_map, runs, segment_ids, where=where))
+
+
+def segment_places(
+    panoptic_map: Integer[np.ndarray, "H W"], runs: Runs, segment_ids: Sequence[int], *, where: str
+) -> Int64[np.ndarray, " R"]:
+    """Place of each run's segment in a list: 0 = void, n = `segment_ids[n - 1]`.
+
+    Args:
+        panoptic_map: segment ids.
+        runs: in which the map is constant.
+        segment_ids: non-zero, in any order; ids without a pixel may be listed.
+        where: file or image, for the message.
+
+    Raises:
+        DatasetError: as for `segment_index`.
+    """
     ids = np.array(segment_ids, np.int64)
     unique_ids, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
         raise DatasetError(f"{where}: segments_info lists id {unique_ids[counts > 1][0]} more than once.")
-    smallest, largest = int(panoptic_map.min(initial=VOID_ID)), int(panoptic_map.max(initial=VOID_ID))
+    values = runs.of(panoptic_map)
+    smallest, largest = int(values.min(initial=VOID_ID)), int(values.max(initial=VOID_ID))
     if smallest < 0 or largest > MAX_SEGMENT_ID:
         raise DatasetError(
             f"{where} has segment ids from {smallest} to {largest}. Expected 0 (void) to {MAX_SEGMENT_ID};"
@@ -144,19 +168,19 @@ def segment_index(
         raise DatasetError(
             f"{where}: segments_info lists id {impossible[0]}. Expected 1 to {MAX_SEGMENT_ID}; {VOID_ID} means void."
         )
-    # A table over all ids: zeroed memory is only touched where an id is looked up, so sparse 24-bit ids cost little,
-    # the less the narrower its numbers are.
-    place_of_id = np.zeros(largest + 1, np.min_scalar_type(len(ids)))
+    # A table over all ids: zeroed memory is only touched where an id is looked up, so sparse 24-bit ids cost little.
+    place_of_id = np.zeros(largest + 1, np.int64)
     visible = ids <= largest
     place_of_id[ids[visible]] = 1 + np.flatnonzero(visible)
-    index: Int64[np.ndarray, "H W"] = place_of_id.take(panoptic_map).astype(np.int64)
-    if np.count_nonzero(index) != np.count_nonzero(panoptic_map):
-        y, x = np.argwhere((index == 0) & (panoptic_map != VOID_ID))[0]
+    places: Int64[np.ndarray, " R"] = place_of_id[values]
+    unknown = np.flatnonzero((places == 0) & (values != VOID_ID))
+    if unknown.size:
+        y, x = divmod(int(runs.starts[unknown[0]]), runs.size[1])
         raise DatasetError(
-            f"{where} has id {panoptic_map[y, x]} at (y={y}, x={x}), but segments_info lists no such segment."
+            f"{where} has id {values[unknown[0]]} at (y={y}, x={x}), but segments_info lists no such segment."
             " Expected every non-zero id of the map in segments_info (COCO panoptic format)."
         )
-    return index
+    return places
 
 
 def check_consistency(panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Sequence[int], *, where: str) -> None:
@@ -170,32 +194,7 @@ def check_consistency(panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Seq
     Raises:
         DatasetError: an id is in one of the two only, twice in the table, or out of range.
     """
-    index = segment_index(panoptic_map, segment_ids, where=where)
-    areas = np.bincount(index.ravel(), minlength=len(segment_ids) + 1)[1:]
-    absent = np.flatnonzero(areas == 0)
+    places = segment_places(panoptic_map, find_runs(panoptic_map), segment_ids, where=where)
+    absent = np.flatnonzero(np.bincount(places, minlength=len(segment_ids) + 1)[1:] == 0)
     if absent.size:
         raise DatasetError(f"{where}: segments_info lists id {segment_ids[absent[0]]}, but no pixel of the map has it.")
-
-
-def _areas_and_boxes(
-    index: Int64[np.ndarray, "H W"], count: int
-) -> tuple[Int64[np.ndarray, " N"], Int64[np.ndarray, "N 4"]]:
-    """Area and `(x, y, width, height)` of segments 1 to `count` of an index map; zeros for one without a pixel."""
-    height, width = index.shape
-    # Pixels by (segment, row) and (segment, column); segment 0, void, is dropped.
-    in_rows, in_columns = (
-        np.bincount((index * length + position).ravel(), minlength=(count + 1) * length).reshape(count + 1, length)[1:]
-        for length, position in ((height, np.arange(height)[:, None]), (width, np.arange(width)))
-    )
-    left, box_width = _extent(in_columns)
-    top, box_height = _extent(in_rows)
-    areas: Int64[np.ndarray, " N"] = in_rows.sum(1)
-    return areas, np.stack([left, top, box_width, box_height], axis=1)
-
-
-def _extent(counts: Int64[np.ndarray, "N L"]) -> tuple[Int64[np.ndarray, " N"], Int64[np.ndarray, " N"]]:
-    """First position with a pixel, and the length up to the last; zeros where there is none."""
-    some = counts > 0
-    first = some.argmax(1)
-    last = counts.shape[1] - 1 - some[:, ::-1].argmax(1)
-    return first, np.where(some.any(1), last - first + 1, 0)

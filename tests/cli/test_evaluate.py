@@ -53,10 +53,11 @@ def test_help_names_the_fields_of_the_json(run: Run, model_folder: Path) -> None
 def test_provenance_names_model_data_and_settings(run: Run, model_folder: Path) -> None:
     options = ("--device", "cpu", "--split", "val:1", "--postprocess.top-k", "7", "--json")
     provenance = json.loads(run("evaluate", "--model", model_folder, *options).out)["provenance"]
-    expected = {"model": str(model_folder), "split": "val:1", "device": "cpu", "precision": "float32"}
+    expected = {"models": [str(model_folder)], "split": "val:1", "device": "cpu", "precision": "float32"}
     assert expected.items() <= provenance.items()
     assert provenance["settings"]["postprocess"]["top_k"] == 7
-    assert set(provenance["settings"]) == {"data", "input", "postprocess", "evaluation"}
+    sections = {"data", "input", "test_time_augmentation", "postprocess", "evaluation"}
+    assert set(provenance["settings"]) == sections | {"output_stride"}
 
 
 def test_two_processes_print_one_document(model_folder: Path) -> None:

@@ -172,6 +172,13 @@ def test_offsets_are_painted_on_things_only(run: Run, model_folder: Path, photo:
     assert (pixels[things] != 255).any()
 
 
+def test_figure_shows_all_steps_side_by_side(run: Run, model_folder: Path, photo: Path, tmp_path: Path) -> None:
+    outcome = run("predict", photo, "--model", model_folder, "--output", tmp_path / "out", "--save", "figure")
+    assert outcome.out.split() == [str(tmp_path / "out" / "photo_figure.png")]
+    with Image.open(tmp_path / "out" / "photo_figure.png") as picture:
+        assert picture.width > 6 * 420
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -233,7 +240,8 @@ def test_interruption_leaves_the_table_of_what_was_done(
         ([], "needs at least one image"),
         (["--batch-size", "0"], "`batch_size` must be positive"),
         (["--save", "panoptic"], "Name one with --output"),
-        (["--save", "maps", "--output", "out", "--batch-size", "2"], "goes image by image"),
+        (["--save", "maps", "--output", "out", "--batch-size", "2"], "`save` maps goes image by image"),
+        (["--save", "figure", "--output", "out", "--batch-size", "2"], "`save` figure goes image by image"),
     ],
 )
 def test_arguments_that_make_no_sense(
@@ -250,9 +258,10 @@ def test_maps_of_a_model_without_instance_heads(run: Run, photo: Path, tmp_path:
     categories = CategoryTable.load("synthetic")
     save_pretrained(tmp_path / "m", PanopticDeepLab(config.model, 10), config=config, categories=categories)
     command = ("predict", photo, "--model", tmp_path / "m", "--output", tmp_path / "out", "--save")
-    outcome = run(*command, "maps")
-    assert outcome.code == 2
-    assert outcome.err.startswith("ConfigError: `save` maps needs a model with instance heads")
+    for product in ("maps", "figure"):
+        outcome = run(*command, product)
+        assert outcome.code == 2
+        assert outcome.err.startswith(f"ConfigError: `save` {product} needs a model with instance heads")
     assert run(*command, "semantic").code == 0
 
 

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,9 @@ def test_recipe_that_is_also_the_value_of_an_option_must_come_first(run: Run, ti
 
 def test_help_lists_the_packaged_recipes(run: Run) -> None:
     text = run("train", "--help").out
-    assert all(name in text for name in recipe_names())
+    words = set(re.findall(r"\w+", text))  # the help breaks lines, and draws a frame around them
+    assert {name for name in recipe_names() if not name.endswith("_24gb")} <= words
+    assert "NAME_24gb" in words
 
 
 @pytest.mark.parametrize(

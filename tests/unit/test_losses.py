@@ -199,3 +199,13 @@ def test_class_weights_of_another_number_of_classes_are_refused() -> None:
     loss = PanopticDeepLabLoss(LossConfig(class_weights=(1.0, 2.0)), align_corners=True)
     with pytest.raises(ConfigError, match=r"class_weights.*4 classes.*Got 2"):
         loss(random_maps(1, (5, 5)), random_targets(1, (5, 5)))
+
+
+def test_sigmoid_cross_entropy_of_the_heatmap() -> None:
+    maps, targets = random_maps(2, (9, 11)), random_targets(2, (9, 11))
+    logits = maps.center_heatmap
+    config = LossConfig(heatmap_loss="cross_entropy", heatmap_lambda=3.0)
+    ours = PanopticDeepLabLoss(config, align_corners=True)(maps._replace(center_heatmap=logits.sigmoid()), targets)
+    pixels = F.binary_cross_entropy_with_logits(logits[:, 0], targets.center_heatmap, reduction="none")
+    weight = targets.center_weight
+    torch.testing.assert_close(ours.center, 3 * (pixels * weight).sum() / weight.sum())

@@ -177,18 +177,21 @@ def test_protocol_is_that_of_section_4(recipe: str) -> None:
     if recipe in MULTI_SCALE:
         assert augmentation.scales == (FIVE_SCALES if recipe.startswith("coco") else SEVEN_SCALES)
         assert augmentation.flip
+        assert not augmentation.enabled
     else:
         assert (augmentation.scales, augmentation.flip) == ((1.0,), False)
 
 
-def test_options_in_the_headers_make_it_one_pass(tmp_path: Path) -> None:
+def test_scales_are_used_with_the_option_in_the_headers(tmp_path: Path) -> None:
     lines = {line for recipe in OF_THE_PAPER for line in text(recipe).splitlines() if "--test-time" in line}
     (options,) = (line.lstrip("# ").split() for line in lines)
     (tmp_path / "config.json").write_text(json.dumps(config_to_dict(config_of("cityscapes_xception71"))))
-    for given, scales in (([], SEVEN_SCALES), (options, (1.0,))):
+    for given in ([], options):
         verb = cli._parse(["evaluate", "--model", str(tmp_path), *given])
         assert isinstance(verb, Evaluate)
-        assert verb.test_time_augmentation == TestTimeAugmentationConfig(scales=scales, flip=not given)
+        assert verb.test_time_augmentation == TestTimeAugmentationConfig(
+            enabled=bool(given), scales=SEVEN_SCALES, flip=True
+        )
 
 
 @pytest.mark.parametrize("recipe", OF_THE_PAPER)

@@ -14,11 +14,15 @@ from typing import Annotated, Any, NoReturn, Union
 import tyro
 
 from panoptic_deeplab import __version__
-from panoptic_deeplab.cli.data import CheckData, ShowData
+from panoptic_deeplab.cli.benchmark import Benchmark
+from panoptic_deeplab.cli.convert import Convert
+from panoptic_deeplab.cli.data import CheckData, ConvertData, ShowData
 from panoptic_deeplab.cli.demo import Demo
 from panoptic_deeplab.cli.doctor import Doctor
 from panoptic_deeplab.cli.evaluate import Evaluate
+from panoptic_deeplab.cli.models import Models
 from panoptic_deeplab.cli.predict import Predict
+from panoptic_deeplab.cli.submission import Submission
 from panoptic_deeplab.cli.train import Train
 from panoptic_deeplab.cli.verb import Verb, leading_recipe, log_to_stderr
 from panoptic_deeplab.errors import ConfigError, PanopticDeepLabError
@@ -29,9 +33,14 @@ VERBS: dict[str, type[Verb]] = {
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,
+    "submission": Submission,
     "data check": CheckData,
     "data show": ShowData,
+    "data convert": ConvertData,
     "demo": Demo,
+    "models": Models,
+    "convert": Convert,
+    "benchmark": Benchmark,
     "doctor": Doctor,
 }
 
@@ -51,9 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{PROGRAM} {__version__}")
         return
     try:
-        verb = _parse(arguments)
         log_to_stderr()
-        verb.execute()
+        _parse(arguments).execute()
     except (PanopticDeepLabError, OSError) as error:
         if "--debug" in arguments:
             raise

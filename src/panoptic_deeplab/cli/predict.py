@@ -4,7 +4,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -12,20 +12,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from panoptic_deeplab.cli.prediction_files import PredictionFiles, Product
-from panoptic_deeplab.cli.verb import (
-    Device,
-    Flag,
-    Folder,
-    OptionalFolder,
-    Precision,
-    Verb,
-    config_of_model,
-    make_folder,
-    print_json,
-    progress_bar,
-)
-from panoptic_deeplab.config import InputConfig, PostprocessConfig
+from panoptic_deeplab.cli.inference_options import InferenceVerb, options_of_model
+from panoptic_deeplab.cli.prediction_files import NEED_MAPS, PredictionFiles, Product
+from panoptic_deeplab.cli.verb import Flag, OptionalFolder, make_folder, print_json, progress_bar
 from panoptic_deeplab.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
@@ -38,7 +27,7 @@ _DEFAULT_PRODUCTS: tuple[Product, ...] = ("overlay", "panoptic")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict(Verb):
+class Predict(InferenceVerb):
     """Segment images: print the segments, or write pictures and COCO files.
 
     An image that cannot be read is left out and named at the end, with exit code 1; all others are predicted.
@@ -50,8 +39,6 @@ class Predict(Verb):
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES...")]
     """Image files, folders, or quoted patterns such as 'photos/**/*.jpg'."""
-    model: Folder
-    """Model folder, such as runs/street/best."""
     output: OptionalFolder = None
     """Folder for the files of --save; without it the segments are printed. Images of several folders get subfolders."""
     save: Annotated[tuple[Product, ...], tyro.conf.arg(help_behavior_hint="(default: overlay panoptic)")] = ()
@@ -59,31 +46,22 @@ class Predict(Verb):
     NAME_semantic.png, the class of each pixel before instances are merged in, as train ids 0, 1, ... in the order of
     the categories (255 = void, which predictions do not have). instances: instances.json (a list of COCO detections
     with RLE masks) and images.json ({images, categories}: which image_id is which file). maps: NAME_heatmap.png and
-    NAME_offset.png, what the instance heads say."""
+    NAME_offset.png, what the instance heads say. figure: NAME_figure.png, all steps side by side as in Figure 4 of the
+    paper."""
     json: Flag = False
     """Write one JSON document to stdout."""
     batch_size: Annotated[int, tyro.conf.arg(metavar="N")] = 1
-    """Images of one size that go through the network together; not with `maps`."""
-    device: Device = "auto"
-    """`cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one."""
-    precision: Precision = "float32"
-    """bfloat16 is faster where the hardware has it, and slightly different."""
-    input: InputConfig = field(default_factory=InputConfig)
-    postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
+    """Images of one size that go through the network together; not with `maps` and `figure`."""
 
     @classmethod
     def defaults(cls, arguments: Sequence[str]) -> "Predict | None":
         """The settings of the model's run."""
-        found = config_of_model(arguments)
-        if found is None:
-            return None
-        folder, config = found
-        return cls(images=(), model=Path(folder), input=config.input, postprocess=config.postprocess)
+        found = options_of_model(arguments)
+        return None if found is None else cls(images=(), **found.defaults)
 
     def execute(self) -> None:
         """Predict; print or write the results."""
         from panoptic_deeplab.images import find_images
-        from panoptic_deeplab.inference.predictor import PanopticPredictor
 
         self._check_options()
         found = [path for source in self.images for path in find_images(source)]
@@ -95,15 +73,12 @@ class Predict(Verb):
         if self.output is not None:
             make_folder(self.output)
             files = PredictionFiles(self.output, self._products(), paths)
-        predictor = PanopticPredictor.from_pretrained(
-            self.model,
-            device=self.device,
-            precision=self.precision,
-            input_config=self.input,
-            postprocess=self.postprocess,
-        )
-        if "maps" in self._products() and not predictor.config.model.instance_branch:
-            raise ConfigError(f"`save` maps needs a model with instance heads, but {self.model} is semantic only.")
+        predictor = self.load_predictor()
+        if self._needs_maps() and not predictor.config.model.instance_branch:
+            raise ConfigError(
+                f"`save` {self._needs_maps()[0]} needs a model with instance heads, but {self.model[0]} is semantic"
+                " only."
+            )
 
         failed: list[dict[str, str]] = []
         rows: list[dict[str, Any]] = []
@@ -134,6 +109,9 @@ class Predict(Verb):
     def _products(self) -> tuple[Product, ...]:
         return self.save or _DEFAULT_PRODUCTS
 
+    def _needs_maps(self) -> list[Product]:
+        return [product for product in self._products() if product in NEED_MAPS]
+
     def _check_options(self) -> None:
         if not self.images:
             raise ConfigError("`predict` needs at least one image file, folder or pattern. Got none.")
@@ -141,10 +119,10 @@ class Predict(Verb):
             raise ConfigError(f"`batch_size` must be positive. Got {self.batch_size} instead.")
         if self.save and self.output is None:
             raise ConfigError("`save` needs a folder to write to. Name one with --output.")
-        if "maps" in self.save and self.batch_size > 1:
+        if self._needs_maps() and self.batch_size > 1:
             raise ConfigError(
-                f"`save` maps goes image by image. Got a `batch_size` of {self.batch_size}; leave it out, or predict"
-                " the maps separately."
+                f"`save` {self._needs_maps()[0]} goes image by image. Got a `batch_size` of {self.batch_size}; leave it"
+                " out, or predict this product separately."
             )
 
     def _predictions(
@@ -165,7 +143,7 @@ class Predict(Verb):
                     waiting.append((path, image))
                     yield image
 
-        if "maps" in self._products():
+        if self._needs_maps():
             for image in readable():
                 yield _Prediction(*waiting.popleft(), *predictor.predict_with_maps(image))
         else:

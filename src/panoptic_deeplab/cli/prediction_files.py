@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from panoptic_deeplab.inference.predictor import UpsampledMaps
     from panoptic_deeplab.results import PanopticResult
 
-Product = Literal["overlay", "panoptic", "semantic", "instances", "maps"]
+Product = Literal["overlay", "panoptic", "semantic", "instances", "maps", "figure"]
+
+NEED_MAPS: tuple[Product, ...] = ("maps", "figure")
+"""Made from what the instance heads say."""
 
 _OF_EACH_IMAGE: dict[Product, tuple[str, ...]] = {
     "overlay": ("_overlay.png",),
@@ -23,6 +26,7 @@ _OF_EACH_IMAGE: dict[Product, tuple[str, ...]] = {
     "semantic": ("_semantic.png",),
     "instances": (),
     "maps": ("_heatmap.png", "_offset.png"),
+    "figure": ("_figure.png",),
 }
 _OF_ALL_IMAGES: dict[Product, tuple[str, ...]] = {
     "panoptic": ("panoptic.json",),
@@ -55,11 +59,12 @@ class PredictionFiles:
     def add(
         self, path: Path, image: "np.ndarray", result: "PanopticResult", maps: "UpsampledMaps | None" = None
     ) -> None:
-        """Write the files of one image; `maps` are those of the product `maps`."""
+        """Write the files of one image; `maps` are there if a product of `NEED_MAPS` is wanted."""
         from PIL import Image
 
         from panoptic_deeplab.result_formats import to_coco_instances, to_coco_panoptic
         from panoptic_deeplab.visualize.draw import draw_panoptic
+        from panoptic_deeplab.visualize.figure4 import draw_figure4
         from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset, thing_pixels
 
         stem = self._stems[path]
@@ -76,11 +81,16 @@ class PredictionFiles:
             _semantic_picture(result).save(self._new_file(f"{stem}_semantic.png"))
         if "instances" in self._products:
             self._detections += to_coco_instances(result, image_id)
-        if maps is not None:
-            assert maps.center_heatmap is not None
-            assert maps.offset is not None
+        if maps is None:
+            return
+        assert maps.center_heatmap is not None
+        assert maps.offset is not None
+        if "maps" in self._products:
             draw_heatmap(image, maps.center_heatmap).save(self._new_file(f"{stem}_heatmap.png"))
             draw_offset(maps.offset, mask=thing_pixels(result)).save(self._new_file(f"{stem}_offset.png"))
+        if "figure" in self._products:
+            figure = draw_figure4(image, result, center_heatmap=maps.center_heatmap, offset=maps.offset)
+            figure.save(self._new_file(f"{stem}_figure.png"))
 
     def finish(self, categories: "CategoryTable") -> list[Path]:
         """Write the JSON files of the images so far; all files written, in order."""

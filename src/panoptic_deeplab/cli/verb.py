@@ -33,8 +33,8 @@ OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
 
 Precision = Literal["float32", "bfloat16"]
 
-PACKAGED_RECIPES = ", ".join(recipe_names())
-"""For the help."""
+PACKAGED_RECIPES = ", ".join(name for name in recipe_names() if not name.endswith("_24gb"))
+"""For the help. Left out are the variants for one GPU of 24 GB; the help of `train` says that there are such."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Verb(ABC):
         """Do it."""
 
 
-def print_json(document: Mapping[str, Any]) -> None:
+def print_json(document: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write one JSON document to stdout; infinity and NaN are no JSON and would be a fault here."""
     print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
 
@@ -118,14 +118,26 @@ def leading_recipe(arguments: Sequence[str]) -> str | None:
     return arguments[0] if arguments and not arguments[0].startswith("-") else None
 
 
-def config_of_model(arguments: Sequence[str]) -> tuple[str, Config] | None:
-    """The folder after `--model` and its configuration; None where there is none (loading the model says why)."""
+def config_of_model(arguments: Sequence[str]) -> tuple[Path, Config] | None:
+    """The folder of the first `--model` and its configuration; None where there is none (loading the model says why).
+
+    A model of the zoo or the hub is downloaded for that, unless the command only asks for its help.
+
+    Raises:
+        CheckpointError: the name means nothing, or the model cannot be had.
+    """
+    from panoptic_deeplab.model.locations import model_folder
+
     for index, argument in enumerate(arguments):
-        name, equals, folder = argument.partition("=")
-        if name == "--model" and (equals or index + 1 < len(arguments)):
-            folder = folder if equals else arguments[index + 1]
+        option, equals, name = argument.partition("=")
+        if option == "--model" and (equals or index + 1 < len(arguments)):
+            name = name if equals else arguments[index + 1]
+            if not Path(name).is_dir() and (Path(name).exists() or {"--help", "-h"} & set(arguments)):
+                return None
+            with progress_bar("download") as progress:
+                folder = model_folder(name, progress=progress)
             try:
-                data = json.loads((Path(folder) / "config.json").read_text("utf-8"))
+                data = json.loads((folder / "config.json").read_text("utf-8"))
                 return folder, config_from_dict(data)
             except (OSError, ValueError, TypeError, AttributeError):
                 return None

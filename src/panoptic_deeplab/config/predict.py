@@ -37,6 +37,8 @@ class TestTimeAugmentationConfig:
     `predict` and `evaluate` do it; validations during training do not, since it takes many times as long.
     """
 
+    enabled: bool = True
+    """False = one pass, whatever the other fields say. Recipes of the paper keep its scales and leave them off."""
     scales: tuple[float, ...] = (1.0,)
     """Sizes relative to the input (section 4: 0.5, 0.75, ..., 2 for Cityscapes and Mapillary Vistas; 0.5, ..., 1.5 for
     COCO)."""

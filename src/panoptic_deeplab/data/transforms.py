@@ -80,17 +80,27 @@ def prepare_image(
         output_stride: of the model.
         align_corners: of the model.
     """
-    tensor = image_tensor(image)
-    size = (image.shape[0], image.shape[1])
-    content_size = resized_size(size, input_config)
-    if content_size != size:
-        tensor = _resize_image(tensor, content_size)
-    tensor = _normalize(tensor, input_config).as_subclass(Tensor)
+    resized = resize_image(image, input_config=input_config)
+    content_size = (resized.shape[1], resized.shape[2])
+    tensor = _normalize(resized, input_config).as_subclass(Tensor)
     minimum = input_config.pad_to or content_size
     to_pad = max(content_size[0], minimum[0]), max(content_size[1], minimum[1])
     padded_height, padded_width = padded_size(to_pad, output_stride, align_corners=align_corners)
     tensor = F.pad(tensor, (0, padded_width - content_size[1], 0, padded_height - content_size[0]))
     return PreparedImage(tensor=tensor.contiguous(), content_size=content_size)
+
+
+def resize_image(image: UInt8[np.ndarray, "H W 3"], *, input_config: InputConfig) -> UInt8[Tensor, "3 h w"]:
+    """The first step of `prepare_image`: the image at the size that the rule gives.
+
+    Args:
+        image: RGB.
+        input_config: resize rule.
+    """
+    size = (image.shape[0], image.shape[1])
+    content_size = resized_size(size, input_config)
+    tensor = image_tensor(image)
+    return tensor if content_size == size else _resize_image(tensor, content_size)
 
 
 def training_transforms(data: DataConfig, input_config: InputConfig) -> list[Step]:

@@ -31,6 +31,7 @@ from panoptic_deeplab.data.transforms import PreparedImage, prepare_image
 from panoptic_deeplab.distributed import resolve_device
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.images import ImageLike, read_image
+from panoptic_deeplab.inference.model_file import is_model_file
 from panoptic_deeplab.inference.test_time_augmentation import AugmentedModel
 from panoptic_deeplab.maps import RawMaps, Size, upsample, upsample_offset
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
@@ -124,7 +125,8 @@ class PanopticPredictor:
 
         Args:
             folder: of the model; or a name of the zoo (`panoptic-deeplab models` lists them) or of a repository on the
-                hub, `owner/name`, which are downloaded the first time (`model/locations.py`).
+                hub, `owner/name`, which are downloaded the first time (`model/locations.py`); or an exported file,
+                `.onnx`, `.xml` or `.pt2`.
             device: as for the class.
             precision: as for the class.
             output_stride: run the same weights at another stride than in training: 8 instead of 16 puts atrous
@@ -138,6 +140,18 @@ class PanopticPredictor:
             CheckpointError: a file is missing or does not fit.
             ConfigError: there is no such device, or the network does not exist at this output stride.
         """
+        if is_model_file(folder):
+            from panoptic_deeplab.inference.exported_predictor import load_exported_predictor  # which imports this file
+
+            return load_exported_predictor(
+                folder,
+                device=device,
+                precision=precision,
+                output_stride=output_stride,
+                input_config=input_config,
+                test_time_augmentation=test_time_augmentation,
+                postprocess=postprocess,
+            )
         from panoptic_deeplab.model.weights import load_pretrained  # brings timm, which no other path here needs
 
         model, config, categories = load_pretrained(folder, output_stride=output_stride)

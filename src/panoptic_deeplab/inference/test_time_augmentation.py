@@ -76,6 +76,8 @@ class AugmentedModel:
             Maps of the images as they came in; of the model's stride in the view of the largest scale, so a smaller one
             where there are scales above 1.
         """
+        if not self.config.enabled:
+            return self._predict(images, images)
         largest, *others = sorted(self.config.scales, reverse=True)
         if not others and not self.config.flip:
             return self._predict(self._view(images, largest), images)

@@ -37,6 +37,7 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config_io import config_to_dict
 from panoptic_deeplab.errors import CheckpointError, ConfigError
+from panoptic_deeplab.model.card import CARD_FILE
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.model.weights import (
     CONFIG_FILE,
@@ -51,7 +52,6 @@ from panoptic_deeplab.training.ema import ExponentialMovingAverage
 
 STATE_FILE = "training_state.pt"
 VALIDATION_FILE = "validation.json"
-CARD_FILE = "README.md"
 CHECKPOINTS, LAST, BEST = "checkpoints", "last", "best"
 _WRITING, _REPLACED = ".writing_", ".replaced_"
 
@@ -60,6 +60,9 @@ MAY_DIFFER_ON_RESUME = frozenset(
         "data.root",
         "data.num_workers",
         "evaluation.num_pictures",
+        "test_time_augmentation.enabled",
+        "test_time_augmentation.flip",
+        "test_time_augmentation.scales",
         "train.keep_checkpoints",
         "train.log_every",
         "train.validate_every",
@@ -100,14 +103,13 @@ def save_checkpoint(
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=_WRITING, dir=folder.parent))
     temporary.chmod(0o755)  # mkdtemp's folders are closed to everybody else
-    save_pretrained(temporary, state.model, config=config, categories=categories)
+    save_pretrained(temporary, state.model, config=config, categories=categories, card=model_card)
     if state.ema is not None:
         save_weights(temporary / EMA_FILE, state.ema.model.state_dict())
     torch.save(
         {"step": state.step, "best_metric": state.best_metric, "optimizer": state.optimizer.state_dict()},
         temporary / STATE_FILE,
     )
-    (temporary / CARD_FILE).write_text(model_card, "utf-8")
     if folder.exists():  # written before, by a run that was killed or whose `last` was set back
         folder.rename(folder.with_name(_REPLACED + folder.name))
     temporary.rename(folder)

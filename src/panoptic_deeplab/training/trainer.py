@@ -29,6 +29,7 @@ from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined]
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, TrainConfig
 from panoptic_deeplab.config_io import save_config
 from panoptic_deeplab.data.loader import training_batches
@@ -36,6 +37,7 @@ from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.data.sources import open_source
 from panoptic_deeplab.distributed import Process, barrier, process_group
 from panoptic_deeplab.losses import PanopticDeepLabLoss
+from panoptic_deeplab.model.initial_weights import load_initial_weights
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.model.weights import load_backbone_weights
 from panoptic_deeplab.training.checkpoint import (
@@ -55,7 +57,7 @@ from panoptic_deeplab.training.first_look import write_label_statistics, write_t
 from panoptic_deeplab.training.interruption import Interruption
 from panoptic_deeplab.training.memory import keep_freed_memory
 from panoptic_deeplab.training.meter import Meter
-from panoptic_deeplab.training.model_card import model_card
+from panoptic_deeplab.training.model_card import training_card
 from panoptic_deeplab.training.optimizer import build_optimizer, describe_schedule, learning_rate
 from panoptic_deeplab.training.step import batch_to_device, optimization_step, set_training_mode
 from panoptic_deeplab.training.tracking import METRICS_FILE, Tracker
@@ -88,7 +90,7 @@ def train(
 
     Raises:
         ConfigError: the run folder is in use, or settings do not fit together or to the run that is resumed.
-        CheckpointError: a checkpoint or the backbone's weights cannot be used.
+        CheckpointError: a checkpoint, or the weights that the network or its backbone starts from, cannot be used.
         DatasetError: the data cannot be read.
         TrainingError: a loss is not finite.
         KeyboardInterrupt: after SIGTERM or Ctrl+C, when the checkpoint is written.
@@ -110,7 +112,7 @@ def train(
             finish_replacing(run_folder)
         barrier()
         resuming = resume and has_checkpoint(run_folder)
-        state = _new_state(config, source.categories.num_classes, process, with_backbone_weights=not resuming)
+        state = _new_state(config, source.categories, process, with_weights=not resuming)
         validated = load_checkpoint(run_folder, state, config=config) if resuming else False
         network = _distributed(state.model, process)
         loss = PanopticDeepLabLoss(config.loss, align_corners=config.model.align_corners)
@@ -155,7 +157,7 @@ def train(
                     tracker.log(state.step, row)
                 overdue = time.monotonic() - last_saved > 60 * SAVE_EVERY_MINUTES
                 if process.is_main and (validates or interrupted or overdue):
-                    card = model_card(config, source.categories, step=state.step, table=None)
+                    card = training_card(config, source.categories, step=state.step)
                     save_checkpoint(run_folder, state, config=config, categories=source.categories, model_card=card)
                     last_saved = time.monotonic()
                 if interrupted:
@@ -189,15 +191,19 @@ def _validate(
     validation = validate(state, source, config=config, run_folder=run_folder, process=process, tracker=tracker)
     tracker.log(state.step, validation.metrics)
     if process.is_main:
-        card = model_card(config, source.categories, step=state.step, table=validation.table)
+        card = training_card(
+            config, source.categories, step=state.step, metrics=validation.metrics, table=validation.table
+        )
         add_validation(run_folder, state, validation.metrics, metric=config.evaluation.metric, model_card=card)
 
 
-def _new_state(config: Config, num_classes: int, process: Process, *, with_backbone_weights: bool) -> TrainingState:
+def _new_state(config: Config, categories: CategoryTable, process: Process, *, with_weights: bool) -> TrainingState:
     """Model, optimizer and average before the first step."""
     torch.manual_seed(config.train.seed)
-    model = PanopticDeepLab(config.model, num_classes)
-    if with_backbone_weights:
+    model = PanopticDeepLab(config.model, categories.num_classes)
+    if with_weights and config.model.weights is not None:
+        load_initial_weights(model, config, categories)
+    elif with_weights:
         load_backbone_weights(model)
     if config.train.batch_norm == "sync" and process.world_size > 1:
         model = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]

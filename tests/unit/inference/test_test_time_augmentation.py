@@ -224,3 +224,17 @@ def test_estimates_and_averages():
 def test_scales_that_make_no_sense(scales):
     with pytest.raises(ConfigError, match=r"`test_time_augmentation\.scales` must be one or more different positive"):
         TestTimeAugmentationConfig(scales=scales)
+
+
+def test_disabled_is_one_pass() -> None:
+    calls = []
+
+    def model(images: Tensor) -> RawMaps:
+        calls.append(tuple(images.shape))
+        return RawMaps(semantic_logits=images[:, :2, ::4, ::4], center_heatmap=None, offset=None)
+
+    config = TestTimeAugmentationConfig(enabled=False, scales=(0.5, 1.0), flip=True)
+    images = torch.rand(1, 3, 33, 33)
+    maps = AugmentedModel(model, config, output_stride=16, align_corners=True)(images)
+    assert calls == [(1, 3, 33, 33)]
+    torch.testing.assert_close(maps.semantic_logits, images[:, :2, ::4, ::4], rtol=0, atol=0)

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from panoptic_deeplab import evaluation_files
+from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config_io import load_config
 from panoptic_deeplab.data.loader import Batch
@@ -236,7 +237,8 @@ def test_loss_that_is_not_finite_stops_the_run_and_says_what_to_do(
 
 def test_one_process_has_plain_batch_norm(tiny_config: Config) -> None:
     config = dataclasses.replace(tiny_config, train=dataclasses.replace(tiny_config.train, batch_norm="sync"))
-    state = trainer._new_state(config, 5, trainer.Process(), with_backbone_weights=False)
+    categories = CategoryTable.load("synthetic")
+    state = trainer._new_state(config, categories, trainer.Process(), with_weights=False)
     assert not any(isinstance(m, torch.nn.SyncBatchNorm) for m in state.model.modules())
 
 

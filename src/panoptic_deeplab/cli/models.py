@@ -1,0 +1,92 @@
+"""`panoptic-deeplab models`."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from panoptic_deeplab.cli.verb import Flag, Verb, print_json
+
+if TYPE_CHECKING:
+    from panoptic_deeplab.model.paper import CountedRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models(Verb):
+    """List the published models that can be used by their name, or the networks of the paper with their sizes.
+
+    A name of the list is a --model for every verb: the file is downloaded the first time, checked and converted.
+    Numbers are those that the authors report for the validation split, in percent.
+
+    With --json, the document is: cache, the folder of downloads; models, a list of {name, dataset, backbone, reported
+    {PQ, SQ, RQ, AP, mIoU: fractions in [0, 1], those that are reported}, note, licence, page, url, on_google_drive,
+    size in bytes or null, in_cache, verification}; and unsupported, a list of {family, models, reason, page}.
+
+    With --paper: every network of Tables 1, 5 and 9, with its parameters (in millions) and multiply-adds (in billions)
+    as this package builds it, as the paper prints them, and the difference. No weights are read.
+
+    With --paper --json, the document is a list of one object a row: table, row, backbone, input_size [height, width] at
+    which the multiply-adds are counted, paper_input_size as the table says, params_m, paper_params_m (null where the
+    table has none), madds_b, paper_madds_b.
+    """
+
+    paper: Flag = False
+    """List the networks of the paper instead."""
+    json: Flag = False
+    """Write one JSON document to stdout instead of a table."""
+
+    def execute(self) -> None:
+        """Print the list; the paper's is counted first."""
+        if not self.paper:
+            from panoptic_deeplab.cli.zoo_listing import zoo_document, zoo_text
+
+            print_json(zoo_document()) if self.json else print(zoo_text())
+            return
+        from panoptic_deeplab.model.paper import count_paper_rows
+
+        rows = count_paper_rows()
+        if self.json:
+            print_json([row.to_json() for row in rows])
+        else:
+            print(_paper_table(rows))
+
+
+def _paper_table(rows: "list[CountedRow]") -> str:
+    lines = [("Table", "Row", "Backbone", "Input", "Params M", "paper", "diff", "M-Adds B", "paper", "diff")]
+    footnotes: list[str] = []
+    for paper, counts in rows:
+        size = _size(paper.size)
+        if paper.size != paper.paper_size:
+            footnotes.append(f"* The table says {_size(paper.paper_size)}; its multiply-adds are those of {size}.")
+            size += "*"
+        parameters, multiply_adds = counts.parameters / 1e6, counts.multiply_adds / 1e9
+        lines.append(
+            (
+                str(paper.table),
+                paper.row,
+                paper.model.backbone,
+                size,
+                f"{parameters:.2f}",
+                "" if paper.paper_parameters is None else f"{paper.paper_parameters:.2f}",
+                "" if paper.paper_parameters is None else _difference(parameters, paper.paper_parameters),
+                f"{multiply_adds:.2f}",
+                f"{paper.paper_multiply_adds:.2f}",
+                _difference(multiply_adds, paper.paper_multiply_adds),
+            )
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    text = [
+        "  ".join(
+            cell.ljust(width) if column < 4 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([*text, *dict.fromkeys(footnotes)])
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _difference(ours: float, printed: float) -> str:
+    """In percent; parameters that print the same digits differ by less than what is printed here."""
+    return f"{100 * (ours / printed - 1):+.2f} %"

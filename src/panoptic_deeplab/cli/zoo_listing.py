@@ -1,0 +1,79 @@
+"""The published models as text and as JSON, for `panoptic-deeplab models`."""
+
+from dataclasses import asdict
+from typing import Any
+from urllib.parse import urlsplit
+
+from panoptic_deeplab.model.download import cache_folder
+from panoptic_deeplab.model.zoo import ZooModel, unsupported_families, zoo_models
+
+_COLUMNS = ("Name", "Data", "Backbone", "PQ", "AP", "mIoU", "MB", "From", "Notes")
+_RIGHT = {"PQ", "AP", "mIoU", "MB"}
+
+
+def zoo_document() -> dict[str, Any]:
+    """Everything, for machines."""
+    from panoptic_deeplab.model.converters.presets import verification
+
+    return {
+        "cache": str(cache_folder()),
+        "models": [
+            {
+                **asdict(model),
+                "on_google_drive": model.is_on_google_drive,
+                "size": model.known_size,
+                "in_cache": model.is_in_cache,
+                "verification": verification(model.name),
+            }
+            for model in zoo_models().values()
+        ],
+        "unsupported": [asdict(family) for family in unsupported_families()],
+    }
+
+
+def zoo_text() -> str:
+    """One line a model; what several have in common is a note below."""
+    from panoptic_deeplab.model.converters.presets import verification
+
+    notes: dict[str, int] = {}
+    lines: list[tuple[str, ...]] = [_COLUMNS]
+    for model in zoo_models().values():
+        texts = [f"Licence: {model.licence}", verification(model.name), *([model.note] if model.note else [])]
+        numbers = sorted(notes.setdefault(text, len(notes) + 1) for text in texts)
+        lines.append((*_cells(model), " ".join(map(str, numbers))))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(_COLUMNS))]
+    table = [
+        "  ".join(
+            cell.rjust(width) if name in _RIGHT else cell.ljust(width)
+            for name, cell, width in zip(_COLUMNS, line, widths, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+    unsupported = [
+        f"  {family.family}: {', '.join(family.models)}. {family.reason} {family.page}"
+        for family in unsupported_families()
+    ]
+    return "\n".join(
+        [
+            *table,
+            "",
+            "PQ, AP and mIoU in percent, as the authors report them for the validation split; not measured here.",
+            *(f"{number}  {text}" for text, number in notes.items()),
+            "",
+            "Published elsewhere, and not read here:",
+            *unsupported,
+        ]
+    )
+
+
+def _cells(model: ZooModel) -> tuple[str, ...]:
+    numbers = (model.reported.get(name) for name in ("PQ", "AP", "mIoU"))
+    place = "Google Drive" if model.is_on_google_drive else str(urlsplit(model.url).hostname)
+    return (
+        model.name,
+        model.dataset,
+        model.backbone,
+        *("-" if number is None else f"{100 * number:.1f}" for number in numbers),
+        "?" if model.known_size is None else f"{model.known_size / 1e6:.0f}",
+        "cache" if model.is_in_cache else place,
+    )

@@ -1,0 +1,37 @@
+"""Validations during training."""
+
+from dataclasses import replace
+
+import pytest
+
+from panoptic_deeplab.config import TestTimeAugmentationConfig
+from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.distributed import Process
+from panoptic_deeplab.model.network import PanopticDeepLab
+from panoptic_deeplab.training.checkpoint import TrainingState
+from panoptic_deeplab.training.optimizer import build_optimizer
+from panoptic_deeplab.training.tracking import Tracker
+from panoptic_deeplab.training.validation import validate
+
+
+@pytest.mark.parametrize("instance_branch", [True, False])
+def test_images_are_predicted_at_one_scale_whatever_the_recipe_asks_for_at_the_end(
+    tmp_path, tiny_config, instance_branch
+):
+    augmentation = TestTimeAugmentationConfig(scales=(0.5, 1.0), flip=True)
+    config = replace(
+        tiny_config,
+        model=replace(tiny_config.model, instance_branch=instance_branch),
+        evaluation=replace(tiny_config.evaluation, metric="mIoU", num_pictures=0),
+        test_time_augmentation=augmentation,
+    )
+    source = SyntheticSource(2, seed=1, size=(48, 64))
+    model = PanopticDeepLab(config.model, len(source.categories))
+    state = TrainingState(model=model, optimizer=build_optimizer(model, config.train), ema=None)
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    other = Process(rank=1, world_size=2)  # whose tracker does nothing
+    tracker = Tracker(tmp_path, process=other, max_steps=1, start_step=0, console=None)
+    validation = validate(state, source, config=config, run_folder=tmp_path, process=Process(), tracker=tracker)
+    assert len(calls) == 2
+    assert 0 <= validation.metrics["mIoU"] <= 1
