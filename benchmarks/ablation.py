@@ -85,7 +85,13 @@ def rows() -> list[tuple[str, dict[str, Any]]]:
 
 def run(settings: dict[str, Any], *, root: Path, steps: int, seed: int) -> dict[str, float | None]:
     """Train and measure one row once; fractions."""
-    overrides = {**settings, "data.root": str(root), "train.max_steps": steps, "train.seed": seed}
+    overrides = {
+        **settings,
+        "data.format": "coco_panoptic",
+        "data.root": str(root),
+        "train.max_steps": steps,
+        "train.seed": seed,
+    }
     config: Config = load_config("demo", overrides)
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()

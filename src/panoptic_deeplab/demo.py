@@ -81,7 +81,7 @@ def run_demo(
     write_coco_panoptic(SyntheticSource(unseen_scenes, seed=_UNSEEN_SEED, size=SCENE_SIZE), root, "val")
 
     config = load_config("demo") if config is None else config
-    config = replace(config, data=replace(config.data, root=str(root)))
+    config = replace(config, data=replace(config.data, format="coco_panoptic", root=str(root)))
     logger.info("Training %s for %d steps", config.model.backbone, config.train.max_steps)
     model_folder = train(config, run_folder=folder, console=console)
 

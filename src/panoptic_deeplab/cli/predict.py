@@ -164,7 +164,9 @@ def _row(done: _Prediction) -> dict[str, Any]:
 
 
 def _print_segments(path: Path, result: "PanopticResult") -> None:
-    table = Table(title=f"{path}  {result.size[0]} x {result.size[1]} (height x width)", title_justify="left")
+    console = Console(markup=False, highlight=False)
+    console.print(f"{path}  {result.size[0]} x {result.size[1]} (height x width)", soft_wrap=True)  # never cut a name
+    table = Table()
     for name in ("id", "name", "kind", "score", "area", "x, y, width, height"):
         table.add_column(name, justify="left" if name in ("name", "kind") else "right")
     for segment in result.segments_info:
@@ -172,4 +174,4 @@ def _print_segments(path: Path, result: "PanopticResult") -> None:
         kind = "thing" if segment.isthing else "stuff"
         bbox = ", ".join(map(str, segment.bbox))
         table.add_row(str(segment.id), segment.name, kind, score, str(segment.area), bbox)
-    Console(markup=False, highlight=False).print(table)
+    console.print(table)

@@ -107,7 +107,7 @@ class TrainConfig:
         check(
             0 <= self.warmup_steps < self.max_steps,
             "train.warmup_steps",
-            f"at least 0 and below train.max_steps {self.max_steps}",
+            f"at least 0 and below train.max_steps {self.max_steps} (set both for a short run)",
             self.warmup_steps,
         )
         check(self.seed >= 0, "train.seed", "at least 0", self.seed)

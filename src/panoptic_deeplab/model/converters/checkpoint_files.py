@@ -85,7 +85,8 @@ def _read(path: Path) -> Mapping[Any, Any]:
         ) from error
     except Exception as error:  # a damaged pickle raises nearly anything
         raise CheckpointError(
-            f"{path} is damaged ({type(error).__name__}: {_first_line(error)}). Copy or download it again."
+            f"{path} is no checkpoint that PyTorch wrote, or it is damaged ({type(error).__name__}:"
+            f" {_first_line(error)}). Copy or download it again."
         ) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} must hold a dictionary of tensors. Got {type(content).__name__} instead.")
