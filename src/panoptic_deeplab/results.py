@@ -173,11 +173,11 @@ def segment_places(
     visible = ids <= largest
     place_of_id[ids[visible]] = 1 + np.flatnonzero(visible)
     places: Int64[np.ndarray, " R"] = place_of_id[values]
-    unknown = np.flatnonzero((places == 0) & (values != VOID_ID))
-    if unknown.size:
-        y, x = divmod(int(runs.starts[unknown[0]]), runs.size[1])
+    if np.count_nonzero(places) != np.count_nonzero(values):
+        unknown = np.flatnonzero((places == 0) & (values != VOID_ID))[0]
+        y, x = divmod(int(runs.starts[unknown]), runs.size[1])
         raise DatasetError(
-            f"{where} has id {values[unknown[0]]} at (y={y}, x={x}), but segments_info lists no such segment."
+            f"{where} has id {values[unknown]} at (y={y}, x={x}), but segments_info lists no such segment."
             " Expected every non-zero id of the map in segments_info (COCO panoptic format)."
         )
     return places

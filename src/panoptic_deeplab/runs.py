@@ -31,14 +31,15 @@ class Runs(NamedTuple):
         return np.repeat(values, self.lengths).reshape(self.size)
 
 
-def find_runs(*maps: Integer[np.ndarray, "H W"]) -> Runs:
+def find_runs(*maps: Shaped[np.ndarray, "H W"]) -> Runs:
     """The longest runs in which each of the maps is constant."""
     height, width = maps[0].shape
-    is_start = np.zeros(height * width, np.bool_)
-    is_start[::width] = True
-    for map_ in maps:
-        flat = map_.reshape(-1)
+    is_start = np.empty(height * width, np.bool_)
+    first, *others = (map_.reshape(-1) for map_ in maps)
+    np.not_equal(first[1:], first[:-1], out=is_start[1:])
+    for flat in others:
         is_start[1:] |= flat[1:] != flat[:-1]
+    is_start[::width] = True
     starts = np.flatnonzero(is_start)
     return Runs(starts, np.diff(starts, append=len(is_start)), (height, width))
 

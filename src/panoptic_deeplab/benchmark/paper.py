@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from panoptic_deeplab.benchmark.inference import Precision, Subject, untrained_subject
 from panoptic_deeplab.benchmark.scenes import make_categories
+from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig
 from panoptic_deeplab.maps import Size
 from panoptic_deeplab.model.paper import PAPER_ROWS, PaperRow
@@ -43,6 +44,22 @@ def paper_rows() -> list[PaperRow]:
     return [row for row in PAPER_ROWS if row.table == 9]
 
 
+def paper_setting(row: PaperRow) -> tuple[Config, CategoryTable, Size]:
+    """Configuration and classes of a network of Table 9, and the size of a picture for it.
+
+    Args:
+        row: one of `paper_rows()`.
+    """
+    dataset = _DATASETS[row.row.partition(",")[0]]
+    fits = all(side - image_side in (0, 1) for side, image_side in zip(row.paper_size, dataset.image_size, strict=True))
+    config = Config(
+        model=row.model,
+        input=InputConfig(longest_side=None if fits else max(row.paper_size), pad_to=row.paper_size),
+        postprocess=PostprocessConfig(stuff_area_limit=dataset.stuff_area_limit),
+    )
+    return config, make_categories(row.num_classes, dataset.num_things), dataset.image_size
+
+
 def paper_subject(row: PaperRow, *, device: str, precision: Precision) -> tuple[Subject, Size]:
     """A network of Table 9 with random weights, ready to be measured, and the size of a picture for it.
 
@@ -51,20 +68,9 @@ def paper_subject(row: PaperRow, *, device: str, precision: Precision) -> tuple[
         device: `cpu`, `cuda`, ... or `auto`.
         precision: `float32` or `bfloat16`.
     """
-    dataset = _DATASETS[row.row.partition(",")[0]]
-    fits = dataset.image_size[0] <= row.paper_size[0] and dataset.image_size[1] <= row.paper_size[1]
-    enlarged = max(dataset.image_size) < max(row.paper_size) - 1
-    config = Config(
-        model=row.model,
-        input=InputConfig(longest_side=None if fits and not enlarged else max(row.paper_size), pad_to=row.paper_size),
-        postprocess=PostprocessConfig(stuff_area_limit=dataset.stuff_area_limit),
-    )
+    config, categories, image_size = paper_setting(row)
+    published = _MILLISECONDS[row.row]
     subject = untrained_subject(
-        row.row,
-        config,
-        make_categories(row.num_classes, dataset.num_things),
-        device=device,
-        precision=precision,
-        published_milliseconds=_MILLISECONDS[row.row],
+        row.row, config, categories, device=device, precision=precision, published_milliseconds=published
     )
-    return subject, dataset.image_size
+    return subject, image_size

@@ -4,6 +4,7 @@ Speed depends on what is in an image, and an untrained network sees nothing. The
 instances and share of thing pixels, and are the same for the same seed.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -89,14 +90,14 @@ class DrawnMaps:
         thing_mask: which classes are things.
     """
 
-    def __init__(self, network: torch.nn.Module, thing_mask: Bool[np.ndarray, " C"]) -> None:
+    def __init__(self, network: Callable[[Tensor], RawMaps], thing_mask: Bool[np.ndarray, " C"]) -> None:
         self.network = network
         self._thing_mask = thing_mask
         self._drawn: dict[tuple[int, ...], RawMaps] = {}
 
     def __call__(self, images: Tensor) -> RawMaps:
         """Run the network; answer with the maps of the scene, in the size and memory format of the network's."""
-        raw_maps: RawMaps = self.network(images)
+        raw_maps = self.network(images)
         shape = tuple(raw_maps.semantic_logits.shape)
         if shape not in self._drawn:
             drawn = draw_raw_maps((shape[2], shape[3]), thing_mask=self._thing_mask)

@@ -7,8 +7,8 @@ holds in all of it (see `uniform.py`), and the C x H x W array of a resized map 
 At both ends of an axis the first and last sample are thought to go on forever, so an axis of `n` samples has `n + 1`
 cells, and each pixel lies in exactly one. In the usual case of stride 4, a cell has 4 x 4 pixels.
 
-Dimension letters: `h w` the map, `H W` the pixels, `Y X` all cells, `M` chosen cells, `J` = places for pixels in a
-cell, in raster order. Where a cell has fewer pixels than places, its last row or column fills the rest.
+Dimension letters: `h w` the map, `p q` padded, `H W` the pixels, `Y X` all cells, `M` chosen cells, `J` = places for
+pixels in a cell, in raster order. Where a cell has fewer pixels than places, its last row or column fills the rest.
 """
 
 from typing import NamedTuple
@@ -63,6 +63,11 @@ class CellGrid(NamedTuple):
     def size(self) -> Size:
         """`(Y, X)`."""
         return len(self.rows.start), len(self.columns.start)
+
+    @property
+    def pixel_size(self) -> Size:
+        """`(H, W)`."""
+        return len(self.rows.cell), len(self.columns.cell)
 
     @property
     def num_places(self) -> int:
@@ -121,14 +126,6 @@ def count_pixels(grid: CellGrid) -> Int64[Tensor, "Y X"]:
     return grid.rows.num_pixels[:, None] * grid.columns.num_pixels
 
 
-def cell_rectangles(grid: CellGrid) -> Rectangles:
-    """Where the pixels of each cell are; meaningless for a cell without pixels."""
-    rows, columns = grid
-    top, bottom = (row[:, None].expand(grid.size) for row in (rows.start, rows.start + rows.num_pixels - 1))
-    left, right = (column.expand(grid.size) for column in (columns.start, columns.start + columns.num_pixels - 1))
-    return Rectangles(top, bottom, left, right)
-
-
 def interpolate(map_: Float[Tensor, "C h w"], grid: CellGrid, cells: Cells) -> Float[Tensor, "C J M"]:
     """Values of the resized map in some cells: equal to `maps.upsample` up to float32 rounding.
 
@@ -172,6 +169,24 @@ def expand(values: Shaped[Tensor, "Y X"], grid: CellGrid) -> Shaped[Tensor, "H W
     """Give each pixel the value of its cell."""
     rows = values.gather(1, grid.columns.cell.expand(len(values), -1))
     return rows.index_select(0, grid.rows.cell)
+
+
+def pad_samples(plane: Shaped[Tensor, "h w"]) -> Shaped[Tensor, "p q"]:
+    """With the samples that are thought beyond the border."""
+    plane = torch.cat([plane[:1], plane, plane[-1:]])
+    return torch.cat([plane[:, :1], plane, plane[:, -1:]], dim=1)
+
+
+def smallest_corner(plane: Shaped[Tensor, "p q"]) -> Shaped[Tensor, "p-1 q-1"]:
+    """Of each cell, from padded samples."""
+    pairs = torch.minimum(plane[1:], plane[:-1])
+    return torch.minimum(pairs[:, 1:], pairs[:, :-1])
+
+
+def largest_corner(plane: Shaped[Tensor, "p q"]) -> Shaped[Tensor, "p-1 q-1"]:
+    """Of each cell, from padded samples."""
+    pairs = torch.maximum(plane[1:], plane[:-1])
+    return torch.maximum(pairs[:, 1:], pairs[:, :-1])
 
 
 def look_up(table: Shaped[Tensor, " N"], index: Integer[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:

@@ -1,15 +1,28 @@
 """Instance centers from the center heatmap: keypoint non-maximum suppression, threshold, top k (section 3.2).
 
-Dimension letters: `K` = `top_k` centers, `H W` the network input, `N` pixels in a list. A point is `(y, x)`.
+Dimension letters: `K` = `top_k` centers, `h w` the map, `H W` the network input, `p q` with a frame, `N` pixels in a
+list. A point is `(y, x)`.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 from torch.nn import functional as F
+
+from panoptic_deeplab.postprocess.cells import (
+    CellGrid,
+    Cells,
+    all_cells,
+    count_pixels,
+    interpolate,
+    is_pixel,
+    largest_corner,
+    pad_samples,
+    pixel_rows_and_columns,
+)
 
 _LONGEST_LIST = 2**22
 """Pixels x neighbors up to which going through a list is quicker than work on the whole map."""
@@ -18,18 +31,20 @@ _LONGEST_LIST = 2**22
 class Centers(NamedTuple):
     """The strongest centers of an image, the best first, padded to `K` so that shapes do not depend on the data."""
 
-    points: Float[Tensor, "K 2"]
+    points: Float32[Tensor, "K 2"]
     """`(y, x)` in pixels of the network input. Padding lies at infinity, so that no pixel is ever nearest to it."""
 
-    scores: Float[Tensor, " K"]
+    scores: Float32[Tensor, " K"]
     """Heatmap value at the center, the "objectness" of section 3.3; 0 in padding."""
 
     valid: Bool[Tensor, " K"]
     """False in padding, which comes after all centers."""
 
 
-def find_centers(heatmap: Float[Tensor, "H W"], *, threshold: float, nms_kernel: int, top_k: int) -> Centers:
-    """Find the local maxima of the heatmap.
+def find_centers(
+    heatmap: Float32[Tensor, "h w"], grid: CellGrid, *, threshold: float, nms_kernel: int, top_k: int
+) -> Centers:
+    """Find the local maxima of the resized heatmap.
 
     A pixel is a center when its value is above `threshold` (strictly) and the largest of the `nms_kernel` x
     `nms_kernel` window around it. Of several such pixels in one window (they are necessarily equal) the first in raster
@@ -37,7 +52,8 @@ def find_centers(heatmap: Float[Tensor, "H W"], *, threshold: float, nms_kernel:
     order.
 
     Args:
-        heatmap: at the resolution of the network input, without padding.
+        heatmap: at the decoder's stride.
+        grid: the cells of the map; gives the size of the network input without padding.
         threshold: `PostprocessConfig.center_threshold`.
         nms_kernel: odd, in pixels of the network input.
         top_k: how many centers to keep at most.
@@ -46,16 +62,31 @@ def find_centers(heatmap: Float[Tensor, "H W"], *, threshold: float, nms_kernel:
         Exactly `top_k` rows, also where the image has fewer pixels than that.
     """
     radius = nms_kernel // 2
-    best, index = _centers(heatmap, threshold, radius)
+    height, width = grid.pixel_size
+    on_cpu = heatmap.device.type == "cpu"
+    cells = _cells_above(heatmap, grid, threshold) if on_cpu else all_cells(grid)
+    values = interpolate(heatmap[None], grid, cells)[0]
+    y, x = pixel_rows_and_columns(grid, cells)
+
+    # The resized heatmap in a frame that no window leaves. Pixels that are left out are not above the threshold.
+    row = width + 2 * radius
+    framed = heatmap.new_full((height + 2 * radius, row), -torch.inf)
+    place = (y + radius) * row + x + radius
+    framed.view(-1).scatter_(0, place.flatten(), values.flatten())
+    found = None
+    if on_cpu:
+        found = _centers_of_list(framed, place[(values > threshold) & is_pixel(grid, cells)], radius)
+    if found is None:
+        found = _centers_of_map(framed, threshold, radius)
+    best, place = found
     best, order = best.sort(descending=True, stable=True)  # stable: equal scores stay in raster order
-    best, index = best[:top_k], index[order][:top_k]
+    best, place = best[:top_k], place[order][:top_k]
 
     missing = top_k - len(best)
     best = F.pad(best, (0, missing), value=-torch.inf)
-    index = F.pad(index, (0, missing))
+    place = F.pad(place, (0, missing))
     valid = best > -torch.inf
-    width = heatmap.shape[1]
-    points = torch.stack([index // width, index % width], dim=1).to(heatmap.dtype)
+    points = torch.stack([place // row - radius, place % row - radius], dim=1).to(torch.float32)
     return Centers(
         points=torch.where(valid[:, None], points, torch.inf),
         scores=torch.where(valid, best, 0.0),
@@ -63,48 +94,51 @@ def find_centers(heatmap: Float[Tensor, "H W"], *, threshold: float, nms_kernel:
     )
 
 
-def _centers(
-    heatmap: Float[Tensor, "H W"], threshold: float, radius: int
-) -> tuple[Float[Tensor, " N"], Int64[Tensor, " N"]]:
-    """Value and flat index of all centers, in raster order; a value of -infinity is none."""
-    if heatmap.device.type == "cpu":
-        index = _centers_by_list(heatmap, threshold, radius)
-        if index is not None:
-            return heatmap.flatten()[index], index
-    is_candidate = (heatmap > threshold) & (heatmap == _window_max(heatmap, radius))
-    is_center = is_candidate & ~_earlier_in_window(is_candidate, radius)
-    return _cell_maxima(torch.where(is_center, heatmap, -torch.inf), cell=radius + 1)
+def _cells_above(heatmap: Float32[Tensor, "h w"], grid: CellGrid, threshold: float) -> Cells:
+    """The cells that can have a pixel above the threshold: no pixel exceeds the corners by more than rounding."""
+    padded = pad_samples(heatmap)
+    largest = largest_corner(padded) + 1e-5 * largest_corner(padded.abs())
+    row, column = ((largest > threshold) & (count_pixels(grid) > 0)).numpy().nonzero()  # faster than PyTorch's
+    return Cells(row=torch.from_numpy(row), column=torch.from_numpy(column))
 
 
-def _centers_by_list(heatmap: Float[Tensor, "H W"], threshold: float, radius: int) -> Int64[Tensor, " N"] | None:
-    """Flat index of all centers in raster order, from a list of pixels that each look at a neighbor makes shorter.
+def _centers_of_list(
+    framed: Float32[Tensor, "p q"], place: Int64[Tensor, " N"], radius: int
+) -> tuple[Float32[Tensor, " n"], Int64[Tensor, " n"]] | None:
+    """Value and place of all centers in raster order, from a list of pixels that each look at a neighbor makes shorter.
 
     Few pixels are above a threshold, and most of them have a larger neighbor close by. None where this is not so.
     """
-    width = heatmap.shape[1]
-    row = width + 2 * radius
-    padded = F.pad(heatmap, (radius,) * 4, value=-torch.inf).numpy().reshape(-1)
-    index = np.flatnonzero((heatmap > threshold).numpy())  # many times faster than PyTorch's
-    place = index + (index // width) * (2 * radius) + radius * (row + 1)  # in the padded map
+    row, values, places = framed.shape[1], framed.numpy().reshape(-1), place.numpy()
     reach = range(-radius, radius + 1)
     steps = [y * row + x for _, y, x in sorted((abs(y) + abs(x), y, x) for y in reach for x in reach if y or x)]
     for step in steps[:8]:
-        place = place[padded[place + step] <= padded[place]]
-    if len(place) * len(steps) > _LONGEST_LIST:
+        places = places[values[places + step] <= values[places]]
+    if len(places) * len(steps) > _LONGEST_LIST:
         return None
 
-    neighbors = place[:, None] + np.array(steps, np.int64)
-    is_largest = (padded[neighbors] <= padded[place, None]).all(axis=1)
-    place, neighbors = place[is_largest], neighbors[is_largest]
-    is_candidate = np.zeros(len(padded), np.bool_)
-    is_candidate[place] = True
-    is_first = ~(is_candidate[neighbors] & (neighbors < place[:, None])).any(axis=1)
-    place = place[is_first]
-    return torch.from_numpy((place // row - radius) * width + place % row - radius)
+    places = np.sort(places)
+    neighbors = places[:, None] + np.array(steps, np.int64)
+    is_largest = (values[neighbors] <= values[places, None]).all(axis=1)
+    places, neighbors = places[is_largest], neighbors[is_largest]
+    is_candidate = np.zeros(len(values), np.bool_)
+    is_candidate[places] = True
+    is_first = ~(is_candidate[neighbors] & (neighbors < places[:, None])).any(axis=1)
+    places = places[is_first]
+    return torch.from_numpy(values[places]), torch.from_numpy(places)
 
 
-def _window_max(heatmap: Float[Tensor, "H W"], radius: int) -> Float[Tensor, "H W"]:
-    """Maximum over the square window around each pixel; outside of the image is -infinity."""
+def _centers_of_map(
+    framed: Float32[Tensor, "p q"], threshold: float, radius: int
+) -> tuple[Float32[Tensor, " n"], Int64[Tensor, " n"]]:
+    """The same from whole maps, by operators whose shapes do not depend on the data; a value of -infinity is none."""
+    is_candidate = (framed > threshold) & (framed == _window_max(framed, radius))
+    is_center = is_candidate & ~_earlier_in_window(is_candidate, radius)
+    return _cell_maxima(torch.where(is_center, framed, -torch.inf), cell=radius + 1)
+
+
+def _window_max(heatmap: Float32[Tensor, "H W"], radius: int) -> Float32[Tensor, "H W"]:
+    """Maximum over the square window around each pixel."""
     padded = F.pad(heatmap, (radius,) * 4, value=-torch.inf)
     return _sliding_max(_sliding_max(padded, 2 * radius + 1, dim=1), 2 * radius + 1, dim=0)
 
@@ -120,7 +154,7 @@ def _earlier_in_window(is_candidate: Bool[Tensor, "H W"], radius: int) -> Bool[T
     return (left | above) > 0
 
 
-def _cell_maxima(strength: Float[Tensor, "H W"], cell: int) -> tuple[Float[Tensor, " N"], Int64[Tensor, " N"]]:
+def _cell_maxima(strength: Float32[Tensor, "H W"], cell: int) -> tuple[Float32[Tensor, " N"], Int64[Tensor, " N"]]:
     """Value and flat index of the largest pixel of each `cell` x `cell` square, in raster order of the pixels.
 
     Two centers are always more than `radius` apart along an axis, so each square of radius + 1 pixels holds at most

@@ -94,9 +94,10 @@ def nearest_centers(
     nearest = torch.zeros(target.shape[1:], dtype=torch.int32)
     first = torch.full_like(target[0], torch.inf)
     second = first.clone()
+    num_active = (counts[:, None] > torch.arange(candidates.shape[1])).sum(dim=0).tolist()
     rank = 0
-    while rank < candidates.shape[1]:
-        active = int((counts > rank).sum())
+    while rank < len(num_active):
+        active = num_active[rank]
         some = candidates[:active, rank : rank + max(1, _STEP_ELEMENTS // (active * shape[1]))]
         distance = _squared_distance(target[:, None, :active], points[:, some.T][..., None])
         found, which = (distance[0], None) if len(distance) == 1 else distance.min(dim=0)  # of equal ones the first
@@ -110,12 +111,8 @@ def nearest_centers(
         torch.minimum(best, found, out=best)
         rank += len(distance)
 
-    result = NearestCenters(
-        nearest=torch.zeros(shape, dtype=torch.int32), first=torch.zeros(shape), second=torch.zeros(shape)
-    )
-    for whole, part in zip(result, (nearest, first, second), strict=True):
-        whole[groups] = part
-    return result
+    answers = NearestCenters(nearest=nearest, first=first, second=second)
+    return NearestCenters(*(answer.new_zeros(shape).index_copy_(0, groups, answer) for answer in answers))
 
 
 def _nearest_of_all(target: Float[Tensor, "2 G P"], centers: Centers) -> Int32[Tensor, "G P"]:
@@ -133,15 +130,22 @@ def _candidates(
     low: Float[Tensor, "2 G"], high: Float[Tensor, "2 G"], slack: Float[Tensor, " G"], centers: Centers
 ) -> tuple[Int64[Tensor, "G L"], Int64[Tensor, " G"]]:
     """For each box, the centers that can be nearest to a point in it, ascending and filled up with K; their number."""
-    low, high, points = low[:, :, None], high[:, :, None], centers.points.T[:, None]
-    lower_bound = _squared_distance(points.clamp(low, high), points)
-    farthest_y, farthest_x = torch.maximum(points - low, high - points)
-    upper_bound = (farthest_y * farthest_y + farthest_x * farthest_x).amin(dim=1, keepdim=True)
-    upper_bound = torch.where(slack[:, None] > 0, (upper_bound.sqrt() + slack[:, None]).square(), upper_bound)
-    possible = (lower_bound <= upper_bound) & centers.valid
+    # A quick look at all: which are not much farther from the middle of the box than the nearest?
+    middle, radius = (low + high) / 2, _squared_length(high - low).sqrt() / 2
+    from_middle = _squared_distance(middle[:, :, None], centers.points.T[:, None])
+    reach = from_middle.amin(dim=1).sqrt() + 2 * radius + slack
+    reach = 1.001 * reach + 1e-5 * (middle.abs().amax(dim=0) + radius)  # far more than rounding
+    group, center = ((from_middle <= reach.square()[:, None]) & centers.valid).nonzero(as_tuple=True)
 
-    counts = possible.sum(dim=1)
-    group, center = possible.nonzero(as_tuple=True)
+    low, high, points = low[:, group], high[:, group], centers.points.T[:, center]
+    lower_bound = _squared_distance(points.clamp(low, high), points)
+    upper_bound = torch.full_like(slack, torch.inf)
+    upper_bound.scatter_reduce_(0, group, _squared_length(torch.maximum(points - low, high - points)), "amin")
+    upper_bound = torch.where(slack > 0, (upper_bound.sqrt() + slack).square(), upper_bound)
+    possible = lower_bound <= upper_bound[group]
+    group, center = group[possible], center[possible]
+
+    counts = torch.bincount(group, minlength=len(slack))
     rank = torch.arange(len(group)) - (counts.cumsum(0) - counts)[group]
     candidates = torch.full((len(counts), max([0, *counts.tolist()])), len(centers.valid))
     candidates[group, rank] = center
@@ -150,5 +154,11 @@ def _candidates(
 
 def _squared_distance(a: Float[Tensor, "2 *a"], b: Float[Tensor, "2 *b"]) -> Float[Tensor, "*c"]:
     """The one formula of the distance. `a` and `b` broadcast against each other."""
-    dy, dx = a[0] - b[0], a[1] - b[1]
-    return dy * dy + dx * dx
+    difference = a - b
+    return _squared_length(difference)
+
+
+def _squared_length(difference: Float[Tensor, "2 *a"]) -> Float[Tensor, "*a"]:
+    """Works in place."""
+    difference *= difference
+    return difference[0].add_(difference[1])

@@ -1,13 +1,13 @@
 """From `RawMaps` to `PanopticResult`: centers, grouping, majority vote, scores (sections 3.2 and 3.3).
 
     cells.py          pixels sorted by the four samples of the stride-4 maps around them
-    centers.py        which pixels of the upsampled heatmap are centers
+    centers.py        which pixels of the resized heatmap are centers
     corners.py        whole cells of 4 x 4 pixels whose class and instance follow from their corners: most of an image
     pixels.py         the rest, pixel by pixel; with grouping.py, the nearest center
     merging.py        votes, areas, boxes, stuff filter, scores
     probability.py    the softmax inside of whole cells, with few exponentials
 
-Only the heatmap is upsampled as a whole. Peak memory is some maps of one number a pixel; there is neither a C x H x W
+Nothing is resized as a whole. Peak memory is some maps of one number a pixel; there is neither a C x H x W
 nor a K x H x W array. All results are exact and deterministic: they do not depend on the block size, on the batch
 around an image, or on the order of additions.
 
@@ -51,12 +51,11 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import PostprocessConfig
 from panoptic_deeplab.encoding import VOID_ID
 from panoptic_deeplab.errors import ConfigError
-from panoptic_deeplab.maps import RawMaps, Size, offset_scale, upsample
+from panoptic_deeplab.maps import RawMaps, Size, offset_scale
 from panoptic_deeplab.postprocess.cells import (
+    CellGrid,
     Rectangles,
     all_cells,
-    cell_rectangles,
-    count_pixels,
     expand,
     is_pixel,
     look_up,
@@ -64,7 +63,7 @@ from panoptic_deeplab.postprocess.cells import (
     pixel_rows_and_columns,
 )
 from panoptic_deeplab.postprocess.centers import Centers, find_centers
-from panoptic_deeplab.postprocess.corners import label_cells, undecided_cells
+from panoptic_deeplab.postprocess.corners import decided_runs, label_cells, undecided_cells
 from panoptic_deeplab.postprocess.merging import SegmentTable, SlotSums, decide_segments, score_segments
 from panoptic_deeplab.postprocess.pixels import label_pixels, probability_of
 from panoptic_deeplab.postprocess.probability import probability_in_cells
@@ -227,7 +226,7 @@ def panoptic_tensors(
     map_size = (logits.shape[1], logits.shape[2])
     grid = make_grid(map_size, input_size, content_size, align_corners=align_corners, device=logits.device)
     with stage(stopwatch, "centers"):
-        centers = _centers(raw_maps, input_size, content_size, config, align_corners=align_corners)
+        centers = _centers(raw_maps, grid, config)
     offset = _offset(raw_maps, input_size, align_corners=align_corners)
 
     how: dict[str, Any] = {"thing_mask": thing_mask, "stopwatch": stopwatch}
@@ -238,7 +237,7 @@ def panoptic_tensors(
     with stage(stopwatch, "merging"):
         sums = SlotSums(len(centers.valid), thing_mask)
         if whole is not None:
-            sums.add_pixels(whole.slots, whole.train_ids, whole.is_decided * count_pixels(grid), cell_rectangles(grid))
+            sums.add_pixels(*decided_runs(whole, grid))
         y, x = pixel_rows_and_columns(grid, cells)
         is_counted = is_pixel(grid, cells)
         sums.add_pixels(pixels.slots, pixels.train_ids, is_counted.long(), Rectangles(y, y, x, x))
@@ -257,7 +256,7 @@ def panoptic_tensors(
     with stage(stopwatch, "scores"):
         if whole is not None:
             probability = probability_in_cells(look_up(table.train_ids, whole.slots), whole, logits, grid)
-            sums.add_probability(whole.slots, torch.where(whole.is_decided, probability, 0.0))
+            sums.add_probability(whole.slots, probability)
         probability = probability_of(look_up(table.train_ids, pixels.slots), pixels, logits, grid, cells)
         sums.add_probability(pixels.slots, probability * is_counted)
         scores = score_segments(sums, table, centers)
@@ -274,17 +273,14 @@ def _one_image(raw_maps: RawMaps, index: int) -> RawMaps:
     )
 
 
-def _centers(
-    raw_maps: RawMaps, input_size: Size, content_size: Size, config: PostprocessConfig, *, align_corners: bool
-) -> Centers:
+def _centers(raw_maps: RawMaps, grid: CellGrid, config: PostprocessConfig) -> Centers:
     """Of the image without padding; none for a semantic-only model."""
     if raw_maps.center_heatmap is None:
         empty = raw_maps.semantic_logits.new_zeros(0, dtype=torch.float32)
         return Centers(empty.view(0, 2), empty, empty.bool())
-    # contiguous: channels-last maps are upsampled by another kernel, which rounds otherwise
-    heatmap = upsample(raw_maps.center_heatmap.float().contiguous(), input_size, align_corners=align_corners)
     return find_centers(
-        heatmap[0, 0, : content_size[0], : content_size[1]],
+        raw_maps.center_heatmap[0, 0].float(),
+        grid,
         threshold=config.center_threshold,
         nms_kernel=config.nms_kernel,
         top_k=config.top_k,

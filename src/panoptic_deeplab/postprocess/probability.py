@@ -8,18 +8,20 @@ leads at all corners, scores minus those of that class are bilinear, so
 with four exponentials a class and cell instead of 16 (stride 4); the rest are products. No score exceeds the leading
 one, so no exponential exceeds 1; `corners.py` leaves cells undecided whose scores lie too far apart for this.
 
-Dimension letters: `C` classes, `h w` samples of the map, `Y X` cells.
+Dimension letters: `C` classes, `h w` samples of the map, `p q` samples around cells, `Y X` cells, `j i` places in a
+cell.
 """
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from panoptic_deeplab.postprocess.bands import for_each_band
 from panoptic_deeplab.postprocess.cells import CellGrid
 from panoptic_deeplab.postprocess.corners import CellLabels
-
-_BAND_ELEMENTS = 2**18
-"""Cells x classes worked on at once: what stays in the cache of a CPU."""
 
 
 def probability_in_cells(
@@ -34,74 +36,96 @@ def probability_in_cells(
         grid: the cells of the map.
 
     Returns:
-        Meaningless in undecided cells.
+        0 in undecided cells.
     """
-    num_classes, (num_rows, num_columns) = len(logits), grid.size
-    band_rows = max(1, _BAND_ELEMENTS // (num_classes * num_columns))
-    is_wanted = labels.is_decided.any(dim=1).tolist()
-    bands = []
-    for top in range(0, num_rows, band_rows):
-        rows = slice(top, min(top + band_rows, num_rows))
-        if any(is_wanted[rows]):
-            bands.append(_probability_in_band(train_ids[rows], labels, logits, grid, rows))
-        else:
-            bands.append(torch.zeros(train_ids[rows].shape))
-    return torch.cat(bands)
+    scores, largest, is_decided, classes = (t.numpy() for t in (logits, labels.largest, labels.is_decided, train_ids))
+    steps = np.float32(grid.rows.step), np.float32(grid.columns.step)
+    first_y, first_x = grid.rows.fraction[:, :1].numpy(), grid.columns.fraction[:, 0].numpy()
+    is_row, is_column = (
+        np.arange(axis.fraction.shape[1])[:, None] < axis.num_pixels.numpy() for axis in (grid.rows, grid.columns)
+    )
+    probability = np.zeros(classes.shape, np.float32)
+
+    def add_up(rows: slice) -> None:
+        if not is_decided[rows].any():
+            return
+        samples = _samples_around(scores, rows)
+        samples -= _samples_around(largest[None], rows)  # the leading class of a cell has zeros at its corners
+        with np.errstate(all="ignore"):  # undecided cells hold anything
+            logarithms = _at_first_pixels(samples, first_y[rows], first_x, steps)
+            parts = _exponentials(logarithms, classes[rows], (len(is_row), len(is_column)))
+            parts /= _sums_of_exponentials(logarithms, parts)
+        np.copyto(parts, 0, where=~(is_row[:, None, rows, None] & is_column[:, None]))
+        np.copyto(probability[rows], parts.sum(axis=(0, 1)), where=is_decided[rows])
+
+    for_each_band(add_up, num_rows=len(classes), elements_a_row=len(scores) * classes.shape[1])
+    return torch.from_numpy(probability)
 
 
-def _probability_in_band(
-    train_ids: Int64[Tensor, "y X"], labels: CellLabels, logits: Float32[Tensor, "C h w"], grid: CellGrid, rows: slice
-) -> Float32[Tensor, "y X"]:
-    vertical, horizontal = grid.rows, grid.columns
-    samples = _samples_around(logits, rows) - _samples_around(labels.largest[None], rows)
-    # the leading class of a cell has zeros at its corners
-    down = samples.diff(dim=1)
-    first = _moved(samples[:, :-1], down, vertical.fraction[rows, :1])  # in the first row of pixels
-    right, both = first.diff(dim=2), down.diff(dim=2)
-    first_column = horizontal.fraction[:, 0]
-    start, down = _moved(first[..., :-1], right, first_column), _moved(down[..., :-1], both, first_column)
-    logarithms = [start, right * horizontal.step, down * vertical.step, both * (horizontal.step * vertical.step)]
+class _Bilinear(NamedTuple):
+    """Scores inside of cells: start + i * right + j * down + i * j * both at place (j, i)."""
 
-    chosen = [logarithm.gather(0, train_ids[None])[0] for logarithm in logarithms]
-    j, i = (torch.arange(float(axis.fraction.shape[1]))[:, None, None] for axis in (vertical, horizontal))
-    j = j[:, None]
-    is_pixel = (j < vertical.num_pixels[rows, None]) & (i < horizontal.num_pixels)
-    score = (chosen[0] + j * chosen[2]) + i * (chosen[1] + j * chosen[3])
-    total = _over_places(*(logarithm.exp_() for logarithm in logarithms), places=(len(j), len(i)))
-    return torch.where(is_pixel, score.exp_() / total, 0.0).sum(dim=(0, 1))
+    start: Float32[np.ndarray, "C y X"]
+    right: Float32[np.ndarray, "C y X"]
+    down: Float32[np.ndarray, "C y X"]
+    both: Float32[np.ndarray, "C y X"]
 
 
-def _moved(value: Tensor, slope: Tensor, distance: Tensor) -> Tensor:
-    return value + slope * distance if distance.any() else value
+def _at_first_pixels(
+    samples: Float32[np.ndarray, "C p q"],
+    first_y: Float32[np.ndarray, "y 1"],
+    first_x: Float32[np.ndarray, " X"],
+    steps: tuple[np.float32, np.float32],
+) -> _Bilinear:
+    """From the corners of cells: `first_y` and `first_x` are the fractions of the pixel in place (0, 0)."""
+    upper, down = samples[:, :-1], np.diff(samples, axis=1)
+    upper = upper + down * first_y if first_y.any() else upper
+    start, right = upper[..., :-1], np.diff(upper, axis=2)
+    down, both = down[..., :-1], np.diff(down, axis=2)
+    if first_x.any():
+        start, down = start + right * first_x, down + both * first_x
+    right *= steps[1]
+    both *= steps[0] * steps[1]
+    return _Bilinear(start=start.copy(), right=right, down=down * steps[0], both=both)
 
 
-def _over_places(
-    value: Float32[Tensor, "C y X"],
-    factor_right: Float32[Tensor, "C y X"],
-    factor_down: Float32[Tensor, "C y X"],
-    factor_both: Float32[Tensor, "C y X"],
-    *,
-    places: tuple[int, int],
-) -> Float32[Tensor, "j i y X"]:
-    """Sums over the classes at each place of the cells. Works in place."""
-    totals = torch.empty(*places, *value.shape[1:])
-    moving = torch.empty_like(value)
-    for j in range(places[0]):
+def _exponentials(
+    logarithms: _Bilinear, classes: Int64[np.ndarray, "y X"], places: tuple[int, int]
+) -> Float32[np.ndarray, "j i y X"]:
+    """Of one class for each cell, at all places."""
+    start, right, down, both = (np.take_along_axis(part, classes[None], axis=0)[0] for part in logarithms)
+    j = np.arange(places[0], dtype=np.float32)[:, None, None, None]
+    i = np.arange(places[1], dtype=np.float32)[:, None, None]
+    score: Float32[np.ndarray, "j i y X"] = (start + j * down) + i * (right + j * both)
+    np.exp(score, out=score)
+    return score
+
+
+def _sums_of_exponentials(
+    logarithms: _Bilinear, like: Float32[np.ndarray, "j i y X"]
+) -> Float32[np.ndarray, "j i y X"]:
+    """Over all classes, at all places; `logarithms` are used up."""
+    start, right, down, both = (np.exp(part, out=part) for part in logarithms)
+    sums, moving = np.empty_like(like), np.empty_like(start)
+    for j in range(len(like)):
         if j > 0:
-            value *= factor_down
-            factor_right *= factor_both
-        torch.sum(value, dim=0, out=totals[j, 0])
-        for i in range(1, places[1]):
-            torch.mul(moving if i > 1 else value, factor_right, out=moving)
-            torch.sum(moving, dim=0, out=totals[j, i])
-    return totals
+            start *= down
+            right *= both
+        start.sum(axis=0, out=sums[j, 0])
+        for i in range(1, like.shape[1]):
+            np.multiply(moving if i > 1 else start, right, out=moving)
+            moving.sum(axis=0, out=sums[j, i])
+    return sums
 
 
-def _samples_around(map_: Float32[Tensor, "n h w"], rows: slice) -> Float32[Tensor, "n p q"]:
+def _samples_around(map_: Float32[np.ndarray, "n h w"], rows: slice) -> Float32[np.ndarray, "n p q"]:
     """Samples at the corners of some rows of cells, with those thought beyond the border."""
-    height = map_.shape[1]
-    inner = map_[:, max(rows.start - 1, 0) : min(rows.stop, height)]
-    above = [inner[:, :1]] if rows.start == 0 else []
-    below = [inner[:, -1:]] if rows.stop == height + 1 else []
-    padded = torch.cat([*above, inner, *below], dim=1)
-    return torch.cat([padded[..., :1], padded, padded[..., -1:]], dim=2)
+    channels, height, width = map_.shape
+    first, last = max(rows.start - 1, 0), min(rows.stop, height)
+    samples = np.empty((channels, rows.stop - rows.start + 1, width + 2), np.float32)
+    above = first - (rows.start - 1)
+    samples[:, above : above + last - first, 1:-1] = map_[:, first:last]
+    samples[:, :above, 1:-1] = map_[:, first : first + 1]
+    samples[:, above + last - first :, 1:-1] = map_[:, last - 1 : last]
+    samples[..., 0], samples[..., -1] = samples[..., 1], samples[..., -2]
+    return samples

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import platform
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import CheckpointError
+from panoptic_deeplab.provenance import source_commit
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def describe_environment(device: str) -> dict[str, Any]:
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "commit": _git_commit(),
+        "commit": source_commit(),
         "versions": {
             "python": platform.python_version(),
             **{name: _version(name) for name in ("panoptic-deeplab", "torch", "torchvision", "timm", "numpy")},
@@ -114,13 +114,4 @@ def _version(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    """The last commit that changed this package, where it was imported from a git checkout."""
-    command = ["git", "-C", str(Path(__file__).parents[1]), "log", "-1", "--format=%H", "--", "."]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
-    except (OSError, subprocess.SubprocessError):
         return None

@@ -3,13 +3,21 @@
 import pytest
 import torch
 
+from panoptic_deeplab.postprocess.cells import make_grid
 from panoptic_deeplab.postprocess.centers import find_centers
+
+
+def same_grid(heatmap):
+    """The cells of a map that is not resized."""
+    size = (heatmap.shape[0], heatmap.shape[1])
+    return make_grid(size, size, size, align_corners=True, device=heatmap.device)
 
 
 def found(heatmap, *, threshold=0.1, nms_kernel=7, top_k=200):
     """[(y, x, score)] of one image."""
     settings = {"threshold": threshold, "nms_kernel": nms_kernel, "top_k": top_k}
-    centers = find_centers(heatmap, **settings)
+    grid = same_grid(heatmap)
+    centers = find_centers(heatmap, grid, **settings)
     assert centers.points.shape == (top_k, 2)
     valid = centers.valid
     assert not valid[valid.sum() :].any()  # padding comes last
@@ -17,7 +25,7 @@ def found(heatmap, *, threshold=0.1, nms_kernel=7, top_k=200):
     assert (centers.scores[~valid] == 0).all()
     with pytest.MonkeyPatch.context() as patch:  # by the whole map instead of a list, as on a GPU
         patch.setattr("panoptic_deeplab.postprocess.centers._LONGEST_LIST", -1)
-        for field, other in zip(centers, find_centers(heatmap, **settings), strict=True):
+        for field, other in zip(centers, find_centers(heatmap, grid, **settings), strict=True):
             assert torch.equal(field, other)
     points, scores = centers.points[valid].tolist(), centers.scores[valid].tolist()
     return [(*point, round(score, 4)) for point, score in zip(points, scores, strict=True)]
