@@ -20,6 +20,7 @@ from panoptic_deeplab.cli.data import CheckData, ConvertData, ShowData
 from panoptic_deeplab.cli.demo import Demo
 from panoptic_deeplab.cli.doctor import Doctor
 from panoptic_deeplab.cli.evaluate import Evaluate
+from panoptic_deeplab.cli.export import Export
 from panoptic_deeplab.cli.models import Models
 from panoptic_deeplab.cli.predict import Predict
 from panoptic_deeplab.cli.submission import Submission
@@ -40,6 +41,7 @@ VERBS: dict[str, type[Verb]] = {
     "demo": Demo,
     "models": Models,
     "convert": Convert,
+    "export": Export,
     "benchmark": Benchmark,
     "doctor": Doctor,
 }

@@ -80,11 +80,16 @@ class OptionsOfModel(NamedTuple):
     """What options that are not named depend on."""
 
     folder: Path
-    """Of the first model."""
+    """Of the first model, or its exported file."""
     config: Config
     """Of the first model."""
     defaults: dict[str, Any]
     """Of the fields of `InferenceVerb`."""
+
+    @property
+    def categories(self) -> str:
+        """For `data.categories`: the table in the folder; a file keeps its own, so the one of the run is meant."""
+        return str(self.folder / "categories.json") if self.folder.is_dir() else self.config.data.categories
 
 
 def options_of_model(arguments: Sequence[str]) -> OptionsOfModel | None:

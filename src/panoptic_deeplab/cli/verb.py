@@ -119,19 +119,23 @@ def leading_recipe(arguments: Sequence[str]) -> str | None:
 
 
 def config_of_model(arguments: Sequence[str]) -> tuple[Path, Config] | None:
-    """The folder of the first `--model` and its configuration; None where there is none (loading the model says why).
+    """The folder or exported file of the first `--model` and its configuration; None where there is none (loading the
+    model says why).
 
     A model of the zoo or the hub is downloaded for that, unless the command only asks for its help.
 
     Raises:
         CheckpointError: the name means nothing, or the model cannot be had.
     """
+    from panoptic_deeplab.inference.model_file import is_model_file, read_model_file_info
     from panoptic_deeplab.model.locations import model_folder
 
     for index, argument in enumerate(arguments):
         option, equals, name = argument.partition("=")
         if option == "--model" and (equals or index + 1 < len(arguments)):
             name = name if equals else arguments[index + 1]
+            if is_model_file(name) and Path(name).is_file():
+                return Path(name), read_model_file_info(name).config
             if not Path(name).is_dir() and (Path(name).exists() or {"--help", "-h"} & set(arguments)):
                 return None
             with progress_bar("download") as progress:

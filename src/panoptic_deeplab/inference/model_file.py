@@ -13,8 +13,9 @@ import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 from panoptic_deeplab.categories import CategoryTable
@@ -43,7 +44,7 @@ class ModelFileInfo:
     commit: str | None
     """Of this package's source; None where it was no git checkout."""
     input_size: tuple[int, int] | None = None
-    """`(height, width)` of the only images that the file takes; None = any."""
+    """`(height, width)` of the only images that the file takes, with padding if it holds the network; None = any."""
     precision: Literal["float32", "int8"] = "float32"
 
     def to_json(self) -> str:
@@ -136,6 +137,7 @@ def _input_document(info: ModelFileInfo) -> dict[str, Any]:
         },
         "normalised_inside": panoptic,
         "padded_inside": panoptic,
+        "pad_to": config.input.pad_to,
         "pixel_mean": config.input.pixel_mean,
         "pixel_std": config.input.pixel_std,
         "output_stride": config.model.output_stride,
@@ -211,7 +213,7 @@ def _fields_of(message: bytes) -> Iterator[tuple[int, bytes]]:
     return _fields(BytesIO(message), len(message), wanted=None)
 
 
-def _fields(file: BinaryIO, end: int, *, wanted: int | None) -> Iterator[tuple[int, bytes]]:
+def _fields(file: BufferedIOBase, end: int, *, wanted: int | None) -> Iterator[tuple[int, bytes]]:
     """Number and content of the length-delimited fields; content is read of the field `wanted`, or of all."""
     varint, fixed64, delimited, fixed32 = 0, 1, 2, 5  # wire types
     while file.tell() < end:
@@ -233,7 +235,7 @@ def _fields(file: BinaryIO, end: int, *, wanted: int | None) -> Iterator[tuple[i
             raise ValueError(f"no ONNX file: wire type {wire}")
 
 
-def _varint(file: BinaryIO) -> int:
+def _varint(file: BufferedIOBase) -> int:
     result = 0
     for shift in range(0, 64, 7):
         byte = file.read(1)

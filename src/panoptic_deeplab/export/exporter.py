@@ -1,0 +1,164 @@
+"""`export_model`: a model folder -> one file for another runtime, held against PyTorch before anybody uses it."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+import panoptic_deeplab
+from panoptic_deeplab.config import Config, TestTimeAugmentationConfig
+from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.errors import ExportError
+from panoptic_deeplab.export.agreement import Agreement, measure_agreement
+from panoptic_deeplab.export.program import network_size, trace
+from panoptic_deeplab.export.writers import (
+    SUFFIX_OF_FORMAT,
+    Format,
+    onnx_model,
+    openvino_model,
+    save_onnx,
+    save_openvino,
+    save_torch,
+)
+from panoptic_deeplab.inference.model_file import Kind, ModelFileInfo
+from panoptic_deeplab.inference.predictor import PanopticPredictor
+from panoptic_deeplab.maps import Size
+from panoptic_deeplab.provenance import source_commit
+
+logger = logging.getLogger(__name__)
+
+MAP_TOLERANCE = 1e-3
+"""Of a raw map, in its standard deviations; float32 runtimes reach about 1e-5."""
+
+PIXEL_TOLERANCE = 1e-3
+"""Share of pixels that may differ: rounding turns close decisions, random weights make many of them."""
+
+_TEST_SIZES: tuple[Size, ...] = ((203, 301), (240, 160))
+"""Of the drawn scenes on which a file for any size is held against PyTorch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """What has been written."""
+
+    files: tuple[Path, ...]
+    info: ModelFileInfo
+    agreement: Agreement
+
+
+def export_model(
+    predictor: PanopticPredictor,
+    path: str | Path,
+    *,
+    format: Format,  # noqa: A002 - the word of the command line
+    kind: Kind = "network",
+    size: Size | None = None,
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]] | None = None,
+) -> ExportReport:
+    """Write a model for another runtime, load the file, and compare its answers with those of PyTorch.
+
+    Args:
+        predictor: a PyTorch model with its settings; it stays as it is.
+        path: of the file; its suffix must be that of the format.
+        format: `onnx`, `openvino` or `torch`.
+        kind: `network`: normalised images to raw maps; `panoptic`: uint8 images to panoptic maps and segments.
+        size: of the images that the file takes, after the resizing of the input and before padding; None = any.
+        images: to compare on; None = drawn scenes.
+
+    Raises:
+        ExportError: the model cannot be written in this form, or the file does not agree with PyTorch; it is removed.
+        MissingDependencyError: a package for the format is not installed.
+    """
+    path = Path(path)
+    check_path(path, format)
+    info = describe(predictor, kind=kind, size=size)
+    assert isinstance(predictor.model, torch.nn.Module)
+    program = trace(predictor.model, info.config, info.categories, kind=kind, size=size)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if format == "torch":
+        save_torch(program, path, info)
+    elif format == "onnx":
+        save_onnx(onnx_model(program, info), path)
+    else:
+        save_openvino(openvino_model(onnx_model(program, info)), path, info)
+    files = files_of(path)
+    try:
+        agreement = check_file(predictor, path, size=size, images=images)
+    except Exception:
+        for file in files:
+            file.unlink(missing_ok=True)
+        raise
+    logger.info("%s", agreement.summary())
+    return ExportReport(files=files, info=info, agreement=agreement)
+
+
+def check_path(path: Path, format: Format) -> None:  # noqa: A002
+    """The name has to say what is in the file.
+
+    Raises:
+        ExportError: it does not.
+    """
+    if path.suffix.lower() != SUFFIX_OF_FORMAT[format]:
+        raise ExportError(
+            f"`output` must end in {SUFFIX_OF_FORMAT[format]} for the format {format}. Got {path} instead."
+        )
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The files that make up an exported model."""
+    return (path, path.with_suffix(".bin")) if path.suffix.lower() == ".xml" else (path,)
+
+
+def describe(predictor: PanopticPredictor, *, kind: Kind, size: Size | None) -> ModelFileInfo:
+    """What the file is going to say of itself."""
+    config = predictor.config
+    if kind == "panoptic":
+        config = replace(config, test_time_augmentation=TestTimeAugmentationConfig())
+    return ModelFileInfo(
+        kind=kind,
+        config=config,
+        categories=predictor.categories,
+        version=panoptic_deeplab.__version__,
+        commit=source_commit(),
+        input_size=network_size(size, config) if size is not None and kind == "network" else size,
+    )
+
+
+def check_file(
+    predictor: PanopticPredictor,
+    path: Path,
+    *,
+    size: Size | None,
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]] | None,
+) -> Agreement:
+    """Load the file and compare.
+
+    Raises:
+        ExportError: the difference is more than rounding.
+    """
+    reference = PanopticPredictor(
+        predictor.model, predictor.categories, without_resizing(predictor.config), device=str(predictor.device)
+    )
+    exported = PanopticPredictor.from_pretrained(path, device="cpu", input_config=reference.config.input)
+    if images is None:
+        images = [SyntheticSource(1, seed=7, size=s)[0].image for s in ([size] if size else _TEST_SIZES)]
+    agreement = measure_agreement(reference, exported, images)
+    if agreement.differing_pixels > PIXEL_TOLERANCE * agreement.num_pixels:
+        raise ExportError(f"{path} was removed, since it does not compute what the model does. {agreement.summary()}.")
+    for name, difference in agreement.map_differences.items():
+        if difference > MAP_TOLERANCE:
+            raise ExportError(
+                f"{path} was removed, since it does not compute what the model does: {name} differs by"
+                f" {difference:.1e} standard deviations; {MAP_TOLERANCE:.0e} is the limit."
+            )
+    return agreement
+
+
+def without_resizing(config: Config) -> Config:
+    """As the file sees its images: at the size they have, and once."""
+    plain = replace(config.input, longest_side=None, scale=1.0)
+    return replace(config, input=plain, test_time_augmentation=TestTimeAugmentationConfig())
