@@ -1,8 +1,10 @@
-"""Exported files: what is in them, and that they answer as PyTorch does."""
+"""Exported files answer as PyTorch does, in every format, for images and batches of any size."""
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,102 +13,206 @@ import pytest
 import torch
 from PIL import Image
 
-from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config import Config
+import panoptic_deeplab
+from panoptic_deeplab.config import InputConfig, PostprocessConfig, TestTimeAugmentationConfig
 from panoptic_deeplab.data.synthetic import SyntheticSource
-from panoptic_deeplab.errors import ExportError
+from panoptic_deeplab.errors import ConfigError, ExportError
+from panoptic_deeplab.export.agreement import measure_agreement
 from panoptic_deeplab.export.exporter import export_model
+from panoptic_deeplab.export.graph import PanopticOutputs
+from panoptic_deeplab.inference.exported_predictor import PipelinePredictor
+from panoptic_deeplab.inference.model_file import read_model_file_info
 from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.model.weights import save_pretrained
+from panoptic_deeplab.results import PanopticResult, Segment
 
-for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
-    pytest.importorskip(package)
+SUFFIXES = (".onnx", ".xml", ".pt2")
+
+SIZES = ((90, 140), (97, 129), (33, 65), (2, 70))
+"""With padding on both axes, on none, and images smaller than one window of the heatmap."""
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, tiny_config: Config) -> Path:
-    """A model with random weights whose maps are lively enough for instances."""
-    torch.manual_seed(0)
-    categories = CategoryTable.load("synthetic")
-    model = PanopticDeepLab(tiny_config.model, categories.num_classes).eval()
-    with torch.no_grad():
-        for head in (model.semantic_head, model.center_head, model.offset_head):
-            head.predict.weight.normal_(std=0.5)
-        model.center_head.predict.bias.fill_(0.2)
-    path = tmp_path_factory.mktemp("exported") / "model"
-    save_pretrained(path, model, config=tiny_config, categories=categories)
-    return path
+def images() -> list[np.ndarray]:
+    scene = SyntheticSource(1, seed=5, size=(100, 150))[0].image
+    return [np.ascontiguousarray(scene[-height:, :width]) for height, width in SIZES]
 
 
-FILES: dict[str, dict[str, Any]] = {
-    "network.onnx": {"format": "onnx"},
-    "panoptic.onnx": {"format": "onnx", "kind": "panoptic"},
-    "panoptic.xml": {"format": "openvino", "kind": "panoptic", "size": (97, 130)},
-    "network.pt2": {"format": "torch"},
-}
-
-EXPORT = """
-import json, sys
-from pathlib import Path
-from panoptic_deeplab.export.exporter import export_model
-from panoptic_deeplab.inference.predictor import PanopticPredictor
-predictor = PanopticPredictor.from_pretrained(sys.argv[1], device="cpu")
-for name, options in eval(sys.argv[3]).items():
-    report = export_model(predictor, Path(sys.argv[2]) / name, **options)
-    (Path(sys.argv[2]) / f"{name}.json").write_text(json.dumps(vars(report.agreement)))
-"""
+def test_network(folder: Path, exported: Path, images: list[np.ndarray]) -> None:
+    ours = PanopticPredictor.from_pretrained(folder, device="cpu")
+    assert sum(len(ours.predict(image).instances()) for image in images) > 4
+    for suffix in SUFFIXES:  # one test, so that the files are written while nobody else waits for them
+        agreement = measure_agreement(ours, PanopticPredictor.from_pretrained(exported / f"network{suffix}"), images)
+        assert agreement.differing_pixels <= 1e-4 * agreement.num_pixels
+        assert agreement.score_difference < 1e-4
+        assert set(agreement.map_differences) == {"semantic_logits", "center_heatmap", "offset"}
+        assert max(agreement.map_differences.values()) < 1e-4
 
 
-@pytest.fixture(scope="module")
-def exported(folder: Path) -> Path:
-    """All files, written by a process of its own: while a model is traced, sizes are symbols, no ints, and the type
-    checks of the tests would refuse them."""
-    target = folder.parent / "files"
-    subprocess.run([sys.executable, "-c", EXPORT, folder, target, repr(FILES)], check=True, capture_output=True)
-    return target
+def test_whole_pipeline(folder: Path, exported: Path, images: list[np.ndarray]) -> None:
+    ours = PanopticPredictor.from_pretrained(folder, device="cpu")
+    for suffix in SUFFIXES:
+        theirs = PanopticPredictor.from_pretrained(exported / f"panoptic{suffix}")
+        assert isinstance(theirs, PipelinePredictor)
+        agreement = measure_agreement(ours, theirs, images)
+        assert agreement.differing_pixels <= 1e-4 * agreement.num_pixels
+        assert agreement.score_difference < 1e-4
+        for image in images:
+            assert without_scores(theirs.predict(image)) == without_scores(ours.predict(image))
 
 
-def test_files_answer_as_pytorch(folder: Path, exported: Path) -> None:
-    for name in FILES:  # one test, so that parallel test processes write the files once
-        check_file(folder, exported, name)
+def without_scores(result: PanopticResult) -> list[Segment]:
+    return [replace(segment, score=None) for segment in result.segments_info]
 
 
-def check_file(folder: Path, exported: Path, name: str) -> None:
-    agreement = json.loads((exported / f"{name}.json").read_text())
-    assert agreement["differing_pixels"] <= 1e-4 * agreement["num_pixels"]
-    assert agreement["score_difference"] < 1e-4
-    assert all(difference < 1e-4 for difference in agreement["map_differences"].values())
-    assert len(agreement["map_differences"]) == (3 if "network" in name else 0)
+def test_batches(exported: Path) -> None:
+    images = [SyntheticSource(3, seed=6, size=(48, 80))[index].image for index in range(3)]
+    for suffix in SUFFIXES:
+        predictor = PanopticPredictor.from_pretrained(exported / f"panoptic{suffix}")
+        for alone, together in zip(
+            predictor.predict(images), predictor.predict_iter(images, batch_size=3), strict=True
+        ):
+            assert np.array_equal(alone.panoptic_map, together.panoptic_map)
+            assert without_scores(alone) == without_scores(together)
 
-    predictor = PanopticPredictor.from_pretrained(folder, device="cpu")
-    loaded = PanopticPredictor.from_pretrained(exported / name)
-    assert loaded.categories == predictor.categories
-    assert loaded.config.input == predictor.config.input
-    image = SyntheticSource(1, seed=5, size=FILES[name].get("size", (90, 140)))[0].image
-    ours, theirs = predictor.predict(image), loaded.predict(image)
-    assert len(ours.segments_info) > 1
+
+def test_results_have_the_size_of_the_image(folder: Path, exported: Path) -> None:
+    image = SyntheticSource(1, seed=5, size=(90, 140))[0].image
+    half = InputConfig(longest_side=70)
+    ours = PanopticPredictor.from_pretrained(folder, device="cpu", input_config=half).predict(image)
+    theirs = PanopticPredictor.from_pretrained(exported / "panoptic.onnx", input_config=half).predict(image)
+    assert theirs.size == (90, 140)
     assert np.mean(ours.panoptic_map == theirs.panoptic_map) > 0.9999
-    assert [s.category_id for s in ours.segments_info] == [s.category_id for s in theirs.segments_info]
+
+
+def test_files_describe_themselves(folder: Path, exported: Path) -> None:
+    predictor = PanopticPredictor.from_pretrained(folder, device="cpu")
+    for kind in ("network", "panoptic"):
+        for suffix in SUFFIXES:
+            info = read_model_file_info(exported / f"{kind}{suffix}")
+            assert (info.kind, info.input_size, info.precision) == (kind, None, "float32")
+            assert (info.categories, info.config) == (predictor.categories, predictor.config)
+            assert info.version == panoptic_deeplab.__version__
+
+
+def test_onnx_has_standard_operators_and_no_trace_of_this_machine(exported: Path) -> None:
+    import onnx
+
+    for kind in ("network", "panoptic"):
+        model = onnx.load(exported / f"{kind}.onnx")
+        onnx.checker.check_model(model, full_check=True)
+        assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
+        assert not model.functions
+        text = (exported / f"{kind}.onnx").read_bytes()
+        assert b"site-packages" not in text
+        assert str(Path(panoptic_deeplab.__file__).parent).encode() not in text
+    assert [output.name for output in model.graph.output] == list(PanopticOutputs._fields)
 
 
 def test_name_of_the_file_has_to_say_what_is_in_it(folder: Path, tmp_path: Path) -> None:
     predictor = PanopticPredictor.from_pretrained(folder, device="cpu")
     with pytest.raises(ExportError, match=r"must end in \.onnx"):
         export_model(predictor, tmp_path / "model.pt2", format="onnx")
+    with pytest.raises(ExportError, match="at least 2 x 2"):
+        export_model(predictor, tmp_path / "model.onnx", format="onnx", size=(1, 65))
+    with pytest.raises(ExportError, match="format torch"):
+        export_model(predictor, tmp_path / "model.onnx", format="onnx", size=(65, 65), compiled=True)
 
 
-def test_command_line_from_export_to_prediction(folder: Path, tmp_path: Path) -> None:
-    def run(*arguments: object) -> dict[str, Any]:
-        command = [sys.executable, "-m", "panoptic_deeplab", *map(str, arguments), "--json"]
-        document: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-        return document
+def test_a_pool_with_a_window_needs_a_size(folder: Path, tmp_path: Path) -> None:
+    predictor = PanopticPredictor.from_pretrained(folder, device="cpu")
+    predictor.config = replace(predictor.config, model=replace(predictor.config.model, image_pool_size=(33, 33)))
+    with pytest.raises(ExportError, match="--size HEIGHT WIDTH"):
+        export_model(predictor, tmp_path / "model.onnx", format="onnx")
 
-    path, photo = tmp_path / "street.onnx", tmp_path / "photo.png"
-    Image.fromarray(SyntheticSource(1, seed=5, size=(65, 97))[0].image).save(photo)
-    written = run("export", "--model", folder, "--output", path, "--panoptic", "--size", 65, 97)
+
+def test_a_file_that_disagrees_is_removed(
+    folder: Path, tmp_path: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = PanopticPredictor.from_pretrained(folder, device="cpu")
+    with torch.no_grad():
+        predictor.model.semantic_head.predict.weight.neg_()
+
+    def write_another_model(program: object, path: Path, info: object) -> None:
+        shutil.copy(exported / "network.pt2", path)
+
+    monkeypatch.setattr("panoptic_deeplab.export.exporter.save_torch", write_another_model)
+    monkeypatch.setattr("panoptic_deeplab.export.exporter.trace", lambda *args, **options: None)
+    with pytest.raises(ExportError, match="was removed"):
+        export_model(predictor, tmp_path / "model.pt2", format="torch")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_fixed_in_a_file_cannot_be_set(exported: Path) -> None:
+    path = exported / "panoptic.onnx"
+    for options, message in (
+        ({"postprocess": PostprocessConfig(top_k=7)}, "`postprocess` settings are fixed"),
+        ({"input_config": InputConfig(pixel_mean=(0.5, 0.5, 0.5))}, "are fixed inside"),
+        ({"test_time_augmentation": TestTimeAugmentationConfig(flip=True)}, "holds the whole pipeline"),
+        ({"output_stride": 8}, "`output_stride` is 16 inside"),
+        ({"precision": "bfloat16"}, "`precision` must be float32"),
+        ({"device": "tpu"}, "`device` must be"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            PanopticPredictor.from_pretrained(path, **options)
+    with pytest.raises(ConfigError, match="gives no maps"):
+        PanopticPredictor.from_pretrained(path).predict_with_maps(np.zeros((40, 40, 3), np.uint8))
+
+
+def test_a_network_takes_other_settings(folder: Path, exported: Path) -> None:
+    image = SyntheticSource(1, seed=5, size=(90, 140))[0].image
+    options = {
+        "postprocess": PostprocessConfig(top_k=1, stuff_area_limit=0),
+        "test_time_augmentation": TestTimeAugmentationConfig(flip=True),
+    }
+    ours = PanopticPredictor.from_pretrained(folder, device="cpu", **options).predict(image)
+    theirs = PanopticPredictor.from_pretrained(exported / "network.onnx", **options).predict(image)
+    assert len(ours.instances()) == 1
+    assert np.mean(ours.panoptic_map == theirs.panoptic_map) > 0.9999
+
+
+def test_verbs_take_files(exported: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    Image.fromarray(SyntheticSource(1, seed=5, size=(90, 140))[0].image).save(photo)
+    model = exported / "panoptic.onnx"
+    (row,) = run("predict", photo, "--model", model)["images"]
+    expected = PanopticPredictor.from_pretrained(model).predict(photo)
+    assert [s["area"] for s in row["segments_info"]] == [s.area for s in expected.segments_info]
+    report = run("evaluate", "--model", exported / "network.xml", "--split", "val:1")
+    assert report["num_images"] == 1
+    assert report["provenance"]["models"] == [str(exported / "network.xml")]
+
+
+def test_export_on_the_command_line(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "street.pt2"
+    written = run("export", "--model", folder, "--output", path, "--format", "torch", "--size", 65, 97)
     assert written["files"] == [str(path)]
-    assert (written["kind"], written["input_size"]) == ("panoptic", [65, 97])
-    (row,) = run("predict", photo, "--model", path)["images"]
-    (expected,) = run("predict", photo, "--model", folder)["images"]
-    assert [s["area"] for s in row["segments_info"]] == [s["area"] for s in expected["segments_info"]]
+    assert (written["kind"], written["precision"], written["input_size"]) == ("network", "float32", [65, 97])
+    assert written["agreement"]["differing_pixels"] <= 1e-4 * written["agreement"]["num_pixels"]
+
+    predictor = PanopticPredictor.from_pretrained(path)
+    assert len(predictor.predict(np.zeros((60, 95, 3), np.uint8)).segments_info) >= 0  # padded to 65 x 97
+    with pytest.raises(ConfigError, match="65 x 97 pixels only"):
+        predictor.predict(np.zeros((66, 97, 3), np.uint8))
+
+
+def test_client_in_python(exported: Path, tmp_path: Path) -> None:
+    photo, overlay = tmp_path / "photo.png", tmp_path / "overlay.png"
+    Image.fromarray(SyntheticSource(1, seed=5, size=(90, 140))[0].image).save(photo)
+    script, model = Path(__file__).parents[2] / "examples" / "onnx_client.py", exported / "panoptic.onnx"
+    command = [sys.executable, script, model, photo, "--overlay", overlay]
+    segments = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    expected = PanopticPredictor.from_pretrained(model).predict(photo)
+    assert len(segments) > 1
+    assert [(s["id"], s["name"], s["area"], tuple(s["bbox"])) for s in segments] == [
+        (s.id, s.name, s.area, s.bbox) for s in expected.segments_info
+    ]
+    with Image.open(overlay) as image:
+        assert image.size == (140, 90)
+    assert "panoptic_deeplab" not in [line.split()[1] for line in script.read_text().splitlines() if "import" in line]
+
+
+def run(*arguments: object) -> dict[str, Any]:
+    """One command in a process of its own; its JSON document."""
+    command = [sys.executable, "-m", "panoptic_deeplab", *map(str, arguments), "--json"]
+    document: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    return document

@@ -47,7 +47,7 @@ class Evaluate(InferenceVerb):
         if found is None:
             return None
         return cls(
-            data=replace(found.config.data, categories=str(found.folder / "categories.json")),
+            data=replace(found.config.data, categories=found.categories),
             evaluation=found.config.evaluation,
             **found.defaults,
         )

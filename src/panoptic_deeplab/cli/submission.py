@@ -50,7 +50,7 @@ class Submission(InferenceVerb):
         found = options_of_model(arguments)
         if found is None:
             return None
-        data = replace(found.config.data, categories=str(found.folder / "categories.json"))
+        data = replace(found.config.data, categories=found.categories)
         return cls(output=Path("submission"), data=data, **found.defaults)
 
     def execute(self) -> None:

@@ -48,7 +48,7 @@ class Agreement:
 
 
 def measure_agreement(
-    reference: PanopticPredictor, exported: PanopticPredictor, images: Sequence[UInt8[np.ndarray, "H W 3"]]
+    reference: PanopticPredictor, exported: PanopticPredictor, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]
 ) -> Agreement:
     """Predict some images with both.
 

@@ -14,6 +14,7 @@ from panoptic_deeplab.config import Config, TestTimeAugmentationConfig
 from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.errors import ExportError
 from panoptic_deeplab.export.agreement import Agreement, measure_agreement
+from panoptic_deeplab.export.compiled import load_compiled, save_compiled
 from panoptic_deeplab.export.program import network_size, trace
 from panoptic_deeplab.export.writers import (
     SUFFIX_OF_FORMAT,
@@ -24,6 +25,7 @@ from panoptic_deeplab.export.writers import (
     save_openvino,
     save_torch,
 )
+from panoptic_deeplab.inference.exported_predictor import predictor_of
 from panoptic_deeplab.inference.model_file import Kind, ModelFileInfo
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import Size
@@ -57,6 +59,7 @@ def export_model(
     format: Format,  # noqa: A002 - the word of the command line
     kind: Kind = "network",
     size: Size | None = None,
+    compiled: bool = False,
     images: Sequence[UInt8[np.ndarray, "_ _ 3"]] | None = None,
 ) -> ExportReport:
     """Write a model for another runtime, load the file, and compare its answers with those of PyTorch.
@@ -67,6 +70,7 @@ def export_model(
         format: `onnx`, `openvino` or `torch`.
         kind: `network`: normalised images to raw maps; `panoptic`: uint8 images to panoptic maps and segments.
         size: of the images that the file takes, after the resizing of the input and before padding; None = any.
+        compiled: write machine code instead of a program (`compiled.py`); for the format `torch` with a `size`.
         images: to compare on; None = drawn scenes.
 
     Raises:
@@ -75,11 +79,15 @@ def export_model(
     """
     path = Path(path)
     check_path(path, format)
+    if compiled and format != "torch":
+        raise ExportError(f"Compiled code is of the format torch. Got {format}; leave out --compile.")
     info = describe(predictor, kind=kind, size=size)
     assert isinstance(predictor.model, torch.nn.Module)
     program = trace(predictor.model, info.config, info.categories, kind=kind, size=size)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if format == "torch":
+    if compiled:
+        save_compiled(program, path, info)
+    elif format == "torch":
         save_torch(program, path, info)
     elif format == "onnx":
         save_onnx(onnx_model(program, info), path)
@@ -87,7 +95,7 @@ def export_model(
         save_openvino(openvino_model(onnx_model(program, info)), path, info)
     files = files_of(path)
     try:
-        agreement = check_file(predictor, path, size=size, images=images)
+        agreement = check_file(predictor, path, size=size, compiled=compiled, images=images)
     except Exception:
         for file in files:
             file.unlink(missing_ok=True)
@@ -133,6 +141,7 @@ def check_file(
     path: Path,
     *,
     size: Size | None,
+    compiled: bool,
     images: Sequence[UInt8[np.ndarray, "_ _ 3"]] | None,
 ) -> Agreement:
     """Load the file and compare.
@@ -143,7 +152,12 @@ def check_file(
     reference = PanopticPredictor(
         predictor.model, predictor.categories, without_resizing(predictor.config), device=str(predictor.device)
     )
-    exported = PanopticPredictor.from_pretrained(path, device="cpu", input_config=reference.config.input)
+    input_config = reference.config.input
+    exported = (
+        predictor_of(load_compiled(path), input_config=input_config)
+        if compiled
+        else PanopticPredictor.from_pretrained(path, device="cpu", input_config=input_config)
+    )
     if images is None:
         images = [SyntheticSource(1, seed=7, size=s)[0].image for s in ([size] if size else _TEST_SIZES)]
     agreement = measure_agreement(reference, exported, images)

@@ -76,7 +76,6 @@ def trace(
             f" ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]})."
             f"{'' if size else ' Try a fixed size: --size HEIGHT WIDTH.'}"
         ) from error
-    program.example_inputs = None  # would be pickled into the file
     return program
 
 

@@ -33,6 +33,7 @@ def save_torch(program: ExportedProgram, path: Path, info: ModelFileInfo) -> Non
         path: of the file; one that exists is replaced.
         info: goes into the file.
     """
+    program.example_inputs = None  # would be pickled into the file
     # Not as a path: torch names the folder inside of the archive after the file, and warns of unusual suffixes.
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file, _quiet():

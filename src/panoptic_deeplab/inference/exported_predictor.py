@@ -109,8 +109,33 @@ def load_exported_predictor(
         ConfigError: an option asks for what is fixed in the file, or the runtime has no such device or precision.
         MissingDependencyError: the runtime is not installed.
     """
-    exported = open_model_file(path, device=device, precision=precision)
-    config = exported.info.config
+    return predictor_of(
+        open_model_file(path, device=device, precision=precision),
+        device=device,
+        precision=precision,
+        output_stride=output_stride,
+        input_config=input_config,
+        test_time_augmentation=test_time_augmentation,
+        postprocess=postprocess,
+    )
+
+
+def predictor_of(
+    exported: ExportedNetwork | ExportedPipeline,
+    *,
+    device: str = "cpu",
+    precision: Precision = "float32",
+    output_stride: Literal[8, 16, 32] | None = None,
+    input_config: InputConfig | None = None,
+    test_time_augmentation: TestTimeAugmentationConfig | None = None,
+    postprocess: PostprocessConfig | None = None,
+) -> PanopticPredictor:
+    """The predictor around an open file; arguments as for `load_exported_predictor`.
+
+    Raises:
+        ConfigError: an option asks for what is fixed in the file.
+    """
+    path, config = exported.path, exported.info.config
     if output_stride not in (None, config.model.output_stride):
         raise ConfigError(
             f"`output_stride` is {config.model.output_stride} inside of {path}. Got {output_stride}; leave it out, or"

@@ -80,17 +80,17 @@ def nearest_centers(
         margin: how far behind the nearest center the next one has to be found, in pixels. None = it is not needed.
     """
     shape = inside.shape
-    groups = inside.any(dim=1).nonzero()[:, 0]
-    target, inside = target[:, groups], inside[groups]
     low = torch.where(inside, target, torch.inf).amin(dim=2)
     high = torch.where(inside, target, -torch.inf).amax(dim=2)
-    slack = torch.zeros(len(groups)) if margin is None else 2 * torch.where(inside, margin[groups], 0.0).amax(dim=1)
-    candidates, counts = _candidates(low, high, slack, centers)
+    slack = torch.zeros(len(inside)) if margin is None else 2 * torch.where(inside, margin, 0.0).amax(dim=1)
+    groups = (low[0] <= high[0]).nonzero()[:, 0]  # those with a point inside
+    candidates, counts = _candidates(low[:, groups], high[:, groups], slack[groups], centers)
     points = torch.cat([centers.points.T, torch.full((2, 1), torch.inf)], dim=1)  # number K stands for none
 
     # Longest lists first: the groups that still have a candidate number `rank` are then the first ones.
     counts, order = counts.sort(descending=True)
-    candidates, target, groups = candidates[order], target[:, order], groups[order]
+    candidates, groups = candidates[order], groups[order]
+    target = target[:, groups]
     nearest = torch.zeros(target.shape[1:], dtype=torch.int32)
     first = torch.full_like(target[0], torch.inf)
     second = first.clone()
@@ -135,7 +135,8 @@ def _candidates(
     from_middle = _squared_distance(middle[:, :, None], centers.points.T[:, None])
     reach = from_middle.amin(dim=1).sqrt() + 2 * radius + slack
     reach = 1.001 * reach + 1e-5 * (middle.abs().amax(dim=0) + radius)  # far more than rounding
-    group, center = ((from_middle <= reach.square()[:, None]) & centers.valid).nonzero(as_tuple=True)
+    is_near = (from_middle <= reach.square()[:, None]) & centers.valid
+    group, center = (torch.from_numpy(index) for index in is_near.numpy().nonzero())  # faster than PyTorch's
 
     low, high, points = low[:, group], high[:, group], centers.points.T[:, center]
     lower_bound = _squared_distance(points.clamp(low, high), points)

@@ -55,8 +55,8 @@ def probability_in_cells(
             logarithms = _at_first_pixels(samples, first_y[rows], first_x, steps)
             parts = _exponentials(logarithms, classes[rows], (len(is_row), len(is_column)))
             parts /= _sums_of_exponentials(logarithms, parts)
-        np.copyto(parts, 0, where=~(is_row[:, None, rows, None] & is_column[:, None]))
-        np.copyto(probability[rows], parts.sum(axis=(0, 1)), where=is_decided[rows])
+            np.copyto(parts, 0, where=~(is_row[:, None, rows, None] & is_column[:, None]))
+            np.copyto(probability[rows], parts.sum(axis=(0, 1)), where=is_decided[rows])
 
     for_each_band(add_up, num_rows=len(classes), elements_a_row=len(scores) * classes.shape[1])
     return torch.from_numpy(probability)

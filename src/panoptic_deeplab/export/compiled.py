@@ -1,0 +1,83 @@
+"""AOTInductor: a program of torch.export as machine code of this kind of processor, for programs without Python.
+
+A compiled file *is* code: loading one runs whatever its author put into it. So `--model` never takes it, and
+`load_compiled` is a function of its own, for files that you compiled yourself.
+"""
+
+import shutil
+import warnings
+import zipfile
+from pathlib import Path
+
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from panoptic_deeplab.errors import CheckpointError, ExportError
+from panoptic_deeplab.inference.model_file import INFO_KEY, ModelFileInfo, read_model_file_info
+from panoptic_deeplab.inference.runtimes import ExportedNetwork, ExportedPipeline
+
+_COMPILERS = ("g++", "clang++", "c++", "cl")
+
+
+def save_compiled(program: ExportedProgram, path: Path, info: ModelFileInfo) -> None:
+    """Compile a program, and write it with its description.
+
+    Args:
+        program: of `trace`, for images of one size.
+        path: of the `.pt2` file; one that exists is replaced.
+        info: goes into the file.
+
+    Raises:
+        ExportError: the program takes images of any size, there is no C++ compiler, or it fails.
+    """
+    if info.input_size is None:
+        raise ExportError(
+            "Compiled code is for images of one size. Name it: --size HEIGHT WIDTH; or leave out --compile."
+        )
+    if not any(shutil.which(name) for name in _COMPILERS):
+        raise ExportError(
+            f"Compiling needs a C++ compiler, one of {', '.join(_COMPILERS)}. Install one, or leave out --compile."
+        )
+    import torch._inductor
+
+    temporary = path.with_name(f"{path.stem}_tmp.pt2")  # torch insists on the suffix
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch._inductor.aoti_compile_and_package(program, package_path=str(temporary))
+    except Exception as error:  # torch raises many kinds, and the compiler's messages
+        raise ExportError(
+            f"The program cannot be compiled ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]})."
+            " Leave out --compile."
+        ) from error
+    with zipfile.ZipFile(temporary, "a") as archive:
+        top = archive.namelist()[0].partition("/")[0]
+        archive.writestr(f"{top}/extra/{INFO_KEY}", info.to_json())
+    temporary.replace(path)
+
+
+def load_compiled(path: str | Path) -> ExportedNetwork | ExportedPipeline:
+    """Load a compiled file, which runs code from it: only for files that you trust as you trust a program.
+
+    The result goes into `PanopticPredictor(model=...)` or `PipelinePredictor(...)`.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or was compiled for another machine or version of torch.
+    """
+    import torch._inductor
+
+    path = Path(path)
+    info = read_model_file_info(path)
+    try:
+        compiled = torch._inductor.aoti_load_package(str(path))
+    except Exception as error:  # torch raises many kinds
+        raise CheckpointError(
+            f"{path} cannot be loaded ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}). It runs"
+            " only with the version of torch and the kind of processor for which it was compiled."
+        ) from error
+
+    def run(images: Tensor) -> list[Tensor]:
+        with torch.inference_mode():
+            return list(compiled(images))
+
+    return ExportedNetwork(path, info, run) if info.kind == "network" else ExportedPipeline(path, info, run)

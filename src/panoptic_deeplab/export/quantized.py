@@ -1,0 +1,132 @@
+"""`export_quantized`: an INT8 file, with what it loses measured on labelled images."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from torch import nn
+
+from panoptic_deeplab.config import EvaluationConfig
+from panoptic_deeplab.data.sample import PanopticSource
+from panoptic_deeplab.errors import ExportError
+from panoptic_deeplab.evaluation import EvaluationReport, evaluate
+from panoptic_deeplab.export.exporter import check_path, describe, files_of
+from panoptic_deeplab.export.program import trace
+from panoptic_deeplab.export.quantization import quantize_onnx, quantize_openvino
+from panoptic_deeplab.export.writers import Format, onnx_model, openvino_model, save_onnx, save_openvino
+from panoptic_deeplab.inference.model_file import Kind, ModelFileInfo
+from panoptic_deeplab.inference.predictor import PanopticPredictor
+from panoptic_deeplab.maps import Size
+
+logger = logging.getLogger(__name__)
+
+LARGEST_LOSS = 0.01
+"""Of PQ, in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class QuantizationReport:
+    """What has been written, and what it cost."""
+
+    files: tuple[Path, ...]
+    info: ModelFileInfo
+    before: EvaluationReport
+    """Of the PyTorch model."""
+    after: EvaluationReport
+    """Of the file."""
+
+    def summary(self) -> str:
+        """One line for people."""
+        return (
+            f"PQ {100 * _pq(self.before):.2f} before, {100 * _pq(self.after):.2f} after quantisation"
+            f" ({self.after.num_images} images)"
+        )
+
+
+def export_quantized(
+    predictor: PanopticPredictor,
+    path: str | Path,
+    *,
+    format: Format,  # noqa: A002 - the word of the command line
+    calibration: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    labelled: PanopticSource,
+    kind: Kind = "network",
+    size: Size | None = None,
+    on_image: Callable[[int, int], None] | None = None,
+) -> QuantizationReport:
+    """Write a model with 8-bit convolutions, and evaluate it beside the original.
+
+    Args:
+        predictor: a PyTorch model with its settings; it stays as it is.
+        path: of the file; its suffix must be that of the format.
+        format: `onnx` or `openvino`.
+        calibration: images like those that the model is going to see, none of `labelled`; 100 to 300 are usual.
+        labelled: images with labels, on which PQ is measured.
+        kind: as for `export_model`.
+        size: as for `export_model`.
+        on_image: called after each evaluated image with the number of images done and to do.
+
+    Raises:
+        ExportError: the format has no INT8 form; the model cannot be quantised; or more than one PQ point is lost, and
+            then the file is removed.
+        CheckpointError: the labels are of other classes.
+        MissingDependencyError: a package for the format, or nncf, is not installed.
+    """
+    path = Path(path)
+    check_path(path, format)
+    if format == "torch":
+        raise ExportError("INT8 is written in the formats onnx and openvino. Got torch; choose another --format.")
+    assert isinstance(predictor.model, nn.Module)
+    info = replace(describe(predictor, kind=kind, size=size), precision="int8")
+    proto = onnx_model(trace(predictor.model, info.config, info.categories, kind=kind, size=size), info)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if format == "onnx":
+        save_onnx(quantize_onnx(proto, info, calibration), path)
+    else:
+        save_openvino(quantize_openvino(openvino_model(proto), info, calibration), path, info)
+    files = files_of(path)
+    try:
+        report = _measure(predictor, files, info, labelled, on_image)
+    except Exception:
+        for file in files:
+            file.unlink(missing_ok=True)
+        raise
+    logger.info("%s", report.summary())
+    return report
+
+
+def _measure(
+    predictor: PanopticPredictor,
+    files: tuple[Path, ...],
+    info: ModelFileInfo,
+    labelled: PanopticSource,
+    on_image: Callable[[int, int], None] | None,
+) -> QuantizationReport:
+    count = len(labelled)
+
+    def report_progress(offset: int) -> Callable[[int, int], None] | None:
+        return None if on_image is None else lambda done, _: on_image(offset + done, 2 * count)
+
+    config = EvaluationConfig(num_pictures=0)
+    plain = PanopticPredictor(predictor.model, predictor.categories, info.config, device=str(predictor.device))
+    quantized = PanopticPredictor.from_pretrained(files[0], device="cpu")
+    report = QuantizationReport(
+        files=files,
+        info=info,
+        before=evaluate(plain, labelled, config=config, on_image=report_progress(0)),
+        after=evaluate(quantized, labelled, config=config, on_image=report_progress(count)),
+    )
+    lost = _pq(report.before) - _pq(report.after)
+    if lost > LARGEST_LOSS:
+        raise ExportError(
+            f"{files[0]} was removed, since quantisation costs {100 * lost:.2f} PQ points: {report.summary()}; at most"
+            f" {100 * LARGEST_LOSS:.0f} may be lost. Try more --calibration images, or keep float32."
+        )
+    return report
+
+
+def _pq(report: EvaluationReport) -> float:
+    return report.metric("PQ")
