@@ -59,7 +59,8 @@ def main() -> None:
     for recipe in arguments.recipes:
         config = load_config(recipe)
         images = arguments.images or config.train.batch_size // config.train.accumulation_steps
-        dtype = getattr(torch, arguments.precision or config.train.precision)
+        precision = arguments.precision or config.train.precision.replace("auto", "bfloat16")  # on a GPU
+        dtype = getattr(torch, precision)
         activations, parameters = activation_bytes(config, images, dtype)
         height, width = config.data.crop_size
         print(

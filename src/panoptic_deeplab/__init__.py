@@ -8,7 +8,7 @@ How the parts fit together:
                                     postprocess/ ─▶ results.py ─▶ metrics/ ─▶ visualize/    inference/ and evaluation.py
                                            │                                                drive this row
                                            ▼
-                                         cli.py
+                                         cli/
 
 Two contracts join the boxes: `maps.py` (what network, loss and post-processing exchange) and `results.py` (what
 everybody else sees). The model turns images into maps and knows no dataset, label, loss or file. One inference path,

@@ -138,7 +138,8 @@ def _read(recipe_or_path: str | Path, *, named_in: str) -> tuple[str, str]:
     except FileNotFoundError as error:
         naming = f", which is the `{_BASE}` in {named_in}" if named_in else ""
         raise ConfigError(
-            f"There is no recipe and no YAML file {name!r}{naming}. {did_you_mean(path.name, recipe_names())}"
+            f"There is no recipe and no YAML file {name!r}{naming}."
+            f" {did_you_mean(path.name, recipe_names(), see_all='panoptic-deeplab train --help')}"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name} cannot be read as a text file: {error}.") from error

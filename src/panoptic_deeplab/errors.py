@@ -51,17 +51,25 @@ class MissingDependencyError(PanopticDeepLabError, ImportError):
     """An optional package is not installed."""
 
 
-def did_you_mean(name: str, choices: Iterable[str]) -> str:
+def did_you_mean(name: str, choices: Iterable[str], *, see_all: str | None = None) -> str:
     """The tail of a message about an unknown name: a suggestion, or the list of what exists.
+
+    Args:
+        name: that does not exist.
+        choices: those that do.
+        see_all: the command that lists them, where they are too many for a message; up to three are suggested then.
 
     >>> did_you_mean("lerning_rate", ["learning_rate", "max_steps"])
     'Did you mean `learning_rate`?'
     """
     choices = sorted(choices)
-    close = get_close_matches(name, choices, n=1)
-    if close:
-        return f"Did you mean `{close[0]}`?"
-    return f"Choose from: {', '.join(choices)}."
+    close = [f"`{choice}`" for choice in get_close_matches(name, choices, n=1 if see_all is None else 3)]
+    listing = f"Choose from: {', '.join(choices)}." if see_all is None else f"See all with: {see_all}"
+    if not close:
+        return listing
+    named = " or ".join(part for part in (", ".join(close[:-1]), close[-1]) if part)
+    suggestion = f"Did you mean {named}?"
+    return suggestion if see_all is None else f"{suggestion} {listing}"
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:

@@ -170,7 +170,7 @@ def evaluate(
         process: this process evaluates images rank, rank + world_size, ...; all processes must call this function.
         on_image: called after each image with the number of images done and to do, in this process.
         provenance: plain data that the report's `provenance` holds too, which only the caller knows: model folder,
-            split, device, precision, settings.
+            split, device, precision, compile, settings.
 
     Returns:
         The report of the whole set, equal in every process.

@@ -98,7 +98,8 @@ class PanopticDeepLabLoss:
     def _cross_entropy(self, logits: Float[Tensor, "B C h w"], targets: Targets) -> Float[Tensor, ""]:
         """Sum over images of the mean weighted cross entropy of the hardest pixels ("bootstrapped")."""
         weights = targets.semantic_weight * self._class_weights(logits, targets)
-        # One image at a time: C x H x W is by far the largest tensor of a training step.
+        # One image at a time: C x H x W is by far the largest tensor of a training step. Class after class in memory,
+        # since what follows works on rows of pixels.
         return torch.stack(
             [
                 _bootstrapped_cross_entropy(
@@ -107,7 +108,7 @@ class PanopticDeepLabLoss:
                     weight,
                     fraction=self.config.top_k_fraction,
                 )
-                for image_logits, semantic, weight in zip(logits, targets.semantic, weights, strict=True)
+                for image_logits, semantic, weight in zip(logits.contiguous(), targets.semantic, weights, strict=True)
             ]
         ).sum()
 

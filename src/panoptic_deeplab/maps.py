@@ -76,4 +76,6 @@ def upsample_offset(offset: Float[Tensor, "B 2 h w"], size: Size, *, align_corne
     scale = torch.tensor(
         offset_scale((height, width), size, align_corners=align_corners), dtype=offset.dtype, device=offset.device
     )
-    return upsample(offset * scale.view(1, 2, 1, 1), size, align_corners=align_corners)
+    scaled = offset * scale.view(1, 2, 1, 1)
+    # With two channels, channels last is the slow memory format.
+    return upsample(scaled.contiguous(), size, align_corners=align_corners)

@@ -9,7 +9,7 @@ def test_a_model_as_json(run, model_folder, tmp_path):
     output = tmp_path / "new" / "speed.json"
     outcome = run(
         *("benchmark", "--model", model_folder, "--sizes", 32, 64, 48, 48, "--batch-sizes", 1, 2),
-        *("--seconds", 1e-9, "--json", "--output", output),
+        *("--seconds", 1e-9, "--precision", "bfloat16", "--json", "--output", output),
     )
     assert outcome.code == 0, outcome.err
     document = json.loads(outcome.out)
@@ -21,7 +21,7 @@ def test_a_model_as_json(run, model_folder, tmp_path):
         ([48, 48], 1),
         ([48, 48], 2),
     ]
-    assert rows[0]["runtime"] == "pytorch"
+    assert (rows[0]["runtime"], rows[0]["precision"], rows[0]["compiled"]) == ("pytorch", "bfloat16", False)
     assert rows[0]["stages"].keys() >= {"decode", "resize", "network", "centers", "upsample + argmax", "encode"}
     assert document["environment"]["versions"]["torch"]
 
@@ -46,6 +46,7 @@ def test_training_of_a_recipe(run, tiny_recipe):
         ((), "one of --model, --recipes and --paper"),
         (("--paper", "--recipes", "demo"), "one of --model"),
         (("--paper", "--training"), "needs recipes"),
+        (("--recipes", "demo", "--training", "--compile"), "`compile` is for prediction"),
         (("--recipes", "demo", "--batch-sizes", "0"), "must be positive"),
         (("--recipes", "demo", "--sizes", "16", "64"), "at least 32 x 32"),
         (("--recipes", "demo", "--threads", "0"), "must be positive"),

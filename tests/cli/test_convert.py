@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from panoptic_deeplab.errors import CheckpointError
+
 Run = Callable[..., Any]
 NAME = "bowenc0221/MBNV2_100_os32_cityscapes_bs16_lr_x2"
 networks = SimpleNamespace(
@@ -42,11 +44,18 @@ def test_convert_and_predict(run: Run, checkpoint: Path, tmp_path: Path, photo: 
 
 
 def test_wrong_name_lists_what_does_not_fit(run: Run, checkpoint: Path, tmp_path: Path) -> None:
-    outcome = run("convert", checkpoint, "--from", "detectron2/R52_os16_conv", "--output", tmp_path / "model")
+    command = ("convert", checkpoint, "--from", "detectron2/R52_os16_conv", "--output", tmp_path / "model")
+    outcome = run(*command)
     assert outcome.code == 2
-    assert "missing:\n    backbone.stem.conv1.weight\n" in outcome.err
-    assert "unexpected:\n    backbone.features.0.0.weight\n" in outcome.err
+    assert "missing: backbone.stem.conv1.weight, backbone.stem.conv1.norm.weight, " in outcome.err
+    assert "unexpected: backbone.features.0.0.weight, " in outcome.err
+    assert "see them all with --debug" in outcome.err
+    assert len(outcome.err) < 1500
     assert not (tmp_path / "model").exists()
+    with pytest.raises(CheckpointError) as caught:
+        run(*command, "--debug")
+    for last in ("ins_embed_head.offset_predictor.bias", "decoder.instance_head.classifier.offset.1.bias"):
+        assert last in "\n".join(caught.value.__notes__)
 
 
 def test_folder_of_a_run_is_not_written_to(run: Run, checkpoint: Path, tmp_path: Path) -> None:
@@ -59,4 +68,6 @@ def test_folder_of_a_run_is_not_written_to(run: Run, checkpoint: Path, tmp_path:
 def test_unknown_name(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     outcome = run("convert", checkpoint, "--from", "somebody/model", "--output", tmp_path / "model")
     assert outcome.code == 2
-    assert "There is no converter for checkpoints of 'somebody/model'." in outcome.err
+    assert outcome.err.endswith(
+        "There is no converter for checkpoints of 'somebody/model'. See all with: panoptic-deeplab models\n"
+    )

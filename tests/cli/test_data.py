@@ -102,6 +102,17 @@ def test_errors_give_exit_code_1(run: Run, coco_set: Path, tmp_path: Path) -> No
     assert [finding["severity"] for finding in document["findings"]].count("error") == 1
 
 
+def test_a_set_without_labels_is_an_error_where_they_are_needed(run: Run, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "set" / "images").mkdir(parents=True)
+    photo.rename(tmp_path / "set" / "images" / "photo.jpg")
+    options = ("--data.format", "folder", "--data.root", tmp_path / "set", "--data.categories", "nuclei")
+    for split, code in (("train", 1), ("val", 1), ("test", 0)):
+        (tmp_path / "set" / f"{split}.txt").write_text("photo")
+        outcome = run("data", "check", *options, "--split", split)
+        assert outcome.code == code
+        assert "No image has labels" in outcome.out
+
+
 def test_show_draws_labels_and_training_crops(run: Run, tiny_recipe: Path, tmp_path: Path) -> None:
     output = tmp_path / "pictures"
     outcome = run("data", "show", tiny_recipe, "--num-images", "2", "--output", output)

@@ -54,6 +54,7 @@ def test_provenance_names_model_data_and_settings(run: Run, model_folder: Path) 
     options = ("--device", "cpu", "--split", "val:1", "--postprocess.top-k", "7", "--json")
     provenance = json.loads(run("evaluate", "--model", model_folder, *options).out)["provenance"]
     expected = {"models": [str(model_folder)], "split": "val:1", "device": "cpu", "precision": "float32"}
+    expected["compile"] = False
     assert expected.items() <= provenance.items()
     assert provenance["settings"]["postprocess"]["top_k"] == 7
     sections = {"data", "input", "test_time_augmentation", "postprocess", "evaluation"}

@@ -98,6 +98,15 @@ def test_options_that_make_no_sense(
     assert words in outcome.err
 
 
+def test_compiling_without_a_compiler(
+    run: Run, model_folder: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    outcome = run("predict", photo, "--model", model_folder, "--device", "cpu", "--compile")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("ConfigError: `compile` needs a C++ compiler, the one in CXX, no-such-compiler.")
+
+
 @pytest.mark.parametrize("verb", ["predict", "evaluate"])
 def test_no_model(run: Run, photo: Path, verb: str) -> None:
     outcome = run(verb, *([photo] if verb == "predict" else []))

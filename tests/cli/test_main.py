@@ -108,3 +108,17 @@ def test_options_do_not_collide_with_those_of_torchrun() -> None:
         options = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(VERBS[verb])]
         parsed = get_args_parser().parse_args([*script, verb, *options])
         assert parsed.training_script_args == [verb, *options]
+
+
+def test_a_broken_pipe_that_is_not_stdout_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Such as that of a worker process."""
+
+    def fail(verb: object) -> None:
+        raise BrokenPipeError("the worker is gone")
+
+    monkeypatch.setattr("panoptic_deeplab.cli.models.Models.execute", fail)
+    with pytest.raises(SystemExit, match="2"):
+        main(["models"])
+    assert "the worker is gone" in capfd.readouterr().err

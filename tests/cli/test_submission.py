@@ -56,6 +56,28 @@ def test_refusals(run: Callable[..., Any], model_folder: Path, coco_set: Path, t
     assert "belongs to no benchmark" in outcome.err
 
 
+def test_a_set_that_cannot_be_opened_leaves_no_folder(
+    run: Callable[..., Any], street_folder: Path, model_folder: Path, photo: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "set" / "testing" / "images").mkdir(parents=True)
+    photo.rename(tmp_path / "set" / "testing" / "images" / "some-key.jpg")
+    for model, root, message in (
+        (street_folder, "absent", "There are no images"),
+        (model_folder, "set", "A submission needs the ids of the benchmark"),
+    ):
+        outcome = run(
+            "submission",
+            f"--model={model}",
+            f"--output={tmp_path / 'out'}",
+            "--data.format=mapillary_vistas",
+            f"--data.root={tmp_path / root}",
+            "--data.categories=mapillary_vistas_v1.2",
+        )
+        assert outcome.code == 2
+        assert message in outcome.err
+        assert not (tmp_path / "out").exists()
+
+
 def test_what_scoring_needs_is_looked_for_before_predicting(
     run: Callable[..., Any], street_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

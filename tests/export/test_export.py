@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import panoptic_deeplab
+from panoptic_deeplab.cli import main
 from panoptic_deeplab.config import InputConfig, PostprocessConfig, TestTimeAugmentationConfig
 from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.errors import ConfigError, ExportError
@@ -118,6 +119,13 @@ def test_name_of_the_file_has_to_say_what_is_in_it(folder: Path, tmp_path: Path)
         export_model(predictor, tmp_path / "model.onnx", format="onnx", size=(65, 65), compiled=True)
 
 
+def test_an_exported_file_is_not_exported_again(exported: Path, tmp_path: Path) -> None:
+    for name in ("network.onnx", "panoptic.xml"):
+        predictor = PanopticPredictor.from_pretrained(exported / name)
+        with pytest.raises(ExportError, match="Got an exported file; name the model folder"):
+            export_model(predictor, tmp_path / "model.pt2", format="torch")
+
+
 def test_a_pool_with_a_window_needs_a_size(folder: Path, tmp_path: Path) -> None:
     predictor = PanopticPredictor.from_pretrained(folder, device="cpu")
     predictor.config = replace(predictor.config, model=replace(predictor.config.model, image_pool_size=(33, 33)))
@@ -180,6 +188,12 @@ def test_verbs_take_files(exported: Path, tmp_path: Path) -> None:
     report = run("evaluate", "--model", exported / "network.xml", "--split", "val:1")
     assert report["num_images"] == 1
     assert report["provenance"]["models"] == [str(exported / "network.xml")]
+
+
+def test_the_runtime_of_a_file_has_devices_of_its_own(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", "--model", str(exported / "network.onnx"), "--split", "val:1", "--device", "tensorrt"])
+    assert "the installed ONNX Runtime has only" in capsys.readouterr().err
 
 
 def test_export_on_the_command_line(folder: Path, tmp_path: Path) -> None:

@@ -185,7 +185,12 @@ def test_image_pool_over_a_window() -> None:
     """Images larger than the training crop: the pool's window is the crop, moved by one feature pixel at a time."""
     weights, image = networks.Weights(), torch.randn(1, 3, 129, 161)
     theirs = networks.bowenc0221(weights, networks.mobilenet_v2(weights, image), window=(3, 4))
-    check_deviations(mobilenet_with(weights, image_pool_size=(65, 97))(image), theirs)
+    check_deviations(model_with(MOBILENET, weights, image_pool_size=(65, 97))(image), theirs)
+
+    weights, image = networks.Weights(), torch.randn(1, 3, 128, 160)
+    options = {"separable": True, "classes": 19, "taps": ("res3", "res2"), "rates": (6, 12, 18)}
+    theirs = networks.detectron2(weights, r52(weights, image), projections=(64, 32), window=(4, 6), **options)
+    check_deviations(model_with("detectron2/R52_os16_dsconv", weights, image_pool_size=(64, 96))(image), theirs)
 
 
 @pytest.mark.parametrize(
@@ -204,18 +209,20 @@ def test_a_wrong_detail_is_seen(change: dict[str, Any]) -> None:
     """Details that no shape shows deviate by far more than what is allowed above."""
     weights, image = networks.Weights(), torch.randn(1, 3, *BOWENC0221_SIZE)
     theirs = CASES[MOBILENET].network(weights, image)
-    assert max(deviations(mobilenet_with(weights, **change)(image), theirs)) > 10 * LARGEST_DEVIATION
+    assert max(deviations(model_with(MOBILENET, weights, **change)(image), theirs)) > 10 * LARGEST_DEVIATION
 
 
 # --------------------------------------------------------------------------------------------------------------- tools
 
 
-def mobilenet_with(weights: Any, **change: Any) -> PanopticDeepLab:
+def model_with(name: str, weights: Any, **change: Any) -> PanopticDeepLab:
     """Our model with other settings than the published ones."""
-    config = PRESETS[MOBILENET]
+    config = PRESETS[name]
     config = replace(config, model=replace(config.model, **change))
     model = PanopticDeepLab(config.model, 19).eval()
-    load_weights(model, FAMILIES["bowenc0221"].convert(weights.state, model, config, "file.pth"), where="file.pth")
+    load_weights(
+        model, FAMILIES[name.partition("/")[0]].convert(weights.state, model, config, "file.pth"), where="file.pth"
+    )
     return model
 
 

@@ -280,6 +280,24 @@ def test_centers_equal_the_naive_form(seed, height, width, nms_kernel, top_k):
 
 
 @few_examples
+@given(plans())
+def test_a_list_of_pixels_gives_the_centers_of_the_whole_map(plan):
+    """Of resized heatmaps, whose pixels the list looks up one by one."""
+    case = build(plan)
+    content_size = case.content_sizes[0]
+    grid = make_grid(
+        case.small, case.input_size, content_size, align_corners=case.align_corners, device=torch.device("cpu")
+    )
+    heatmap = case.raw_maps.center_heatmap[0, 0]
+    settings = {name: plan.config[name] for name in ("nms_kernel", "top_k")} | {"threshold": 0.0}
+    listed = find_centers(heatmap, grid, **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("panoptic_deeplab.postprocess.centers._LONGEST_LIST", -1)
+        for field, other in zip(listed, find_centers(heatmap, grid, **settings), strict=True):
+            assert torch.equal(field, other)
+
+
+@few_examples
 @given(seeds, st.integers(1, 20), st.integers(1, 20))
 def test_grouping_equals_the_naive_form_in_float32(seed, height, width):
     generator = torch.Generator().manual_seed(seed)

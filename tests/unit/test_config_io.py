@@ -180,7 +180,11 @@ def test_folder_is_refused_with_the_file_to_take(tmp_path: Path) -> None:
 
 def test_unknown_recipe_is_refused_with_a_suggestion() -> None:
     with pytest.raises(
-        ConfigError, match=re.escape("There is no recipe and no YAML file 'demoo'. Did you mean `demo`?")
+        ConfigError,
+        match=re.escape(
+            "There is no recipe and no YAML file 'demoo'. Did you mean `demo`?"
+            " See all with: panoptic-deeplab train --help"
+        ),
     ):
         load_config("demoo")
 
@@ -260,7 +264,7 @@ def test_bases_that_cannot_be(load: Load) -> None:
         ("base: [demo, x]\n", "`base` must be a recipe's name or a YAML file. Got ['demo', 'x'] instead"
                               " (my.yaml, line 1)."),
         ("base: demoo\n", "There is no recipe and no YAML file 'demoo', which is the `base` in my.yaml, line 1. Did you"
-                          " mean `demo`?"),
+                          " mean `demo`? See all with: panoptic-deeplab train --help"),
     ):  # fmt: skip
         assert message(load, text) == expected
 

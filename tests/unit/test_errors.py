@@ -12,6 +12,15 @@ def test_far_name_lists_the_choices_sorted() -> None:
     assert did_you_mean("zzz", ["seed", "batch_size"]) == "Choose from: batch_size, seed."
 
 
+def test_of_many_choices_the_closest_are_named_and_where_all_are() -> None:
+    names = [f"cityscapes_{kind}" for kind in ("resnet50", "resnet101", "hrnet", "xception71")] + ["demo"]
+    assert did_you_mean("cityscapes_resnet", names, see_all="train --help") == (
+        "Did you mean `cityscapes_resnet50`, `cityscapes_resnet101` or `cityscapes_hrnet`? See all with: train --help"
+    )
+    assert did_you_mean("demoo", names, see_all="train --help") == "Did you mean `demo`? See all with: train --help"
+    assert did_you_mean("zzz", names, see_all="train --help") == "See all with: train --help"
+
+
 def test_missing_package_says_how_to_install_it() -> None:
     with pytest.raises(MissingDependencyError) as caught:
         require("no_such_package.module", extra="train", purpose="drawing curves")

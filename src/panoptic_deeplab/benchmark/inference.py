@@ -5,31 +5,27 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
-from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
 
 from panoptic_deeplab.benchmark.measure import Timing, peak_memory, run_repeatedly
 from panoptic_deeplab.benchmark.report import STAGES, InferenceRow
 from panoptic_deeplab.benchmark.scenes import DrawnMaps
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config import Config
+from panoptic_deeplab.config import Config, Precision
 from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.data.transforms import prepare_image
 from panoptic_deeplab.distributed import resolve_device
 from panoptic_deeplab.images import read_image
-from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.maps import RawMaps, Size
+from panoptic_deeplab.inference.exported_predictor import PipelinePredictor
+from panoptic_deeplab.inference.predictor import PanopticPredictor, ReadyImage
+from panoptic_deeplab.maps import Size
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
 from panoptic_deeplab.result_formats import to_coco_panoptic
 from panoptic_deeplab.results import PanopticResult
 from panoptic_deeplab.stopwatch import Stopwatch, stage
-
-Precision = Literal["float32", "bfloat16"]
 
 _JPEG_QUALITY = 95
 
@@ -52,6 +48,7 @@ def untrained_subject(
     *,
     device: str,
     precision: Precision,
+    compile: bool = False,  # noqa: A002 - torch's name
     published_milliseconds: float | None = None,
 ) -> Subject:
     """A network with random weights, as fast as a trained one; post-processing works on a drawn scene.
@@ -61,13 +58,14 @@ def untrained_subject(
         config: its `input`, `model`, `postprocess` sections.
         categories: classes.
         device: `cpu`, `cuda`, ... or `auto`.
-        precision: `float32` or `bfloat16`.
+        precision: as for `PanopticPredictor`.
+        compile: as for `PanopticPredictor`.
         published_milliseconds: for one image, in Table 9.
     """
     torch.manual_seed(0)
     network = PanopticDeepLab(config.model, categories.num_classes).to(resolve_device(device)).eval()
     drawn = DrawnMaps(network, categories.thing_mask)
-    predictor = PanopticPredictor(drawn, categories, config, device=device, precision=precision)
+    predictor = PanopticPredictor(drawn, categories, config, device=device, precision=precision, compile=compile)
     return Subject(name=name, predictor=predictor, published_milliseconds=published_milliseconds)
 
 
@@ -97,12 +95,12 @@ def measure_inference(subject: Subject, image: Path, *, batch_size: int = 1, sec
     """
     predictor = subject.predictor
     pixels = read_image(image)
-    pipeline = _Pipeline(predictor)
+    size = predictor._ready(pixels).prepared.tensor.shape[-2:]
     in_stages: dict[str, list[float]] = defaultdict(list)
 
     def run_stages() -> None:
         stopwatch = Stopwatch(predictor.device)
-        pipeline([image] * batch_size, stopwatch)
+        stages([image] * batch_size, stopwatch)
         for name, spent in stopwatch.seconds.items():
             in_stages[name].append(spent)
 
@@ -110,16 +108,19 @@ def measure_inference(subject: Subject, image: Path, *, batch_size: int = 1, sec
         for result in predictor.predict_iter([image] * batch_size, batch_size=batch_size):
             encode(result)
 
-    run_repeatedly(run_stages, seconds=seconds)
+    if not isinstance(predictor, PipelinePredictor):  # whose stages are inside of its file
+        stages = _Stages(predictor)
+        run_repeatedly(run_stages, seconds=seconds)
     with peak_memory(predictor.device) as peak:
         whole = run_repeatedly(run_whole, seconds=seconds)
     return InferenceRow(
         name=subject.name,
         runtime=subject.runtime,
         precision=predictor.precision,
+        compiled=predictor.compile,
         device=str(predictor.device),
         image_size=(pixels.shape[0], pixels.shape[1]),
-        input_size=pipeline.input_size,
+        input_size=(size[0], size[1]),
         batch_size=batch_size,
         stages={name: Timing.of(in_stages[name][1:]) for name in STAGES if name in in_stages},  # the first warms up
         end_to_end=Timing.of(whole),
@@ -139,7 +140,7 @@ def encode(result: PanopticResult) -> bytes:
     return buffer.getvalue()
 
 
-class _Pipeline:
+class _Stages:
     """The steps of `PanopticPredictor`, one by one.
 
     Args:
@@ -147,8 +148,6 @@ class _Pipeline:
     """
 
     def __init__(self, predictor: PanopticPredictor) -> None:
-        self.input_size: Size = (0, 0)
-        """Of the last batch."""
         self._predictor = predictor
         config = predictor.config
         self._postprocess = PanopticPostprocessor(
@@ -170,21 +169,17 @@ class _Pipeline:
                 )
                 for image in pixels
             ]
-            tensor = torch.stack([image.tensor for image in prepared]).to(predictor.device)
-            self.input_size = (tensor.shape[2], tensor.shape[3])
+            batch = [
+                ReadyImage(image, (original.shape[0], original.shape[1]))
+                for image, original in zip(prepared, pixels, strict=True)
+            ]
         with stage(stopwatch, "network"):
-            raw_maps = self._run_network(tensor)
+            raw_maps = predictor._maps(batch)
+        input_size = (prepared[0].tensor.shape[1], prepared[0].tensor.shape[2])
         content_sizes = [image.content_size for image in prepared]
-        results = self._postprocess(raw_maps, self.input_size, content_sizes, stopwatch=stopwatch)
+        results = self._postprocess(raw_maps, input_size, content_sizes, stopwatch=stopwatch)
         with stage(stopwatch, "merging"):
-            sizes = [(image.shape[0], image.shape[1]) for image in pixels]
-            results = [result.resized(size) for result, size in zip(results, sizes, strict=True)]
+            results = [result.resized(item.original_size) for result, item in zip(results, batch, strict=True)]
         with stage(stopwatch, "encode"):
             for result in results:
                 encode(result)
-
-    def _run_network(self, images: Float[Tensor, "B 3 H W"]) -> RawMaps:
-        predictor = self._predictor
-        with torch.autocast(predictor.device.type, torch.bfloat16, enabled=predictor.precision == "bfloat16"):
-            raw_maps: RawMaps = predictor.model(images.contiguous(memory_format=torch.channels_last))
-        return raw_maps

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from panoptic_deeplab.benchmark.inference import Precision, Subject, untrained_subject
+from panoptic_deeplab.benchmark.inference import Subject, untrained_subject
 from panoptic_deeplab.benchmark.scenes import make_categories
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig
+from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig, Precision
 from panoptic_deeplab.maps import Size
 from panoptic_deeplab.model.paper import PAPER_ROWS, PaperRow
 
@@ -60,17 +60,30 @@ def paper_setting(row: PaperRow) -> tuple[Config, CategoryTable, Size]:
     return config, make_categories(row.num_classes, dataset.num_things), dataset.image_size
 
 
-def paper_subject(row: PaperRow, *, device: str, precision: Precision) -> tuple[Subject, Size]:
+def paper_subject(
+    row: PaperRow,
+    *,
+    device: str,
+    precision: Precision,
+    compile: bool = False,  # noqa: A002 - torch's name
+) -> tuple[Subject, Size]:
     """A network of Table 9 with random weights, ready to be measured, and the size of a picture for it.
 
     Args:
         row: one of `paper_rows()`.
         device: `cpu`, `cuda`, ... or `auto`.
-        precision: `float32` or `bfloat16`.
+        precision: as for `PanopticPredictor`.
+        compile: as for `PanopticPredictor`.
     """
     config, categories, image_size = paper_setting(row)
     published = _MILLISECONDS[row.row]
     subject = untrained_subject(
-        row.row, config, categories, device=device, precision=precision, published_milliseconds=published
+        row.row,
+        config,
+        categories,
+        device=device,
+        precision=precision,
+        compile=compile,
+        published_milliseconds=published,
     )
     return subject, image_size

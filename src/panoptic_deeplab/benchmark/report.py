@@ -28,6 +28,8 @@ class InferenceRow:
     runtime: str
     """`pytorch`, or the suffix of the exported file."""
     precision: str
+    compiled: bool
+    """With torch.compile."""
     device: str
     image_size: tuple[int, int]
     """`(height, width)` of the image."""
@@ -140,7 +142,7 @@ def _training_table(rows: tuple[TrainingRow, ...]) -> list[list[str]]:
 
 
 def _model_name(row: InferenceRow) -> str:
-    return f"{row.name}\n{row.runtime} {row.device} {row.precision}"
+    return f"{row.name}\n{row.runtime} {row.device} {row.precision}{' compiled' if row.compiled else ''}"
 
 
 def _size(size: tuple[int, int]) -> str:

@@ -4,13 +4,12 @@ Speed depends on what is in an image, and an untrained network sees nothing. The
 instances and share of thing pixels, and are the same for the same seed.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.maps import RawMaps, Size
@@ -82,7 +81,7 @@ def draw_raw_maps(
     return RawMaps(*(torch.from_numpy(map_)[None] for map_ in (logits, heatmap[None], offset)))
 
 
-class DrawnMaps:
+class DrawnMaps(nn.Module):
     """A network whose answer is thrown away for that of a scene: all of its work, and something to post-process.
 
     Args:
@@ -90,14 +89,22 @@ class DrawnMaps:
         thing_mask: which classes are things.
     """
 
-    def __init__(self, network: Callable[[Tensor], RawMaps], thing_mask: Bool[np.ndarray, " C"]) -> None:
+    def __init__(self, network: nn.Module, thing_mask: Bool[np.ndarray, " C"]) -> None:
+        super().__init__()
         self.network = network
         self._thing_mask = thing_mask
         self._drawn: dict[tuple[int, ...], RawMaps] = {}
 
-    def __call__(self, images: Tensor) -> RawMaps:
+    def forward(self, images: Tensor) -> RawMaps:
         """Run the network; answer with the maps of the scene, in the size and memory format of the network's."""
-        raw_maps = self.network(images)
+        raw_maps: RawMaps = self.network(images)
+        if raw_maps.semantic_logits.requires_grad:  # folding looks for the way from the images to the answer
+            return raw_maps
+        answer: RawMaps = self._answer(raw_maps)
+        return answer
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # the drawing is no part of the network
+    def _answer(self, raw_maps: RawMaps) -> RawMaps:
         shape = tuple(raw_maps.semantic_logits.shape)
         if shape not in self._drawn:
             drawn = draw_raw_maps((shape[2], shape[3]), thing_mask=self._thing_mask)

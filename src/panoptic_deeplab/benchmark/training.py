@@ -17,7 +17,8 @@ from panoptic_deeplab.training.checkpoint import TrainingState
 from panoptic_deeplab.training.ema import ExponentialMovingAverage
 from panoptic_deeplab.training.memory import keep_freed_memory
 from panoptic_deeplab.training.optimizer import build_optimizer
-from panoptic_deeplab.training.step import batch_to_device, optimization_step, set_training_mode
+from panoptic_deeplab.training.precision import with_resolved_precision
+from panoptic_deeplab.training.step import batch_to_device, optimization_step, place_network
 
 
 def measure_training(name: str, config: Config, *, device: str, seconds: float = 10.0) -> TrainingRow:
@@ -55,7 +56,7 @@ def measure_training(name: str, config: Config, *, device: str, seconds: float =
     return TrainingRow(
         name=name,
         device=process.device,
-        precision=config.train.precision,
+        precision=with_resolved_precision(config, process.device).train.precision,
         crop_size=config.data.crop_size,
         batch_size=config.train.batch_size,
         num_workers=config.data.num_workers,
@@ -78,11 +79,10 @@ class TrainingStep:
 
     def __init__(self, config: Config, num_classes: int, batch: Batch, process: Process) -> None:
         torch.manual_seed(config.train.seed)
+        config = with_resolved_precision(config, process.device)
         self._settings, self._process, self._batch = config.train, process, batch
-        model = PanopticDeepLab(config.model, num_classes).to(process.device)
-        if config.train.channels_last:
-            model.to(memory_format=torch.channels_last)
-        set_training_mode(model, config.train)
+        model = PanopticDeepLab(config.model, num_classes)
+        place_network(model, config.train, device=process.device)
         decay = config.train.ema_decay
         self._state = TrainingState(
             model=model,

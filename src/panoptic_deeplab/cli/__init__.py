@@ -7,6 +7,8 @@ Verbs that report numbers take `--json` and then write one JSON document to stdo
 """
 
 import inspect
+import os
+import select
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn, Union
@@ -64,7 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         log_to_stderr()
         _parse(arguments).execute()
+        sys.stdout.flush()
     except (PanopticDeepLabError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_left():
+            return
         if "--debug" in arguments:
             raise
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -72,6 +77,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "Interrupted.", file=sys.stderr)
         raise SystemExit(130) from interrupt
+
+
+def _reader_has_left() -> bool:
+    """Whether stdout is a pipe whose end is closed: `| head` has seen enough, which is no error."""
+    if not hasattr(select, "poll"):  # Windows has no such pipes
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # an error is reported whatever is asked for
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at exit
+    return True
 
 
 def _parse(arguments: list[str]) -> Verb:

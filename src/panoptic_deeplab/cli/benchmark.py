@@ -15,12 +15,12 @@ from panoptic_deeplab.cli.verb import (
     PACKAGED_RECIPES,
     Device,
     Flag,
-    Precision,
     Verb,
     make_folder,
     print_json,
     progress_bar,
 )
+from panoptic_deeplab.config import Precision
 from panoptic_deeplab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ class Benchmark(Verb):
     on a GPU their sum is more than the time end to end.
 
     With --json, the document is: environment {time, command, commit, versions, hardware}; inference, a list of {name,
-    runtime, precision, device, image_size: [height, width], input_size, batch_size, stages {name: {median, p90, minimum
-    (seconds a batch), runs}}, end_to_end {median, p90, minimum, runs}, images_per_second, peak_process_bytes,
-    peak_process_increase_bytes, peak_gpu_bytes, drawn_scene, published_milliseconds}; training, a list of {name,
-    device, precision, crop_size, batch_size, num_workers, step {median, p90, minimum, runs}, step_images_per_second,
-    loader_images_per_second, peak_process_bytes, peak_gpu_bytes}.
+    runtime, precision, compiled, device, image_size: [height, width], input_size, batch_size, stages {name: {median,
+    p90, minimum (seconds a batch), runs}}, end_to_end {median, p90, minimum, runs}, images_per_second,
+    peak_process_bytes, peak_process_increase_bytes, peak_gpu_bytes, drawn_scene, published_milliseconds}; training, a
+    list of {name, device, precision, crop_size, batch_size, num_workers, step {median, p90, minimum, runs},
+    step_images_per_second, loader_images_per_second, peak_process_bytes, peak_gpu_bytes}.
     """
 
     model: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="MODEL")] = ()
@@ -72,7 +72,9 @@ class Benchmark(Verb):
     device: Device = "auto"
     """`cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one."""
     precision: Precision = "float32"
-    """Of the network in prediction; a recipe's training has its own."""
+    """Of the network in prediction; a recipe's training has its own. bfloat16 is faster where the hardware has it."""
+    compile: Flag = False
+    """Compile the network of prediction with torch.compile: minutes for each size, before what is measured."""
     json: Flag = False
     """Write one JSON document to stdout instead of a table."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -92,7 +94,8 @@ class Benchmark(Verb):
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        environment = describe_environment(resolve_device(self.device))
+        hardware = self.device.replace("tensorrt", "cuda")  # a runtime of exported files, on the same GPUs
+        environment = describe_environment(resolve_device(hardware))
         with progress_bar("benchmark") as on_row:
             if self.training:
                 report = BenchmarkReport(environment=environment, training=tuple(self._training_rows(on_row)))
@@ -109,6 +112,8 @@ class Benchmark(Verb):
             raise ConfigError(f"`batch_sizes` must be positive. Got {self.batch_sizes} instead.")
         if min((min(size) for size in self.sizes), default=0) < 32:
             raise ConfigError(f"`sizes` must be at least 32 x 32. Got {self.sizes} instead.")
+        if self.compile and self.training:
+            raise ConfigError("`compile` is for prediction. Leave it out with --training.")
         if not self.seconds > 0:
             raise ConfigError(f"`seconds` must be positive. Got {self.seconds} instead.")
         if self.threads is not None and self.threads < 1:
@@ -142,7 +147,7 @@ class Benchmark(Verb):
 
             rows = paper_rows()
             for row in rows:
-                subject, size = paper_subject(row, device=self.device, precision=self.precision)
+                subject, size = paper_subject(row, device=self.device, precision=self.precision, compile=self.compile)
                 yield subject, (size,), len(rows)
         elif self.recipes:
             from panoptic_deeplab.benchmark.inference import untrained_subject
@@ -152,14 +157,18 @@ class Benchmark(Verb):
             for recipe in self.recipes:
                 config = load_config(recipe)
                 categories = CategoryTable.load(config.data.categories)
-                subject = untrained_subject(recipe, config, categories, device=self.device, precision=self.precision)
+                subject = untrained_subject(
+                    recipe, config, categories, device=self.device, precision=self.precision, compile=self.compile
+                )
                 yield subject, self.sizes, len(self.recipes)
         else:
             from panoptic_deeplab.benchmark.inference import Subject
             from panoptic_deeplab.inference.predictor import PanopticPredictor
 
             for model in self.model:
-                predictor = PanopticPredictor.from_pretrained(model, device=self.device, precision=self.precision)
+                predictor = PanopticPredictor.from_pretrained(
+                    model, device=self.device, precision=self.precision, compile=self.compile
+                )
                 suffix = Path(model).suffix if Path(model).is_file() else ""
                 subject = Subject(name=model, predictor=predictor, runtime=suffix.lstrip(".") or "pytorch")
                 yield subject, self.sizes, len(self.model)

@@ -50,7 +50,7 @@ class Convert(Verb):
             f" {parameters / 1e6:.2f} M parameters, all of them converted. {verification(self.source)}"
         )
         for file in sorted(self.output.iterdir()):
-            print(f"  {file}  {file.stat().st_size / 1e6:.1f} MB")
+            print(f"  {file}  {file.stat().st_size / 1e3:,.0f} kB")
         print(f"Predict    panoptic-deeplab predict IMAGES --model {self.output} --output predictions")
         print(
             f"Fine-tune  panoptic-deeplab train {self.output / 'config.json'} --model.weights {self.output}"

@@ -37,7 +37,8 @@ _Recipe = Annotated[
 class CheckData(Verb):
     """Read every image and label of a split; list all errors and warnings, and what is in the set.
 
-    Ends with exit code 1 if there is an error. Nothing is repaired or skipped.
+    Ends with exit code 1 if there is an error. Nothing is repaired or skipped. That no image has labels is an error in
+    the splits data.train_split and data.val_split; any other one may be without.
 
     With --json, the document is: split, ok (no error), findings [{severity: error or warning, message, image_id or
     null}], statistics {images, labelled_images, smallest_size, largest_size [height, width], void_share, crowds,
@@ -77,6 +78,7 @@ class CheckData(Verb):
                 source,
                 self.limit,
                 on_image,
+                labels_needed=split in (self.data.train_split, self.data.val_split),
                 top_k=self.postprocess.top_k,
                 max_detections=self.evaluation.max_detections,
             )
@@ -172,7 +174,8 @@ class ConvertData(Verb):
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Name of the split in the converted set. Default: its name in the original."""
     jpeg_quality: Annotated[int | None, tyro.conf.arg(metavar="1-100")] = None
-    """Write images as JPEG of this quality. Default: as PNG, which is exact and large."""
+    """Write all images as JPEG of this quality. Default: JPEG and PNG files are copied byte for byte, others written as
+    PNG; both are exact."""
     data: DataConfig = field(default_factory=DataConfig)
 
     @classmethod

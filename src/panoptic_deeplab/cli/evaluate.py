@@ -25,8 +25,8 @@ class Evaluate(InferenceVerb):
     classes neither in the labels nor predicted}; semantic {miou, num_classes, pixel_accuracy, per_class: a list of
     {category_id, name, iou}}; instances {ap, ap50, ap75, ap_small, ap_medium, ap_large, max_detections, per_class: a
     list of {category_id, name, ap}}, or null without pycocotools; num_images; seconds {reading, prediction, metrics};
-    provenance {evaluator, data, processes, versions, notes, models, split, device, precision, settings}. Metrics are
-    fractions in [0, 1]; null means that there was nothing to measure.
+    provenance {evaluator, data, processes, versions, notes, models, split, device, precision, compile, settings}.
+    Metrics are fractions in [0, 1]; null means that there was nothing to measure.
     """
 
     split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
@@ -58,11 +58,15 @@ class Evaluate(InferenceVerb):
         from panoptic_deeplab.distributed import process_group
         from panoptic_deeplab.evaluation import evaluate
         from panoptic_deeplab.evaluation_files import write_report_files
+        from panoptic_deeplab.inference.model_file import is_model_file
 
         if self.output is not None:
             make_folder(self.output)
-        with process_group(self.device) as process:
-            predictor = self.load_predictor(device=process.device)
+        # An exported file's runtime has devices of its own, and finds its own default.
+        has_runtime = any(is_model_file(model) for model in self.model)
+        with process_group("cpu" if has_runtime else self.device) as process:
+            device = self.device if has_runtime else process.device
+            predictor = self.load_predictor(device=device)
             if process.is_main and not predictor.config.model.instance_branch:
                 print(_SEMANTIC_ONLY, file=sys.stderr)
             split = self.split or self.data.val_split
@@ -74,7 +78,7 @@ class Evaluate(InferenceVerb):
                     config=self.evaluation,
                     process=process,
                     on_image=on_image,
-                    provenance=self._provenance(split, process.device),
+                    provenance=self._provenance(split, device),
                 )
             if not process.is_main:
                 return
@@ -92,5 +96,6 @@ class Evaluate(InferenceVerb):
             "split": split,
             "device": device,
             "precision": self.precision,
+            "compile": self.compile,
             "settings": {"data": asdict(self.data), **self.settings(), "evaluation": asdict(self.evaluation)},
         }

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import tyro
 
-from panoptic_deeplab.cli.verb import Device, Precision, Verb, config_of_model
-from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig, TestTimeAugmentationConfig
+from panoptic_deeplab.cli.verb import Device, Flag, Verb, config_of_model
+from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig, Precision, TestTimeAugmentationConfig
 from panoptic_deeplab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,7 +27,10 @@ class InferenceVerb(Verb):
     device: Device = "auto"
     """`cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one."""
     precision: Precision = "float32"
-    """bfloat16 is faster where the hardware has it, and slightly different."""
+    """bfloat16 is faster where the hardware has it, and slightly different; float16 is for GPUs."""
+    compile: Flag = False
+    """Compile the network with torch.compile: faster, after minutes for the first image of each size, so for many
+    images of few sizes. What was compiled is kept in a temporary folder, or that of TORCHINDUCTOR_CACHE_DIR."""
     output_stride: Literal[8, 16, 32] | None = None
     """Run the weights at another output stride than in training: 8 instead of 16 is finer and slower."""
     input: InputConfig = field(default_factory=InputConfig)
@@ -55,6 +58,7 @@ class InferenceVerb(Verb):
                 folder,
                 device=device or self.device,
                 precision=self.precision,
+                compile=self.compile,
                 output_stride=self.output_stride,
                 input_config=None if several else self.input,
                 test_time_augmentation=self.test_time_augmentation,

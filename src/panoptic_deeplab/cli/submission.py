@@ -73,8 +73,7 @@ class Submission(InferenceVerb):
                     f"`score` needs a split with labels, train or val. Got `split` {self.split!r} instead."
                 )
             require_scripts()
-        make_folder(self.output)
-        if any(self.output.iterdir()):
+        if self.output.is_dir() and any(self.output.iterdir()):
             raise ConfigError(f"`output` {self.output} is not empty; its files would mix. Choose another folder.")
         predictor = self.load_predictor()
         source = open_source(self.data, self.split)
@@ -85,6 +84,7 @@ class Submission(InferenceVerb):
             categories=predictor.categories,
             name=self.name,
         )
+        make_folder(self.output)  # now that model, data and classes are known to fit
         with progress_bar("submission") as on_image:
             for index in range(len(source)):
                 sample = source[index]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -30,8 +30,6 @@ Device = Annotated[str, tyro.conf.arg(metavar="DEVICE")]
 Folder = Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
 
 OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
-
-Precision = Literal["float32", "bfloat16"]
 
 PACKAGED_RECIPES = ", ".join(name for name in recipe_names() if not name.endswith("_24gb"))
 """For the help. Left out are the variants for one GPU of 24 GB; the help of `train` says that there are such."""

@@ -7,8 +7,10 @@ from urllib.parse import urlsplit
 from panoptic_deeplab.model.download import cache_folder
 from panoptic_deeplab.model.zoo import ZooModel, unsupported_families, zoo_models
 
-_COLUMNS = ("Name", "Data", "Backbone", "PQ", "AP", "mIoU", "MB", "From", "Notes")
-_RIGHT = {"PQ", "AP", "mIoU", "MB"}
+_COLUMNS = ("Name", "Data", "Backbone", "Params M", "PQ", "AP", "mIoU", "MB", "From", "Notes")
+_RIGHT = {"Params M", "PQ", "AP", "mIoU", "MB"}
+_BYTES_PER_PARAMETER = 4
+"""Of float32, in which these programs train."""
 
 
 def zoo_document() -> dict[str, Any]:
@@ -21,7 +23,7 @@ def zoo_document() -> dict[str, Any]:
             {
                 **asdict(model),
                 "on_google_drive": model.is_on_google_drive,
-                "size": model.known_size,
+                "size": model.size,
                 "in_cache": model.is_in_cache,
                 "verification": verification(model.name),
             }
@@ -58,6 +60,7 @@ def zoo_text() -> str:
             *table,
             "",
             "PQ, AP and mIoU in percent, as the authors report them for the validation split; not measured here.",
+            "MB of the file; before the first download about (~) as much as its parameters take.",
             *(f"{number}  {text}" for text, number in notes.items()),
             "",
             "Published elsewhere, and not read here:",
@@ -68,12 +71,28 @@ def zoo_text() -> str:
 
 def _cells(model: ZooModel) -> tuple[str, ...]:
     numbers = (model.reported.get(name) for name in ("PQ", "AP", "mIoU"))
-    place = "Google Drive" if model.is_on_google_drive else str(urlsplit(model.url).hostname)
     return (
         model.name,
         model.dataset,
         model.backbone,
+        f"{model.parameters / 1e6:.1f}",
         *("-" if number is None else f"{100 * number:.1f}" for number in numbers),
-        "?" if model.known_size is None else f"{model.known_size / 1e6:.0f}",
-        "cache" if model.is_in_cache else place,
+        _megabytes(model),
+        _place(model),
     )
+
+
+def _megabytes(model: ZooModel) -> str:
+    if model.url is None:
+        return "-"
+    if model.size is None:
+        return f"~{_BYTES_PER_PARAMETER * model.parameters / 1e6:.0f}"
+    return f"{model.size / 1e6:.0f}"
+
+
+def _place(model: ZooModel) -> str:
+    if model.is_in_cache:
+        return "cache"
+    if model.is_on_google_drive:
+        return "Google Drive"
+    return "-" if model.url is None else str(urlsplit(model.url).hostname)

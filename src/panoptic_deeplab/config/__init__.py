@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from panoptic_deeplab.config.checks import check
 from panoptic_deeplab.config.data import DataConfig, InputConfig
 from panoptic_deeplab.config.model import ModelConfig
-from panoptic_deeplab.config.predict import EvaluationConfig, PostprocessConfig, TestTimeAugmentationConfig
+from panoptic_deeplab.config.predict import EvaluationConfig, PostprocessConfig, Precision, TestTimeAugmentationConfig
 from panoptic_deeplab.config.train import LossConfig, TargetConfig, TrainConfig
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "PostprocessConfig",
+    "Precision",
     "TargetConfig",
     "TestTimeAugmentationConfig",
     "TrainConfig",

@@ -13,6 +13,7 @@ import numpy as np
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.coco_panoptic import CocoPanopticSource
+from panoptic_deeplab.data.folder import FolderSource
 from panoptic_deeplab.data.sample import PanopticSource, Sample
 from panoptic_deeplab.encoding import VOID_ID
 from panoptic_deeplab.errors import DatasetError
@@ -115,6 +116,7 @@ def check_source(
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     *,
+    labels_needed: bool,
     top_k: int,
     max_detections: int,
 ) -> CheckReport:
@@ -124,6 +126,7 @@ def check_source(
         source: the set.
         limit: only so many images, the first ones; None = all.
         progress: called with (images done, images to do).
+        labels_needed: it is an error that no image has labels, since training or validation will read this split.
         top_k: `PostprocessConfig.top_k` of the recipe, held against the instances of each image.
         max_detections: `EvaluationConfig.max_detections` of the recipe, held against those of one class.
 
@@ -144,10 +147,11 @@ def check_source(
                 collected.findings += _wrong_areas(source, index, sample)
         if progress is not None:
             progress(index + 1, total)
-    return CheckReport(
-        findings=collected.findings + collected.set_findings(top_k=top_k, max_detections=max_detections),
-        statistics=collected.statistics(),
-    )
+    findings = collected.findings
+    if collected.sizes and not collected.labelled_images:
+        findings.append(_no_labels(source, labels_needed))
+    findings += collected.set_findings(top_k=top_k, max_detections=max_detections)
+    return CheckReport(findings=findings, statistics=collected.statistics())
 
 
 @dataclass(kw_only=True)
@@ -201,8 +205,6 @@ class _Collected:
         messages = []
         if not self.sizes:
             messages.append("No image could be read.")
-        elif not self.labelled_images:
-            messages.append("No image has labels; such a split can only be predicted.")
         if self.max_instances > top_k:
             messages.append(
                 f"Image {self.busiest_image} has {self.max_instances} instances. With postprocess.top_k = {top_k}, a"
@@ -261,6 +263,17 @@ def _wrong_areas(source: CocoPanopticSource, index: int, sample: Sample) -> Sequ
         f" and {first.area} pixels. The PNG is used."
     )
     return [Finding(severity="warning", image_id=sample.image_id, message=message)]
+
+
+def _no_labels(source: PanopticSource, needed: bool) -> Finding:
+    if not needed:
+        return Finding(severity="warning", message="No image has labels; such a split can only be predicted.")
+    message = "No image has labels, but training and validation need them."
+    if isinstance(source, FolderSource):
+        image_id = source.image_ids[0]
+        paths = " or ".join(str(path) for path in source.label_paths(image_id))
+        message += f" Expected {paths}, or both, for image {image_id}."
+    return Finding(severity="error", message=message)
 
 
 def _some(names: Sequence[str], count: int = 12) -> str:

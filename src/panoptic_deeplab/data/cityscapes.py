@@ -73,7 +73,11 @@ class CityscapesSource:
             return _read_instance_ids(item.image_id, item.image_path, item.label, self.categories)
         if item.label is None:
             return Sample(
-                image_id=item.image_id, image=read_image(item.image_path), panoptic_map=None, segments_info=[]
+                image_id=item.image_id,
+                image=read_image(item.image_path),
+                panoptic_map=None,
+                segments_info=[],
+                image_path=item.image_path,
             )
         panoptic_index, position = item.label
         return read_panoptic_sample(
@@ -150,7 +154,13 @@ def _read_instance_ids(image_id: str, image_path: Path, label_path: Path, catego
         iscrowd = not numbered and train_id is not None and categories[train_id].isthing
         raw_segments.append(RawSegment(value, dataset_id, iscrowd))
     panoptic_map, segments_info = translate_labels(raw_map, raw_segments, categories=categories, where=str(label_path))
-    return Sample(image_id=image_id, image=image, panoptic_map=panoptic_map, segments_info=segments_info)
+    return Sample(
+        image_id=image_id,
+        image=image,
+        panoptic_map=panoptic_map,
+        segments_info=segments_info,
+        image_path=image_path,
+    )
 
 
 def _paths(folder: Path, tail: str) -> dict[str, Path]:

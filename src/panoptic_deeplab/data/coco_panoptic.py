@@ -111,7 +111,7 @@ def read_panoptic_sample(
     image_id = index.image_ids[position]
     image = read_image(image_path)
     if label_folder is None:
-        return Sample(image_id=image_id, image=image, panoptic_map=None, segments_info=[])
+        return Sample(image_id=image_id, image=image, panoptic_map=None, segments_info=[], image_path=image_path)
     label_file = index.label_files[position]
     if label_file is None:
         raise DatasetError(f"{index.path} lists image {image_id} ({image_path.name}) without an annotation.")
@@ -129,7 +129,13 @@ def read_panoptic_sample(
         categories=categories,
         where=f"{label_path} (image {image_id} of {index.path.name})",
     )
-    return Sample(image_id=image_id, image=image, panoptic_map=panoptic_map, segments_info=segments_info)
+    return Sample(
+        image_id=image_id,
+        image=image,
+        panoptic_map=panoptic_map,
+        segments_info=segments_info,
+        image_path=image_path,
+    )
 
 
 def read_panoptic_json(path: Path, categories: CategoryTable) -> PanopticIndex:

@@ -1,6 +1,7 @@
 """From any source to COCO panoptic files, and from panopticapi's two-channel labels to a `Sample`'s labels."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,16 @@ from PIL import Image
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.labels import RawSegment, translate_labels
-from panoptic_deeplab.data.sample import PanopticSource
+from panoptic_deeplab.data.sample import PanopticSource, Sample
 from panoptic_deeplab.encoding import VOID_ID, id_to_rgb, rgb_to_id
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.results import Segment
 
 _CROWD_CHANNEL = 255
 """Instance number that means crowd in the two-channel format."""
+
+_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}
+"""Of files that are copied."""
 
 
 def write_coco_panoptic(
@@ -40,7 +44,8 @@ def write_coco_panoptic(
         source: what to write.
         root: folder, made where absent.
         split: name of the split in the paths.
-        jpeg_quality: None writes images as PNG, exactly; a number (95) as JPEG.
+        jpeg_quality: None copies JPEG and PNG files byte for byte (if all programs read them alike: 8-bit RGB or grey)
+            and writes other images as PNG, exactly; a number (95) writes all as JPEG.
         progress: called with (images done, images to do).
 
     Returns:
@@ -58,19 +63,13 @@ def write_coco_panoptic(
     image_folder.mkdir(parents=True, exist_ok=True)
     label_folder.mkdir(parents=True, exist_ok=True)
 
-    suffix = "png" if jpeg_quality is None else "jpg"
     images: list[dict[str, Any]] = []
     records: list[dict[str, Any]] = []
     for index in range(len(source)):
         sample = source[index]
         if sample.panoptic_map is None:
             raise DatasetError(f"Image {sample.image_id} has no labels. Expected a labelled split to convert.")
-        file_name, label_name = f"{sample.image_id}.{suffix}", f"{sample.image_id}.png"
-        image = Image.fromarray(sample.image)
-        if jpeg_quality is None:
-            image.save(image_folder / file_name)
-        else:
-            image.save(image_folder / file_name, quality=jpeg_quality, subsampling=0)
+        file_name, label_name = _write_image(sample, image_folder, jpeg_quality), f"{sample.image_id}.png"
         Image.fromarray(id_to_rgb(sample.panoptic_map)).save(label_folder / label_name)
         image_id, (height, width) = _json_id(sample.image_id), sample.size
         images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
@@ -125,6 +124,27 @@ def two_channel_labels(
             segments.append(RawSegment(raw_id, category, number == _CROWD_CHANNEL))
     segments.sort(key=lambda segment: (segment.dataset_id, segment.id))
     return translate_labels(raw_map, segments, categories=categories, where=where)
+
+
+def _write_image(sample: Sample, folder: Path, jpeg_quality: int | None) -> str:
+    """Write or copy the image; its file name."""
+    if jpeg_quality is not None:
+        name = f"{sample.image_id}.jpg"
+        Image.fromarray(sample.image).save(folder / name, quality=jpeg_quality, subsampling=0)
+    elif sample.image_path is not None and (suffix := _suffix_to_copy(sample.image_path)):
+        name = sample.image_id + suffix
+        shutil.copyfile(sample.image_path, folder / name)
+    else:
+        name = f"{sample.image_id}.png"
+        Image.fromarray(sample.image).save(folder / name)
+    return name
+
+
+def _suffix_to_copy(path: Path) -> str | None:
+    """By what the file holds, not by its name; None = it is not copied."""
+    with Image.open(path) as picture:  # its head alone; the pixels were read before
+        plain = picture.mode in ("RGB", "L") and "transparency" not in picture.info
+        return _SUFFIXES.get(picture.format or "") if plain else None
 
 
 def _segment_record(segment: Segment) -> dict[str, Any]:

@@ -81,8 +81,8 @@ class FolderSource:
             raise DatasetError(f"The folder {image_folder} does not exist. Expected the images there.")
         self._image_paths = _images_by_stem(image_folder)
         self._image_folder = image_folder
-        self._instance_folder = self._label_folder(root / "instances")
-        self._semantic_folder = self._label_folder(root / "semantic")
+        self._label_folders = root / "instances" / self._sub_folder, root / "semantic" / self._sub_folder
+        self._instance_folder, self._semantic_folder = map(self._with_labels, self._label_folders)
         if self._instance_folder is not None and self._semantic_folder is None:
             _only_classes(categories)
 
@@ -100,7 +100,7 @@ class FolderSource:
         image = read_image(image_path)
         label_paths = [f / f"{image_id}.png" for f in (self._instance_folder, self._semantic_folder) if f is not None]
         if not label_paths:
-            return Sample(image_id=image_id, image=image, panoptic_map=None, segments_info=[])
+            return Sample(image_id=image_id, image=image, panoptic_map=None, segments_info=[], image_path=image_path)
         maps = [read_id_label(path) for path in label_paths]
         for label_path, map_ in zip(label_paths, maps, strict=True):
             check_same_size(image, map_, image_path=image_path, label_path=label_path)
@@ -110,11 +110,21 @@ class FolderSource:
         panoptic_map, segments_info = labels_from_maps(
             instance_map, semantic_map, categories=self.categories, where=where
         )
-        return Sample(image_id=image_id, image=image, panoptic_map=panoptic_map, segments_info=segments_info)
+        return Sample(
+            image_id=image_id,
+            image=image,
+            panoptic_map=panoptic_map,
+            segments_info=segments_info,
+            image_path=image_path,
+        )
 
-    def _label_folder(self, folder: Path) -> Path | None:
-        """The folder with this split's label files of one kind, if there are any."""
-        folder = folder / self._sub_folder
+    def label_paths(self, image_id: str) -> tuple[Path, Path]:
+        """Where an image's instance map and semantic map belong; either kind may be missing."""
+        instances, semantic = (folder / f"{image_id}.png" for folder in self._label_folders)
+        return instances, semantic
+
+    def _with_labels(self, folder: Path) -> Path | None:
+        """The folder, if it has label files of this split."""
         if self._sub_folder != Path() and folder.is_dir():
             self._check_no_strays(folder)
         any_label = folder.is_dir() and any((folder / f"{image_id}.png").is_file() for image_id in self.image_ids)

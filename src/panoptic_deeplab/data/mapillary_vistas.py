@@ -97,7 +97,11 @@ class MapillaryVistasSource:
         item = self._items[index]
         if item.label is None:
             return Sample(
-                image_id=item.image_id, image=read_image(item.image_path), panoptic_map=None, segments_info=[]
+                image_id=item.image_id,
+                image=read_image(item.image_path),
+                panoptic_map=None,
+                segments_info=[],
+                image_path=item.image_path,
             )
         if isinstance(item.label, Path):
             return _read_instances(item.image_id, item.image_path, item.label, self._dataset_ids, self.categories)
@@ -234,4 +238,10 @@ def _read_instances(
     panoptic_map, segments_info = translate_labels(
         segment_ids[values], raw_segments, categories=categories, where=str(label_path)
     )
-    return Sample(image_id=image_id, image=image, panoptic_map=panoptic_map, segments_info=segments_info)
+    return Sample(
+        image_id=image_id,
+        image=image,
+        panoptic_map=panoptic_map,
+        segments_info=segments_info,
+        image_path=image_path,
+    )

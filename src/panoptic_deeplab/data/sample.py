@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -25,6 +26,8 @@ class Sample:
     segments_info: list[Segment]
     """Truth, with `category_id` of the source's `categories` (dataset ids are translated, stuff segments of one
     class joined); empty where there are no labels."""
+    image_path: Path | None = None
+    """The file of the image; None where it was computed."""
 
     @property
     def size(self) -> tuple[int, int]:

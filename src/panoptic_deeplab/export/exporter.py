@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
+from torch import nn
 
 import panoptic_deeplab
 from panoptic_deeplab.config import Config, TestTimeAugmentationConfig
@@ -82,8 +82,7 @@ def export_model(
     if compiled and format != "torch":
         raise ExportError(f"Compiled code is of the format torch. Got {format}; leave out --compile.")
     info = describe(predictor, kind=kind, size=size)
-    assert isinstance(predictor.model, torch.nn.Module)
-    program = trace(predictor.model, info.config, info.categories, kind=kind, size=size)
+    program = trace(network_of(predictor), info.config, info.categories, kind=kind, size=size)
     path.parent.mkdir(parents=True, exist_ok=True)
     if compiled:
         save_compiled(program, path, info)
@@ -114,6 +113,19 @@ def check_path(path: Path, format: Format) -> None:  # noqa: A002
         raise ExportError(
             f"`output` must end in {SUFFIX_OF_FORMAT[format]} for the format {format}. Got {path} instead."
         )
+
+
+def network_of(predictor: PanopticPredictor) -> nn.Module:
+    """The PyTorch network.
+
+    Raises:
+        ExportError: it is none, but an exported file.
+    """
+    if not isinstance(predictor.model, nn.Module):
+        raise ExportError(
+            "Only a PyTorch model can be exported. Got an exported file; name the model folder that it was made from."
+        )
+    return predictor.model
 
 
 def files_of(path: Path) -> tuple[Path, ...]:

@@ -23,7 +23,7 @@ from panoptic_deeplab.export.graph_centers import find_centers
 from panoptic_deeplab.export.graph_grouping import list_things, nearest_centers
 from panoptic_deeplab.export.graph_segments import classify, decide_segments
 from panoptic_deeplab.export.graph_upsampling import FACTOR, row_positions, upsample_columns
-from panoptic_deeplab.maps import RawMaps
+from panoptic_deeplab.maps import RawMaps, upsample
 
 
 class PanopticOutputs(NamedTuple):
@@ -83,6 +83,11 @@ class PanopticGraph(nn.Module):
         categories: one entry for each channel of the class scores.
     """
 
+    pixel_scale: Tensor
+    pixel_shift: Tensor
+    thing_mask: Tensor
+    category_ids: Tensor
+
     def __init__(self, model: nn.Module, config: Config, categories: CategoryTable) -> None:
         super().__init__()
         self.model = model
@@ -96,10 +101,7 @@ class PanopticGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """RGB `(B, H, W, 3)` uint8 -> the fields of `PanopticOutputs`, in their order."""
         height, width = images.shape[1:3]
-        scale, shift = self.pixel_scale, self.pixel_shift
-        assert isinstance(scale, Tensor)
-        assert isinstance(shift, Tensor)
-        normalised = images.permute(0, 3, 1, 2).to(torch.float32) * scale + shift
+        normalised = images.permute(0, 3, 1, 2).to(torch.float32) * self.pixel_scale + self.pixel_shift
         return self.postprocess(self.model(self.pad(normalised)), height, width)
 
     def pad(self, images: Tensor) -> Tensor:
@@ -119,13 +121,12 @@ class PanopticGraph(nn.Module):
     def postprocess(self, raw_maps: RawMaps, height: int, width: int) -> tuple[Tensor, ...]:
         """The maps of the padded images -> the fields of `PanopticOutputs`, in their order."""
         settings, align_corners = self.config.postprocess, self.config.model.align_corners
-        thing_mask: Tensor = self.thing_mask  # type: ignore[assignment]
         logits = upsample_columns(raw_maps.semantic_logits, align_corners=align_corners)
         rows = row_positions(logits.shape[2], height, align_corners=align_corners, device=logits.device)
         labels = classify(logits, (height, width), align_corners=align_corners)
 
         top_k = 0 if raw_maps.center_heatmap is None else settings.top_k
-        is_thing = thing_mask.index_select(0, labels.train_ids.flatten()).view(labels.train_ids.shape)
+        is_thing = self.thing_mask.index_select(0, labels.train_ids.flatten()).view(labels.train_ids.shape)
         things = list_things(is_thing)
         slots = (top_k + labels.train_ids).flatten()
         center_scores = logits.new_zeros(logits.shape[0], 0)
@@ -147,8 +148,8 @@ class PanopticGraph(nn.Module):
             things,
             slots=slots.view(labels.train_ids.shape),
             center_scores=center_scores,
-            thing_mask=thing_mask,
-            category_ids=self.category_ids,  # type: ignore[arg-type]
+            thing_mask=self.thing_mask,
+            category_ids=self.category_ids,
             stuff_area_limit=settings.stuff_area_limit,
         )
 
@@ -156,4 +157,4 @@ class PanopticGraph(nn.Module):
         """To the padded input, by the operator of the runtime."""
         align_corners = self.config.model.align_corners
         rows, columns = ((length - 1) * FACTOR + 1 if align_corners else length * FACTOR for length in map_.shape[-2:])
-        return F.interpolate(map_, size=(rows, columns), mode="bilinear", align_corners=align_corners)
+        return upsample(map_, (rows, columns), align_corners=align_corners)

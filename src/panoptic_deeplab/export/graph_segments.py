@@ -16,8 +16,8 @@ from panoptic_deeplab.export.graph_grouping import ThingPixels
 from panoptic_deeplab.export.graph_upsampling import RowPositions, interleave_rows, phases, values_at
 from panoptic_deeplab.maps import Size
 
-_FIXED_POINT = 2**17
-"""A probability is summed as a whole number of these parts; the sum over a row of 2^14 pixels fits into 32 bits."""
+_FIXED_POINT = 2**17 - 1
+"""A probability is summed as a whole number of these parts; the sum over a row of 2^14 pixels is below 2^31."""
 
 
 class PixelLabels(NamedTuple):

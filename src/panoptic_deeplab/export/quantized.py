@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from torch import nn
 
 from panoptic_deeplab.config import EvaluationConfig
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.errors import ExportError
 from panoptic_deeplab.evaluation import EvaluationReport, evaluate
-from panoptic_deeplab.export.exporter import check_path, describe, files_of
+from panoptic_deeplab.export.exporter import check_path, describe, files_of, network_of
 from panoptic_deeplab.export.program import trace
 from panoptic_deeplab.export.quantization import quantize_onnx, quantize_openvino
 from panoptic_deeplab.export.writers import Format, onnx_model, openvino_model, save_onnx, save_openvino
@@ -79,9 +78,8 @@ def export_quantized(
     check_path(path, format)
     if format == "torch":
         raise ExportError("INT8 is written in the formats onnx and openvino. Got torch; choose another --format.")
-    assert isinstance(predictor.model, nn.Module)
     info = replace(describe(predictor, kind=kind, size=size), precision="int8")
-    proto = onnx_model(trace(predictor.model, info.config, info.categories, kind=kind, size=size), info)
+    proto = onnx_model(trace(network_of(predictor), info.config, info.categories, kind=kind, size=size), info)
     path.parent.mkdir(parents=True, exist_ok=True)
     if format == "onnx":
         save_onnx(quantize_onnx(proto, info, calibration), path)

@@ -54,15 +54,16 @@ class EnsemblePredictor(PanopticPredictor):
             first.model, first.categories, first.config, device=str(first.device), precision=first.precision
         )
         self.members = tuple(members)
+        self.compile = first.compile  # which the members do
 
     def _ready(self, image: ImageLike) -> ReadyImage:
         first, *others = (member._ready(image) for member in self.members)
         return first._replace(others=tuple(other.prepared for other in others))
 
-    def _run_model(self, batch: Sequence[ReadyImage]) -> RawMaps:
+    def _maps(self, batch: Sequence[ReadyImage]) -> RawMaps:
         """The mean on the grid of the first member; all images of the batch have one geometry (`ReadyImage.group`)."""
         first, *others = self.members
-        raw_maps = first._run_model([item._replace(others=()) for item in batch])
+        raw_maps = first._maps([item._replace(others=()) for item in batch])
         if not others:
             return raw_maps
         average = Average()
@@ -70,7 +71,7 @@ class EnsemblePredictor(PanopticPredictor):
         average.add(to_estimate(raw_maps))
         for index, member in enumerate(others):
             own = [ReadyImage(item.others[index], item.original_size) for item in batch]
-            raw_maps = member._run_model(own)
+            raw_maps = member._maps(own)
             own_grid = _Grid.of(raw_maps, own[0].prepared, member)
             average.add(_resampled(to_estimate(raw_maps), own_grid, grid))
         return to_raw_maps(average.mean())

@@ -13,12 +13,12 @@ from typing import Literal, NoReturn
 import torch
 from torch import Tensor
 
-from panoptic_deeplab.config import InputConfig, PostprocessConfig, TestTimeAugmentationConfig
+from panoptic_deeplab.config import InputConfig, PostprocessConfig, Precision, TestTimeAugmentationConfig
 from panoptic_deeplab.data.transforms import PreparedImage, resize_image
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.images import ImageLike, read_image
 from panoptic_deeplab.inference.predictor import PanopticPredictor, ReadyImage, UpsampledMaps
-from panoptic_deeplab.inference.runtimes import ExportedNetwork, ExportedPipeline, Precision, open_model_file
+from panoptic_deeplab.inference.runtimes import ExportedNetwork, ExportedPipeline, open_model_file
 from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.results import PanopticResult
 

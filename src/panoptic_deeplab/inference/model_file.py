@@ -13,7 +13,7 @@ import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BufferedIOBase
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -208,8 +208,6 @@ def _read_onnx(path: Path) -> str | None:
 
 
 def _fields_of(message: bytes) -> Iterator[tuple[int, bytes]]:
-    from io import BytesIO
-
     return _fields(BytesIO(message), len(message), wanted=None)
 
 

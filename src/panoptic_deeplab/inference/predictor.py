@@ -7,6 +7,9 @@ The one inference path: command line, validation and demo all go through it, so 
     (H, W, 3)     pad to whole strides          network's input, cut      original (H, W)
                                                 to the content
 
+A PyTorch network runs as a faster copy of itself (`fast_network.py`). On a GPU, nothing waits for it before the result
+is transferred, and with `compile` all its work on an image is one CUDA graph (`captured.py`).
+
 Several scales and mirrored images (`test_time_augmentation.py`) and several models (`ensemble.py`) are averages of
 `RawMaps`: they take the model's place, and nothing else changes.
 
@@ -22,15 +25,18 @@ from typing import Literal, NamedTuple, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 from torch import Tensor, nn
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig, TestTimeAugmentationConfig
-from panoptic_deeplab.data.transforms import PreparedImage, prepare_image
+from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig, Precision, TestTimeAugmentationConfig
+from panoptic_deeplab.data.transforms import PreparedImage, padded_size, prepare_image
 from panoptic_deeplab.distributed import resolve_device
-from panoptic_deeplab.errors import CheckpointError
+from panoptic_deeplab.errors import CheckpointError, ConfigError
 from panoptic_deeplab.images import ImageLike, read_image
+from panoptic_deeplab.inference.captured import CapturedPath
+from panoptic_deeplab.inference.device_path import Queued, are_finite, queue_postprocessing, to_host
+from panoptic_deeplab.inference.fast_network import FastNetwork, each_map
 from panoptic_deeplab.inference.model_file import is_model_file
 from panoptic_deeplab.inference.test_time_augmentation import AugmentedModel
 from panoptic_deeplab.maps import RawMaps, Size, upsample, upsample_offset
@@ -39,6 +45,9 @@ from panoptic_deeplab.results import PanopticResult
 
 _WINDOW = 4
 """How many batches of images are read ahead to find images of one size."""
+
+_EXAMPLE_SIZE = (64, 96)
+"""`(height, width)`, without padding, of an image that shows how a network's layers follow one another."""
 
 
 class UpsampledMaps(NamedTuple):
@@ -74,15 +83,20 @@ class PanopticPredictor:
 
     Args:
         model: `images (B, 3, H, W) -> RawMaps`, normalised images of the sizes that `transforms.padded_size` gives. An
-            `nn.Module` is moved to `device` and put in evaluation mode.
+            `nn.Module` is moved to `device` and put in evaluation mode; if it has parameters, what runs is a faster
+            copy, made at the first prediction and again when the weights have changed.
         categories: one entry for each channel of `semantic_logits`.
         config: its `input`, `model`, `test_time_augmentation` and `postprocess` sections are used.
         device: `cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one.
-        precision: `bfloat16` runs the network under autocast: faster where the hardware has it, slightly different
-            results. Post-processing is always float32.
+        precision: of the network: `bfloat16` is faster where the hardware has it, with slightly different results;
+            `float16` is for GPUs without it. Post-processing is always float32.
+        compile: the network with torch.compile, for images of few sizes: each new one takes minutes (and more than
+            eight are not compiled). On a GPU, also a CUDA graph of everything from the image to the ids. torch keeps
+            what it has compiled, in a temporary folder or in that of the environment variable
+            `TORCHINDUCTOR_CACHE_DIR`.
 
     Raises:
-        ConfigError: there is no such device.
+        ConfigError: there is no such device, it cannot compute in this precision, or the model cannot be compiled.
     """
 
     def __init__(
@@ -92,22 +106,29 @@ class PanopticPredictor:
         config: Config,
         *,
         device: str = "auto",
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Precision = "float32",
+        compile: bool = False,  # noqa: A002 - torch's name
     ) -> None:
         self.device = torch.device(resolve_device(device))
         self.model = model.to(self.device).eval() if isinstance(model, nn.Module) else model
         self.categories = categories
         self.config = config
-        self.precision = precision
-        self._augmented_model = AugmentedModel(
+        self.precision: Precision = precision
+        self.compile = compile
+        align_corners = config.model.align_corners
+        self._network = FastNetwork(
             self.model,
-            config.test_time_augmentation,
-            output_stride=config.model.output_stride,
-            align_corners=config.model.align_corners,
+            device=self.device,
+            precision=precision,
+            compile=compile,
+            example_size=padded_size(_EXAMPLE_SIZE, config.model.output_stride, align_corners=align_corners),
         )
-        self._postprocess = PanopticPostprocessor(
-            categories, config.postprocess, align_corners=config.model.align_corners
-        )
+        self._postprocess = PanopticPostprocessor(categories, config.postprocess, align_corners=align_corners)
+        views = config.test_time_augmentation  # to average them takes small tensors from the host in between
+        has_views = views.enabled and (views.scales != (1,) or views.flip)
+        self._is_captured = compile and self.device.type == "cuda" and not has_views
+        self._captured: tuple[object, CapturedPath] | None = None
+        self._thing_mask = torch.from_numpy(categories.thing_mask).to(self.device)
 
     @classmethod
     def from_pretrained(
@@ -115,7 +136,8 @@ class PanopticPredictor:
         folder: str | Path,
         *,
         device: str = "auto",
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Precision = "float32",
+        compile: bool = False,  # noqa: A002 - torch's name
         output_stride: Literal[8, 16, 32] | None = None,
         input_config: InputConfig | None = None,
         test_time_augmentation: TestTimeAugmentationConfig | None = None,
@@ -129,6 +151,7 @@ class PanopticPredictor:
                 `.onnx`, `.xml` or `.pt2`.
             device: as for the class.
             precision: as for the class.
+            compile: as for the class; not for exported files.
             output_stride: run the same weights at another stride than in training: 8 instead of 16 puts atrous
                 convolution of rates 2 and 4 into the last two blocks, as the paper's test entry does (section 4.2);
                 finer and slower.
@@ -138,9 +161,12 @@ class PanopticPredictor:
 
         Raises:
             CheckpointError: a file is missing or does not fit.
-            ConfigError: there is no such device, or the network does not exist at this output stride.
+            ConfigError: there is no such device, the network does not exist at this output stride, or an option is
+                not for this model or device.
         """
         if is_model_file(folder):
+            if compile:
+                raise ConfigError(f"`compile` is for PyTorch networks; {folder} has its own runtime. Leave it out.")
             from panoptic_deeplab.inference.exported_predictor import load_exported_predictor  # which imports this file
 
             return load_exported_predictor(
@@ -161,7 +187,7 @@ class PanopticPredictor:
             test_time_augmentation=test_time_augmentation or config.test_time_augmentation,
             postprocess=config.postprocess if postprocess is None else postprocess,
         )
-        return cls(model, categories, config, device=device, precision=precision)
+        return cls(model, categories, config, device=device, precision=precision, compile=compile)
 
     @overload
     def predict(self, image: ImageLike) -> PanopticResult: ...  # type: ignore[overload-overlap]  # str is a Sequence
@@ -241,37 +267,87 @@ class PanopticPredictor:
     @torch.inference_mode()
     def _predict_batch(self, batch: Sequence[ReadyImage]) -> tuple[list[PanopticResult], RawMaps]:
         """All prepared images have one size."""
-        raw_maps = self._run_model(batch)
-        height, width = batch[0].prepared.tensor.shape[-2:]
-        results = self._postprocess(raw_maps, (height, width), [item.prepared.content_size for item in batch])
+        content_sizes = tuple(item.prepared.content_size for item in batch)
+        if self.device.type == "cpu":
+            raw_maps = self._run_model(batch)
+            height, width = batch[0].prepared.tensor.shape[-2:]
+            results = self._postprocess(raw_maps, (height, width), content_sizes)
+        else:
+            raw_maps, results = self._predict_on_device(batch, content_sizes)
         resized = [result.resized(item.original_size) for result, item in zip(results, batch, strict=True)]
         return resized, raw_maps
 
+    def _predict_on_device(
+        self, batch: Sequence[ReadyImage], content_sizes: tuple[Size, ...]
+    ) -> tuple[RawMaps, list[PanopticResult]]:
+        """The host looks at nothing before all work is queued."""
+        if self._is_captured:
+            network = self._network.current()
+            if self._captured is None or self._captured[0] is not network:
+                self._captured = (
+                    network,
+                    CapturedPath(lambda images, sizes: self._queue(self._maps_of(images), images, sizes)),
+                )
+            queued = self._captured[1](self._images(batch), content_sizes)
+        else:
+            queued = self._queue(self._maps(batch), batch[0].prepared.tensor, content_sizes)
+        results = [self._postprocess._result(to_host(image)) for image in queued.images]
+        self._check_finite(queued.is_finite)
+        return queued.raw_maps, results
+
+    def _queue(self, raw_maps: RawMaps, images: Float32[Tensor, "*B 3 H W"], content_sizes: tuple[Size, ...]) -> Queued:
+        return queue_postprocessing(
+            raw_maps,
+            (images.shape[-2], images.shape[-1]),
+            content_sizes,
+            thing_mask=self._thing_mask,
+            config=self.config.postprocess,
+            align_corners=self.config.model.align_corners,
+        )
+
     def _run_model(self, batch: Sequence[ReadyImage]) -> RawMaps:
-        """The maps of the `prepared` images, in float32."""
-        images = torch.stack([item.prepared.tensor for item in batch]).to(self.device)
-        if isinstance(self.model, nn.Module):
-            self.model.eval()  # a trainer may have switched the mode since the last call
-        use_bfloat16 = self.precision == "bfloat16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=use_bfloat16):
-            raw_maps = self._augmented_model(images.contiguous(memory_format=torch.channels_last))
+        """The maps of the `prepared` images, in float32.
+
+        Raises:
+            CheckpointError: they do not fit the categories, or are not finite.
+        """
+        raw_maps = self._maps(batch)
+        self._check_finite(are_finite(raw_maps))
+        return raw_maps
+
+    def _maps(self, batch: Sequence[ReadyImage]) -> RawMaps:
+        """The same, whatever the numbers are."""
+        return self._maps_of(self._images(batch))
+
+    def _images(self, batch: Sequence[ReadyImage]) -> Float32[Tensor, "B 3 H W"]:
+        """On the device."""
+        images = torch.stack([item.prepared.tensor for item in batch]).contiguous(memory_format=torch.channels_last)
+        if self.device.type == "cuda":
+            images = images.pin_memory()  # so the host goes on while they are copied
+        return images.to(self.device, non_blocking=True)
+
+    def _maps_of(self, images: Float32[Tensor, "B 3 H W"]) -> RawMaps:
+        model = AugmentedModel(
+            self._network.current(),
+            self.config.test_time_augmentation,
+            output_stride=self.config.model.output_stride,
+            align_corners=self.config.model.align_corners,
+        )
+        raw_maps = model(images)
         num_classes = raw_maps.semantic_logits.shape[1]
         if num_classes != len(self.categories):
             raise CheckpointError(
                 f"The model predicts {num_classes} classes, but category table {self.categories.name!r} has"
                 f" {len(self.categories)}. Use the table that the weights were trained with (categories.json)."
             )
-        finite = [torch.isfinite(map_).all() for map_ in raw_maps if map_ is not None]
-        if not torch.stack(finite).all():
+        return each_map(raw_maps, Tensor.float)
+
+    def _check_finite(self, is_finite: Bool[Tensor, ""]) -> None:
+        if not is_finite:
             raise CheckpointError(
                 f"The model's output is not finite (NaN or infinity) in precision {self.precision}. The weights are"
                 " broken, or too large for this precision: try float32, or another checkpoint."
             )
-        return RawMaps(
-            semantic_logits=raw_maps.semantic_logits.float(),
-            center_heatmap=None if raw_maps.center_heatmap is None else raw_maps.center_heatmap.float(),
-            offset=None if raw_maps.offset is None else raw_maps.offset.float(),
-        )
 
     @torch.inference_mode()
     def _upsampled_maps(self, raw_maps: RawMaps, ready: ReadyImage) -> UpsampledMaps:

@@ -11,7 +11,7 @@ Dimension letters: `B` images, `H W` their size, `C` classes, `h w` = stride 4.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config import Precision
 from panoptic_deeplab.errors import CheckpointError, ConfigError, require
 from panoptic_deeplab.inference.model_file import ModelFileInfo, read_model_file_info
 from panoptic_deeplab.inference.torch_program import load_program
@@ -27,8 +28,6 @@ from panoptic_deeplab.results import PanopticResult, Segment
 
 Run = Callable[[Tensor], list[Tensor]]
 """What a runtime makes of a file: the images in, the outputs in the file's order, on the device of the images."""
-
-Precision = Literal["float32", "bfloat16"]
 
 
 class ExportedNetwork:
@@ -123,6 +122,8 @@ def open_model_file(
         MissingDependencyError: the runtime is not installed.
     """
     path = Path(path)
+    if precision == "float16":
+        raise ConfigError(f"`precision` float16 is for PyTorch networks on GPUs, not for {path}. Use float32.")
     info = read_model_file_info(path)
     suffix = path.suffix.lower()
     if precision != "float32" and suffix != ".xml":

@@ -52,8 +52,8 @@ def load_program(path: Path, device: str) -> tuple[Program, torch.device]:
         ConfigError: there is no such device.
     """
     where = torch.device(resolve_device(device))
-    _refuse_code(path)
     try:
+        _refuse_code(path)
         program = torch.export.load(path)
         if where.type != "cpu":
             from torch.export.passes import move_to_device_pass
@@ -61,6 +61,8 @@ def load_program(path: Path, device: str) -> tuple[Program, torch.device]:
             program = move_to_device_pass(program, where)
         # The guards are what tracing assumed of strides, not of results: every size is computed alike.
         return program.module(check_guards=False), where
+    except CheckpointError:
+        raise
     except Exception as error:  # whatever the deserializer of this version of torch raises
         raise CheckpointError(
             f"{path} cannot be loaded by torch {torch.__version__} ({type(error).__name__}:"

@@ -5,6 +5,7 @@ it. Machines read the block in front (YAML), people the rest.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -56,7 +57,7 @@ def model_card(
     front = yaml.safe_dump(_front_matter(name, config, categories, results, licence), sort_keys=False, width=1000)
     things = [c.name for c in categories.categories if c.isthing]
     stuff = [c.name for c in categories.categories if not c.isthing]
-    what = f" {origin}" if origin else ""
+    what = " ".join(sentence for sentence in ("", origin, _start(config)) if sentence is not None)
     return f"""---
 {front}---
 
@@ -100,6 +101,15 @@ Stuff: {", ".join(stuff) or "none"}.
 
 The model knows what its training images show. Objects of other kinds are given one of the classes above, or none.
 """
+
+
+def _start(config: Config) -> str | None:
+    """Whose weights the training began with: their licence goes on. A path would say something about a machine."""
+    weights = config.model.weights
+    if weights is None:
+        return None
+    is_name = weights.startswith("hf://") or (not Path(weights).exists() and len(Path(weights).parts) == 2)
+    return f"Training began with the weights of {f'`{weights}`' if is_name else 'another model'}."
 
 
 def _front_matter(

@@ -5,6 +5,7 @@ NAME.part.etag    the server's mark of that version, so that the rest of another
 NAME              the whole file, renamed in one step
 """
 
+import errno
 import hashlib
 import http.client
 import logging
@@ -31,6 +32,7 @@ _TIMEOUT = 30.0
 """Seconds without an answer."""
 _ATTEMPTS = 4
 """A connection that breaks is tried again, from where it broke."""
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def cache_folder() -> Path:
@@ -72,7 +74,7 @@ def download(url: str, path: Path, *, progress: Progress | None = None, pause: f
                     f"{url} cannot be downloaded: the server answers {error.code} {error.reason}."
                 ) from error
         except (OSError, http.client.HTTPException) as error:
-            if attempt + 1 < _ATTEMPTS and not _is_unreachable(error):
+            if attempt + 1 < _ATTEMPTS and not _is_unreachable(error) and not _is_of_the_disk(error):
                 time.sleep(pause * 2**attempt)
                 continue
             raise CheckpointError(_message(url, part, error)) from error
@@ -145,7 +147,18 @@ def _is_unreachable(error: BaseException) -> bool:
     return isinstance(error, urllib.error.URLError)
 
 
+def _is_of_the_disk(error: BaseException) -> bool:
+    """The file cannot be written: errors of the network name no file."""
+    return isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK_IS_FULL)
+
+
 def _message(url: str, part: Path, error: BaseException) -> str:
+    if _is_of_the_disk(error):
+        reason = getattr(error, "strerror", None)
+        return (
+            f"The download {part} cannot be written ({reason}). $PANOPTIC_DEEPLAB_CACHE names another folder for"
+            " downloads."
+        )
     reason = getattr(error, "reason", None) or error
     if _is_unreachable(error):
         return f"{url} cannot be reached ({reason}). Check the network connection."

@@ -16,9 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from panoptic_deeplab.categories import CategoryTable
@@ -29,6 +27,7 @@ from panoptic_deeplab.model.backbones.build import OWN_NETWORKS, create_timm_net
 from panoptic_deeplab.model.card import CARD_FILE, model_card
 from panoptic_deeplab.model.locations import model_folder
 from panoptic_deeplab.model.network import PanopticDeepLab, with_output_stride
+from panoptic_deeplab.model.weight_files import COUNTER, check_entries, first_line, read_content
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +35,6 @@ MODEL_FILE = "model.safetensors"
 EMA_FILE = "ema.safetensors"
 CONFIG_FILE = "config.json"
 CATEGORIES_FILE = "categories.json"
-
-_COUNTER = "num_batches_tracked"
-"""Of batch normalisation; nothing here reads it."""
 
 
 def save_pretrained(
@@ -116,24 +112,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is missing, truncated, or holds something else than tensors.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"There is no weights file {path}. Expected a .safetensors or .pth file.")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({type(error).__name__}: {_first_line(error)}). It may be truncated;"
-            " copy or download it again."
-        ) from error
-    except Exception as error:  # torch.load raises pickle.UnpicklingError and others for objects that are no tensors
-        raise CheckpointError(
-            f"{path} is damaged, or holds something else than tensors, which is never opened because it may be code"
-            f" ({type(error).__name__}: {_first_line(error)}). Copy or download it again, or save a plain"
-            " state dict."
-        ) from error
+    state = read_content(Path(path))
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path} must hold a state dict: a dictionary of tensors. Got something else.")
     return state
@@ -148,23 +127,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -
         CheckpointError: names the missing, unexpected and mis-shaped entries.
     """
     own = model.state_dict()
-    missing = [name for name in own if name not in state and not name.endswith(_COUNTER)]
-    unexpected = [name for name in state if name not in own]
-    misfits = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own
-        if name in state and own[name].shape != state[name].shape
-    ]
-    problems = [
-        f"{len(names)} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misfits))
-        if names
-    ]
-    if problems:
-        raise CheckpointError(
-            f"{where} does not fit the model: {'; '.join(problems)}."
-            " Load it with the configuration it was trained with."
-        )
+    check_entries(state, own, where=where, advice="Load it with the configuration it was trained with")
     model.load_state_dict({**own, **state})
 
 
@@ -207,7 +170,7 @@ def _load_own_network(network: Any, config: ModelConfig, source: str) -> None:
     config = replace(config, backbone=timm_name)
     state = _download_imagenet(config) if source == "imagenet" else _local_backbone_state(config, source)
     state = network.from_timm(state)
-    absent = [name for name in own if name not in state and not name.endswith(_COUNTER)]
+    absent = [name for name in own if name not in state and not name.endswith(COUNTER)]
     load_weights(network, {**{name: own[name] for name in absent}, **state}, where=source)
     if absent:
         parts = list(dict.fromkeys(".".join(name.split(".")[:2]) for name in absent))
@@ -221,7 +184,7 @@ def _download_imagenet(config: ModelConfig) -> dict[str, Tensor]:
         network = timm.create_model(config.backbone, pretrained=True)
     except Exception as error:  # the hub client raises many kinds: no network, no such file, no weights published
         raise CheckpointError(
-            f"ImageNet weights of {config.backbone!r} could not be had ({_first_line(error)}). Without access to the"
+            f"ImageNet weights of {config.backbone!r} could not be had ({first_line(error)}). Without access to the"
             " hub, set model.backbone_weights to a local .safetensors or .pth file."
         ) from error
     return dict(network.state_dict())
@@ -237,15 +200,13 @@ def _local_backbone_state(config: ModelConfig, source: str) -> dict[str, Tensor]
     default_config: dict[str, Any] = network.default_cfg  # type: ignore[assignment]
     classifier = default_config.get("classifier") or "classifier"
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    missing = [n for n in own if n not in state and not n.startswith(heads) and not n.endswith(_COUNTER)]
-    unexpected = [n for n in state if n not in own]
-    misfits = [n for n in own if n in state and not n.startswith(heads) and own[n].shape != state[n].shape]
-    if missing or unexpected or misfits:
-        raise CheckpointError(
-            f"{source} does not hold weights of timm's {config.backbone!r}: {len(missing)} names are missing,"
-            f" {len(unexpected)} unexpected, {len(misfits)} of another shape"
-            f" ({', '.join((missing + unexpected + misfits)[:3])}, ...)."
-        )
+    check_entries(
+        {name: value for name, value in state.items() if not name.startswith(heads)},
+        {name: value for name, value in own.items() if not name.startswith(heads)},
+        where=source,
+        what=f"timm's {config.backbone!r}",
+        advice="Name the network that the file belongs to, or another file",
+    )
     return {**own, **state}
 
 
@@ -283,7 +244,3 @@ def _read_json(path: Path) -> Any:
         raise CheckpointError(f"{path.parent} is not a model folder: {path.name} is missing.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}); it may be truncated.") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:200]

@@ -1,4 +1,4 @@
-"""The zoo: checkpoints that other implementations published, by name; `zoo_model` makes a model folder of one.
+"""The zoo: models of other implementations by name; `zoo_model` makes a model folder of a published checkpoint.
 
 `zoo.json` lists them, with what their authors reported. In the cache (`download.cache_folder`) a model has
 
@@ -32,13 +32,15 @@ _ARCHIVES = (".pth", ".pkl", ".tar.gz")
 
 @dataclass(frozen=True, kw_only=True)
 class ZooModel:
-    """A published checkpoint."""
+    """A model of another implementation, whose weights are published or can be trained there."""
 
     name: str
     """`FAMILY/MODEL`, as for `convert --from`."""
     dataset: str
     """What it was trained and measured on: name of a category table."""
     backbone: str
+    parameters: int
+    """Numbers that training changes."""
     reported: dict[str, float]
     """PQ, SQ, RQ, AP, mIoU in [0, 1] on the validation split, as its authors report them; not measured here."""
     note: str | None
@@ -46,9 +48,8 @@ class ZooModel:
     licence: str
     page: str
     """Where the authors describe it."""
-    url: str
-    size: int | None
-    """Bytes of the file; None = not known before the first download."""
+    url: str | None
+    """Of the file; None = none is published, and `convert` takes what somebody trained."""
 
     @property
     def family(self) -> str:
@@ -58,7 +59,7 @@ class ZooModel:
     @property
     def is_on_google_drive(self) -> bool:
         """Whether only a browser gets the file."""
-        return self.url.startswith("https://drive.google.com/")
+        return self.url is not None and self.url.startswith("https://drive.google.com/")
 
     @property
     def folder(self) -> Path:
@@ -76,9 +77,9 @@ class ZooModel:
         return self.folder / "record.json"
 
     @property
-    def known_size(self) -> int | None:
-        """Bytes of the file: from the list, or what the first download recorded."""
-        return self.size or _read_record(self).get("size")
+    def size(self) -> int | None:
+        """Bytes of the file, as the first download recorded them; None before that."""
+        return _read_record(self).get("size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,16 +127,23 @@ def zoo_model(name: str, *, progress: Progress | None = None) -> Path:
 
 def fetch(model: ZooModel, *, progress: Progress | None = None) -> Path:
     """What `zoo_model` does, for any entry."""
+    if model.url is None:
+        raise CheckpointError(
+            f"No weights of {model.name} are published. Convert those that you trained with:"
+            f" panoptic-deeplab convert CHECKPOINT --from {model.name} --output FOLDER"
+        )
     model.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(model.folder / ".lock"):  # the processes of torchrun ask at the same time
         folder = model.folder / "model"
         record = _read_record(model)
         if folder.is_dir() and record.get("converted_by") == __version__:
             return folder
-        file = _published_file(model, progress)
-        record = _verified_record(model, file)
+        file = _published_file(model, model.url, progress)
+        found = {"url": model.url, "file": file.name, "size": file.stat().st_size, "sha256": sha256_of(file)}
+        _verify(model, file, found, record)
         _convert(model, file, folder)
-        _write_record(model, {**record, "converted_by": __version__})
+        # Not before: a wrong file that somebody put there must not be what later ones are held against.
+        _write_record(model, {**found, "converted_by": __version__})
         return folder
 
 
@@ -157,7 +165,7 @@ def card_of(model: ZooModel, config: Config, categories: CategoryTable) -> str:
     )
 
 
-def _published_file(model: ZooModel, progress: Progress | None) -> Path:
+def _published_file(model: ZooModel, url: str, progress: Progress | None) -> Path:
     folder = model.folder / "download"
     folder.mkdir(exist_ok=True)
     found = sorted(file for file in folder.iterdir() if file.name.endswith(_ARCHIVES))
@@ -168,31 +176,27 @@ def _published_file(model: ZooModel, progress: Progress | None) -> Path:
         raise CheckpointError(f"{folder} must hold the one file of {model.name}. Got {names}; delete what is too much.")
     if model.is_on_google_drive:
         raise CheckpointError(
-            f"{model.name} lies on Google Drive, which gives such files to browsers only. Download {model.url} and put"
+            f"{model.name} lies on Google Drive, which gives such files to browsers only. Download {url} and put"
             f" the file into {folder}; then run the same command again."
         )
-    file = folder / model.url.rpartition("/")[2]
+    file = folder / url.rpartition("/")[2]
     try:
-        download(model.url, file, progress=progress)
+        download(url, file, progress=progress)
     except CheckpointError as error:
         raise CheckpointError(
-            f"{model.name} is not in the cache, and {error} A copy of the file can also be put into {folder}."
+            f"{model.name} is not in the cache: {error} A copy of the file can also be put into {folder}."
         ) from error
     return file
 
 
-def _verified_record(model: ZooModel, file: Path) -> dict[str, Any]:
-    """Size and checksum, equal to those of the first time."""
-    found = {"url": model.url, "file": file.name, "size": file.stat().st_size, "sha256": sha256_of(file)}
-    record = _read_record(model)
+def _verify(model: ZooModel, file: Path, found: dict[str, Any], record: dict[str, Any]) -> None:
+    """Size and checksum are those of the first time, if there was one."""
     for key in ("size", "sha256"):
         if key in record and record[key] != found[key]:
             raise CheckpointError(
                 f"{file} has the {key} {found[key]}, but the first download of {model.name} had {record[key]}."
                 f" Delete the file to get it again, or {model.record_file} if the authors replaced it."
             )
-    _write_record(model, {**record, **found})
-    return found
 
 
 def _convert(model: ZooModel, file: Path, folder: Path) -> None:
@@ -201,12 +205,12 @@ def _convert(model: ZooModel, file: Path, folder: Path) -> None:
 
     converted, config, categories = convert_checkpoint(file, model.name)
     card = card_of(model, config, categories)
-    temporary = Path(tempfile.mkdtemp(prefix=".converting_", dir=folder.parent))
-    temporary.chmod(0o755)  # mkdtemp's folders are closed to everybody else
-    save_pretrained(temporary, converted, config=config, categories=categories, card=card)
-    if folder.exists():
-        shutil.rmtree(folder)
-    temporary.rename(folder)
+    with tempfile.TemporaryDirectory(prefix=".converting_", dir=folder.parent) as temporary:
+        finished = Path(temporary) / folder.name
+        save_pretrained(finished, converted, config=config, categories=categories, card=card)
+        if folder.exists():
+            shutil.rmtree(folder)
+        finished.rename(folder)
 
 
 def _unknown(name: str) -> str:
@@ -214,9 +218,7 @@ def _unknown(name: str) -> str:
     for unsupported in unsupported_families():
         if family == unsupported.family and model in unsupported.models:
             return f"{name} is published at {unsupported.page}, but not read here: {unsupported.reason}"
-    suggestion = did_you_mean(name, zoo_models())
-    if not suggestion.startswith("Did you mean"):
-        suggestion = "See them all with: panoptic-deeplab models"
+    suggestion = did_you_mean(name, zoo_models(), see_all="panoptic-deeplab models")
     return f"There is no model {name!r} in the zoo. {suggestion}"
 
 

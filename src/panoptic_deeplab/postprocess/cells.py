@@ -2,7 +2,7 @@
 
 Resizing a map bilinearly gives each pixel a mixture of the four samples around it, at the same sampling positions as
 `maps.upsample`. Sorting pixels by cells instead of rows has two uses: what holds at the four corners of a cell often
-holds in all of it (see `uniform.py`), and the C x H x W array of a resized map never needs to exist.
+holds in all of it (see `corners.py`), and the C x H x W array of a resized map never needs to exist.
 
 At both ends of an axis the first and last sample are thought to go on forever, so an axis of `n` samples has `n + 1`
 cells, and each pixel lies in exactly one. In the usual case of stride 4, a cell has 4 x 4 pixels.

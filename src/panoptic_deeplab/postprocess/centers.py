@@ -1,7 +1,7 @@
 """Instance centers from the center heatmap: keypoint non-maximum suppression, threshold, top k (section 3.2).
 
-Dimension letters: `K` = `top_k` centers, `h w` the map, `H W` the network input, `p q` with a frame, `N` pixels in a
-list. A point is `(y, x)`.
+Dimension letters: `K` = `top_k` centers, `h w` the map, `H W` the network input, `N` pixels in a list,
+`L` pixels of an axis. A point is `(y, x)`.
 """
 
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from panoptic_deeplab.postprocess.cells import (
+    Axis,
     CellGrid,
     Cells,
     all_cells,
@@ -62,22 +63,9 @@ def find_centers(
         Exactly `top_k` rows, also where the image has fewer pixels than that.
     """
     radius = nms_kernel // 2
-    height, width = grid.pixel_size
-    on_cpu = heatmap.device.type == "cpu"
-    cells = _cells_above(heatmap, grid, threshold) if on_cpu else all_cells(grid)
-    values = interpolate(heatmap[None], grid, cells)[0]
-    y, x = pixel_rows_and_columns(grid, cells)
-
-    # The resized heatmap in a frame that no window leaves. Pixels that are left out are not above the threshold.
-    row = width + 2 * radius
-    framed = heatmap.new_full((height + 2 * radius, row), -torch.inf)
-    place = (y + radius) * row + x + radius
-    framed.view(-1).scatter_(0, place.flatten(), values.flatten())
-    found = None
-    if on_cpu:
-        found = _centers_of_list(framed, place[(values > threshold) & is_pixel(grid, cells)], radius)
+    found = _centers_of_list(heatmap, grid, threshold, radius) if heatmap.device.type == "cpu" else None
     if found is None:
-        found = _centers_of_map(framed, threshold, radius)
+        found = _centers_of_map(heatmap, grid, threshold, radius)
     best, place = found
     best, order = best.sort(descending=True, stable=True)  # stable: equal scores stay in raster order
     best, place = best[:top_k], place[order][:top_k]
@@ -86,7 +74,8 @@ def find_centers(
     best = F.pad(best, (0, missing), value=-torch.inf)
     place = F.pad(place, (0, missing))
     valid = best > -torch.inf
-    points = torch.stack([place // row - radius, place % row - radius], dim=1).to(torch.float32)
+    width = grid.pixel_size[1]
+    points = torch.stack([place // width, place % width], dim=1).to(torch.float32)
     return Centers(
         points=torch.where(valid[:, None], points, torch.inf),
         scores=torch.where(valid, best, 0.0),
@@ -103,38 +92,100 @@ def _cells_above(heatmap: Float32[Tensor, "h w"], grid: CellGrid, threshold: flo
 
 
 def _centers_of_list(
-    framed: Float32[Tensor, "p q"], place: Int64[Tensor, " N"], radius: int
+    heatmap: Float32[Tensor, "h w"], grid: CellGrid, threshold: float, radius: int
 ) -> tuple[Float32[Tensor, " n"], Int64[Tensor, " n"]] | None:
-    """Value and place of all centers in raster order, from a list of pixels that each look at a neighbor makes shorter.
+    """Value and flat index of all centers in raster order, from a list of pixels that gets shorter with each look.
 
     Few pixels are above a threshold, and most of them have a larger neighbor close by. None where this is not so.
     """
-    row, values, places = framed.shape[1], framed.numpy().reshape(-1), place.numpy()
+    cells = _cells_above(heatmap, grid, threshold)
+    resized = interpolate(heatmap[None], grid, cells)[0]
+    is_possible = (resized > threshold) & is_pixel(grid, cells)
+    num_rows, num_columns = (axis.fraction.shape[1] for axis in grid)
+    if radius >= max(num_rows, num_columns) - 1:  # then the window around a pixel holds its cell
+        is_possible &= resized == resized.amax(dim=0)
+    place, cell = is_possible.numpy().nonzero()
+    values = resized.numpy()[place, cell]
+    axes = [_pixels_of(axis, radius) for axis in grid]
+    starts = [axis.start[index].numpy()[cell] + radius for axis, index in zip(grid, cells, strict=True)]
+    y, x = starts[0] + place // num_columns, starts[1] + place % num_columns
+
     reach = range(-radius, radius + 1)
-    steps = [y * row + x for _, y, x in sorted((abs(y) + abs(x), y, x) for y in reach for x in reach if y or x)]
-    for step in steps[:8]:
-        places = places[values[places + step] <= values[places]]
-    if len(places) * len(steps) > _LONGEST_LIST:
+    steps = [(dy, dx) for _, dy, dx in sorted((abs(dy) + abs(dx), dy, dx) for dy in reach for dx in reach if dy or dx)]
+    samples = heatmap.numpy()
+    for dy, dx in steps[:8]:
+        keep = _values_at(samples, axes, y + dy, x + dx) <= values
+        values, y, x = values[keep], y[keep], x[keep]
+    if len(values) * len(steps) > _LONGEST_LIST:
         return None
 
-    places = np.sort(places)
-    neighbors = places[:, None] + np.array(steps, np.int64)
-    is_largest = (values[neighbors] <= values[places, None]).all(axis=1)
-    places, neighbors = places[is_largest], neighbors[is_largest]
-    is_candidate = np.zeros(len(values), np.bool_)
-    is_candidate[places] = True
-    is_first = ~(is_candidate[neighbors] & (neighbors < places[:, None])).any(axis=1)
-    places = places[is_first]
-    return torch.from_numpy(values[places]), torch.from_numpy(places)
+    down, right = np.array(steps, np.int64).reshape(-1, 2).T
+    is_largest = (_values_at(samples, axes, y[:, None] + down, x[:, None] + right) <= values[:, None]).all(axis=1)
+    values, y, x = values[is_largest], y[is_largest], x[is_largest]
+    order = np.lexsort((x, y))
+    values, y, x = values[order], y[order], x[order]
+    width = len(axes[1].inside)
+    earlier = [dy * width + dx for dy, dx in steps if (dy, dx) < (0, 0)]
+    is_first = ~np.isin((y * width + x)[:, None] + np.array(earlier, np.int64), y * width + x).any(axis=1)
+    index = (y - radius) * grid.pixel_size[1] + x - radius
+    return torch.from_numpy(values[is_first]), torch.from_numpy(index[is_first])
+
+
+class _Pixels(NamedTuple):
+    """The pixels of one axis, with as many outside of both ends as a window reaches."""
+
+    before: Int64[np.ndarray, " L"]
+    """Index of the sample before the pixel."""
+    after: Int64[np.ndarray, " L"]
+    fraction: Float32[np.ndarray, " L"]
+    inside: Bool[np.ndarray, " L"]
+
+
+def _pixels_of(axis: Axis, radius: int) -> _Pixels:
+    length = len(axis.cell)
+    pixel = np.arange(-radius, length + radius)
+    within = pixel.clip(0, length - 1)
+    cell = axis.cell.numpy()[within]
+    return _Pixels(
+        before=axis.before.numpy()[cell],
+        after=axis.after.numpy()[cell],
+        fraction=axis.fraction.numpy()[cell, within - axis.start.numpy()[cell]],
+        inside=pixel == within,
+    )
+
+
+def _values_at(
+    samples: Float32[np.ndarray, "h w"],
+    axes: list[_Pixels],
+    y: Int64[np.ndarray, "*N"],
+    x: Int64[np.ndarray, "*N"],
+) -> Float32[np.ndarray, "*N"]:
+    """Of the resized heatmap at indices into `axes`: the values of `interpolate`, and -infinity outside."""
+    rows, columns = axes
+    vertical, horizontal = rows.fraction[y], columns.fraction[x]
+
+    def along(row: Int64[np.ndarray, "*N"]) -> Float32[np.ndarray, "*N"]:
+        left, right = samples[row, columns.before[x]], samples[row, columns.after[x]]
+        between: Float32[np.ndarray, "*N"] = (right - left) * horizontal + left
+        return between
+
+    top, bottom = along(rows.before[y]), along(rows.after[y])
+    values: Float32[np.ndarray, "*N"] = (bottom - top) * vertical + top
+    return np.where(rows.inside[y] & columns.inside[x], values, np.float32(-np.inf))
 
 
 def _centers_of_map(
-    framed: Float32[Tensor, "p q"], threshold: float, radius: int
+    heatmap: Float32[Tensor, "h w"], grid: CellGrid, threshold: float, radius: int
 ) -> tuple[Float32[Tensor, " n"], Int64[Tensor, " n"]]:
     """The same from whole maps, by operators whose shapes do not depend on the data; a value of -infinity is none."""
-    is_candidate = (framed > threshold) & (framed == _window_max(framed, radius))
+    cells = all_cells(grid)
+    y, x = pixel_rows_and_columns(grid, cells)
+    resized = heatmap.new_empty(grid.pixel_size)
+    place = (y * grid.pixel_size[1] + x).flatten()  # a place of a cell that is no pixel repeats one
+    resized.view(-1).scatter_(0, place, interpolate(heatmap[None], grid, cells).flatten())
+    is_candidate = (resized > threshold) & (resized == _window_max(resized, radius))
     is_center = is_candidate & ~_earlier_in_window(is_candidate, radius)
-    return _cell_maxima(torch.where(is_center, framed, -torch.inf), cell=radius + 1)
+    return _cell_maxima(torch.where(is_center, resized, -torch.inf), cell=radius + 1)
 
 
 def _window_max(heatmap: Float32[Tensor, "H W"], radius: int) -> Float32[Tensor, "H W"]:

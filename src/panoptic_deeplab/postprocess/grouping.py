@@ -52,11 +52,11 @@ def group_points(
     none = torch.full_like(is_thing, num_centers, dtype=torch.int32)
     if num_centers == 0:
         return none
-    if target.device.type == "cpu":
-        nearest = nearest_centers(target, is_thing, centers).nearest
-    else:
-        nearest = _nearest_of_all(target, centers)
-    return torch.where(is_thing & centers.valid.any(), nearest, none)
+    if target.device.type != "cpu":
+        return torch.where(is_thing & centers.valid.any(), _nearest_of_all(target, centers), none)
+    if not centers.valid.any():
+        return none
+    return torch.where(is_thing, nearest_centers(target, is_thing, centers).nearest, none)
 
 
 def nearest_centers(
@@ -132,13 +132,14 @@ def _candidates(
     """For each box, the centers that can be nearest to a point in it, ascending and filled up with K; their number."""
     # A quick look at all: which are not much farther from the middle of the box than the nearest?
     middle, radius = (low + high) / 2, _squared_length(high - low).sqrt() / 2
-    from_middle = _squared_distance(middle[:, :, None], centers.points.T[:, None])
+    points = centers.points[: int(centers.valid.sum())].T  # padding comes last
+    from_middle = _squared_distance(middle[:, :, None], points[:, None])
     reach = from_middle.amin(dim=1).sqrt() + 2 * radius + slack
     reach = 1.001 * reach + 1e-5 * (middle.abs().amax(dim=0) + radius)  # far more than rounding
-    is_near = (from_middle <= reach.square()[:, None]) & centers.valid
+    is_near = from_middle <= reach.square()[:, None]
     group, center = (torch.from_numpy(index) for index in is_near.numpy().nonzero())  # faster than PyTorch's
 
-    low, high, points = low[:, group], high[:, group], centers.points.T[:, center]
+    low, high, points = low[:, group], high[:, group], points[:, center]
     lower_bound = _squared_distance(points.clamp(low, high), points)
     upper_bound = torch.full_like(slack, torch.inf)
     upper_bound.scatter_reduce_(0, group, _squared_length(torch.maximum(points - low, high - points)), "amin")

@@ -55,8 +55,10 @@ class SlotSums:
         self.thing_mask = thing_mask
         self.votes = torch.zeros(num_slots, num_classes, dtype=torch.int64, device=device)
         """Pixels of the slot whose argmax is the class."""
-        self.extent = torch.full((4, num_slots), _FAR, dtype=torch.int64, device=device)
-        """Minimum of x, y, -x, -y over the slot."""
+        self.low = torch.full((2, num_slots), _FAR, dtype=torch.int64, device=device)
+        """Smallest x and y of the slot."""
+        self.high = torch.full((2, num_slots), -1, dtype=torch.int64, device=device)
+        """Largest x and y."""
         self.probability = torch.zeros(num_slots, dtype=torch.int64, device=device)
         """Fixed-point sum of the probability of the slot's class."""
 
@@ -72,15 +74,15 @@ class SlotSums:
         Args:
             slots: of each.
             train_ids: argmax of each.
-            count: how many pixels each stands for, 0 = leave it out.
+            count: how many pixels each stands for, 0 = it repeats another one.
             rectangles: where they are.
         """
         flat_slots = slots.flatten().to(torch.int64)
         vote = flat_slots * len(self.thing_mask) + train_ids.flatten()
         self.votes.view(-1).scatter_add_(0, vote, count.flatten())
-        top, bottom, left, right = rectangles
-        corners = torch.stack([left, top, -right, -bottom]).masked_fill_(count == 0, _FAR)
-        self.extent.scatter_reduce_(1, flat_slots.expand(4, -1), corners.flatten(1), "amin")
+        for axis, first, last in ((0, rectangles.left, rectangles.right), (1, rectangles.top, rectangles.bottom)):
+            self.low[axis].scatter_reduce_(0, flat_slots, first.flatten(), "amin")
+            self.high[axis].scatter_reduce_(0, flat_slots, last.flatten(), "amax")
 
     def add_probability(self, slots: Integer[Tensor, "*N"], probability: Float32[Tensor, "*N"]) -> None:
         """Add up the probability of the class that the slot has got.
@@ -111,8 +113,7 @@ def decide_segments(sums: SlotSums, *, stuff_area_limit: int) -> SegmentTable:
     is_kept = (areas > 0) & (is_instance | is_large_stuff)
     segment_ids = torch.where(is_kept, is_kept.cumsum(0), VOID_ID).to(torch.int32)
 
-    low_x, low_y, minus_high_x, minus_high_y = sums.extent
-    boxes = torch.stack([low_x, low_y, 1 - minus_high_x - low_x, 1 - minus_high_y - low_y], dim=1)
+    boxes = torch.cat([sums.low, sums.high - sums.low + 1]).T
     return SegmentTable(segment_ids=segment_ids, train_ids=train_ids, areas=areas, boxes=boxes)
 
 

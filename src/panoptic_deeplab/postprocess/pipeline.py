@@ -201,6 +201,7 @@ def panoptic_tensors(
     use_corners: bool | None = None,
     block_elements: int | None = None,
     stopwatch: Stopwatch | None = None,
+    grid: CellGrid | None = None,
 ) -> PanopticTensors:
     """The tensor part of the post-processing of one image; off the CPU it never waits for the device.
 
@@ -216,6 +217,7 @@ def panoptic_tensors(
         block_elements: how many class scores to work on at once; changes speed and memory, never the result. None = by
             the device.
         stopwatch: as for `PanopticPostprocessor`.
+        grid: of `make_grid` for these sizes; None = made here.
     """
     on_cpu = raw_maps.semantic_logits.device.type == "cpu"
     if use_corners is None:
@@ -224,7 +226,8 @@ def panoptic_tensors(
         block_elements = _BLOCK_ELEMENTS["cpu" if on_cpu else "other"]
     logits = raw_maps.semantic_logits[0].float().contiguous()
     map_size = (logits.shape[1], logits.shape[2])
-    grid = make_grid(map_size, input_size, content_size, align_corners=align_corners, device=logits.device)
+    if grid is None:
+        grid = make_grid(map_size, input_size, content_size, align_corners=align_corners, device=logits.device)
     with stage(stopwatch, "centers"):
         centers = _centers(raw_maps, grid, config)
     offset = _offset(raw_maps, input_size, align_corners=align_corners)

@@ -8,11 +8,11 @@ leads at all corners, scores minus those of that class are bilinear, so
 with four exponentials a class and cell instead of 16 (stride 4); the rest are products. No score exceeds the leading
 one, so no exponential exceeds 1; `corners.py` leaves cells undecided whose scores lie too far apart for this.
 
-Dimension letters: `C` classes, `h w` samples of the map, `p q` samples around cells, `Y X` cells, `j i` places in a
-cell.
+Dimension letters: `C` classes, `h w` samples of the map, `p q` samples around cells, `Y X` cells, `y` rows of cells in
+a band, `n = y q` cells of a band in one line, in which the last of each row is none.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -39,8 +39,7 @@ def probability_in_cells(
         0 in undecided cells.
     """
     scores, largest, is_decided, classes = (t.numpy() for t in (logits, labels.largest, labels.is_decided, train_ids))
-    steps = np.float32(grid.rows.step), np.float32(grid.columns.step)
-    first_y, first_x = grid.rows.fraction[:, :1].numpy(), grid.columns.fraction[:, 0].numpy()
+    is_led = (labels.is_decided & (train_ids != labels.train_ids)).numpy()  # by a class that its segment has not got
     is_row, is_column = (
         np.arange(axis.fraction.shape[1])[:, None] < axis.num_pixels.numpy() for axis in (grid.rows, grid.columns)
     )
@@ -49,83 +48,68 @@ def probability_in_cells(
     def add_up(rows: slice) -> None:
         if not is_decided[rows].any():
             return
-        samples = _samples_around(scores, rows)
-        samples -= _samples_around(largest[None], rows)  # the leading class of a cell has zeros at its corners
-        with np.errstate(all="ignore"):  # undecided cells hold anything
-            logarithms = _at_first_pixels(samples, first_y[rows], first_x, steps)
-            parts = _exponentials(logarithms, classes[rows], (len(is_row), len(is_column)))
-            parts /= _sums_of_exponentials(logarithms, parts)
-            np.copyto(parts, 0, where=~(is_row[:, None, rows, None] & is_column[:, None]))
-            np.copyto(probability[rows], parts.sum(axis=(0, 1)), where=is_decided[rows])
+        samples = _samples_around(scores, largest, rows)
+        total = np.empty((rows.stop - rows.start, samples.shape[2]), np.float32)
+        share, summed = total[:, :-1], np.zeros(classes[rows].shape, np.float32)
+        led_y, led_x = np.nonzero(is_led[rows])
+        led = classes[rows][led_y, led_x], led_y * samples.shape[2] + led_x
+        with np.errstate(all="ignore"):  # undecided cells, and places that are no pixel, hold anything
+            for j, i, exponentials in _exponentials(samples, grid, rows):
+                np.add.reduce(exponentials, axis=0, out=total.reshape(-1))
+                np.divide(1, share, out=share)
+                share[led_y, led_x] *= exponentials[led]
+                np.add(summed, share, out=summed, where=is_row[j, rows, None] & is_column[i])
+        np.copyto(probability[rows], summed, where=is_decided[rows])
 
     for_each_band(add_up, num_rows=len(classes), elements_a_row=len(scores) * classes.shape[1])
     return torch.from_numpy(probability)
 
 
-class _Bilinear(NamedTuple):
-    """Scores inside of cells: start + i * right + j * down + i * j * both at place (j, i)."""
-
-    start: Float32[np.ndarray, "C y X"]
-    right: Float32[np.ndarray, "C y X"]
-    down: Float32[np.ndarray, "C y X"]
-    both: Float32[np.ndarray, "C y X"]
-
-
-def _at_first_pixels(
-    samples: Float32[np.ndarray, "C p q"],
-    first_y: Float32[np.ndarray, "y 1"],
-    first_x: Float32[np.ndarray, " X"],
-    steps: tuple[np.float32, np.float32],
-) -> _Bilinear:
-    """From the corners of cells: `first_y` and `first_x` are the fractions of the pixel in place (0, 0)."""
-    upper, down = samples[:, :-1], np.diff(samples, axis=1)
-    upper = upper + down * first_y if first_y.any() else upper
-    start, right = upper[..., :-1], np.diff(upper, axis=2)
-    down, both = down[..., :-1], np.diff(down, axis=2)
-    if first_x.any():
-        start, down = start + right * first_x, down + both * first_x
-    right *= steps[1]
-    both *= steps[0] * steps[1]
-    return _Bilinear(start=start.copy(), right=right, down=down * steps[0], both=both)
-
-
 def _exponentials(
-    logarithms: _Bilinear, classes: Int64[np.ndarray, "y X"], places: tuple[int, int]
-) -> Float32[np.ndarray, "j i y X"]:
-    """Of one class for each cell, at all places."""
-    start, right, down, both = (np.take_along_axis(part, classes[None], axis=0)[0] for part in logarithms)
-    j = np.arange(places[0], dtype=np.float32)[:, None, None, None]
-    i = np.arange(places[1], dtype=np.float32)[:, None, None]
-    score: Float32[np.ndarray, "j i y X"] = (start + j * down) + i * (right + j * both)
-    np.exp(score, out=score)
-    return score
+    samples: Float32[np.ndarray, "C p q"], grid: CellGrid, rows: slice
+) -> Iterator[tuple[int, int, Float32[np.ndarray, "C n"]]]:
+    """Of the scores in place (j, i) of all cells, for each j and i. The array is overwritten by the next.
 
-
-def _sums_of_exponentials(
-    logarithms: _Bilinear, like: Float32[np.ndarray, "j i y X"]
-) -> Float32[np.ndarray, "j i y X"]:
-    """Over all classes, at all places; `logarithms` are used up."""
-    start, right, down, both = (np.exp(part, out=part) for part in logarithms)
-    sums, moving = np.empty_like(like), np.empty_like(start)
-    for j in range(len(like)):
+    In a cell, the score is start + i * right + j * down + i * j * both. The samples are used up.
+    """
+    channels, _, q = samples.shape
+    line = samples.reshape(channels, -1)  # row after row: one long operation is faster than many short ones
+    right = np.zeros_like(line)
+    np.subtract(line[:, 1:], line[:, :-1], out=right[:, :-1])
+    first_y, first_x = grid.rows.fraction[rows, 0].numpy(), grid.columns.fraction[:, 0].numpy()  # of place (0, 0)
+    if first_x.any():
+        samples += right.reshape(samples.shape) * np.append(first_x, np.float32(0))
+    down, both = line[:, q:] - line[:, :-q], right[:, q:] - right[:, :-q]
+    start, right = line[:, :-q], right[:, :-q]
+    if first_y.any():
+        start, right = (part + growth * first_y.repeat(q) for part, growth in ((start, down), (right, both)))
+    steps = np.float32(grid.rows.step), np.float32(grid.columns.step)
+    start, right, down, both = (
+        np.exp(part) for part in (start, right * steps[1], down * steps[0], both * (steps[0] * steps[1]))
+    )
+    moving = np.empty_like(start)
+    for j in range(grid.rows.fraction.shape[1]):
         if j > 0:
             start *= down
             right *= both
-        start.sum(axis=0, out=sums[j, 0])
-        for i in range(1, like.shape[1]):
+        yield j, 0, start
+        for i in range(1, grid.columns.fraction.shape[1]):
             np.multiply(moving if i > 1 else start, right, out=moving)
-            moving.sum(axis=0, out=sums[j, i])
-    return sums
+            yield j, i, moving
 
 
-def _samples_around(map_: Float32[np.ndarray, "n h w"], rows: slice) -> Float32[np.ndarray, "n p q"]:
-    """Samples at the corners of some rows of cells, with those thought beyond the border."""
-    channels, height, width = map_.shape
+def _samples_around(
+    scores: Float32[np.ndarray, "C h w"], largest: Float32[np.ndarray, "h w"], rows: slice
+) -> Float32[np.ndarray, "C p q"]:
+    """Scores at the corners of some rows of cells, with those thought beyond the border, minus the largest one of the
+    sample: the leading class of a cell has zeros at its corners."""
+    channels, height, width = scores.shape
     first, last = max(rows.start - 1, 0), min(rows.stop, height)
     samples = np.empty((channels, rows.stop - rows.start + 1, width + 2), np.float32)
     above = first - (rows.start - 1)
-    samples[:, above : above + last - first, 1:-1] = map_[:, first:last]
-    samples[:, :above, 1:-1] = map_[:, first : first + 1]
-    samples[:, above + last - first :, 1:-1] = map_[:, last - 1 : last]
+    below = above + last - first
+    np.subtract(scores[:, first:last], largest[first:last], out=samples[:, above:below, 1:-1])
+    samples[:, :above] = samples[:, above : above + 1]
+    samples[:, below:] = samples[:, below - 1 : below]
     samples[..., 0], samples[..., -1] = samples[..., 1], samples[..., -2]
     return samples

@@ -12,6 +12,7 @@ from panoptic_deeplab.data.loader import Batch
 from panoptic_deeplab.distributed import Process, all_reduce_sum
 from panoptic_deeplab.losses import LossTerms, PanopticDeepLabLoss
 from panoptic_deeplab.maps import Targets
+from panoptic_deeplab.model.depthwise import use_fast_depthwise
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.training.checkpoint import TrainingState
 from panoptic_deeplab.training.optimizer import learning_rate_factor, set_learning_rate
@@ -66,12 +67,13 @@ def accumulate_gradients(
         network: the model, inside `DistributedDataParallel` where there are several processes.
         loss: the criterion.
         batch: this process's share of the batch, on `process.device`.
-        config: `accumulation_steps` and `precision`.
+        config: `accumulation_steps` and `precision`, which is not `auto` any more.
         process: this process.
 
     Returns:
         This process's summand of each term, detached.
     """
+    assert config.precision != "auto"  # see `precision.py`
     normalizers = all_reduce_sum(loss.normalizers(batch.targets))
     num_splits, in_bfloat16 = config.accumulation_steps, config.precision == "bfloat16"
     images = batch.images.chunk(num_splits)
@@ -96,6 +98,18 @@ def batch_to_device(batch: Batch, *, device: str, channels_last: bool) -> Batch:
         targets=Targets(*(field.to(device, non_blocking=True) for field in batch.targets)),
         image_ids=batch.image_ids,
     )
+
+
+def place_network(model: PanopticDeepLab, config: TrainConfig, *, device: str) -> None:
+    """Move a network to its device and into the memory format and mode in which it trains.
+
+    With `channels_last`, depthwise convolutions take faster ways on the CPU (`model/depthwise.py`).
+    """
+    model.to(device)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)
+        use_fast_depthwise(model)
+    set_training_mode(model, config)
 
 
 def set_training_mode(model: PanopticDeepLab, config: TrainConfig) -> None:

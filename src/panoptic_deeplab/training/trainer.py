@@ -59,7 +59,8 @@ from panoptic_deeplab.training.memory import keep_freed_memory
 from panoptic_deeplab.training.meter import Meter
 from panoptic_deeplab.training.model_card import training_card
 from panoptic_deeplab.training.optimizer import build_optimizer, describe_schedule, learning_rate
-from panoptic_deeplab.training.step import batch_to_device, optimization_step, set_training_mode
+from panoptic_deeplab.training.precision import with_resolved_precision
+from panoptic_deeplab.training.step import batch_to_device, optimization_step, place_network
 from panoptic_deeplab.training.tracking import METRICS_FILE, Tracker
 from panoptic_deeplab.training.validation import validate
 from panoptic_deeplab.visualize.curves import draw_curves
@@ -95,8 +96,10 @@ def train(
         TrainingError: a loss is not finite.
         KeyboardInterrupt: after SIGTERM or Ctrl+C, when the checkpoint is written.
     """
-    run_folder, settings = Path(run_folder), config.train
+    run_folder = Path(run_folder)
     with process_group(device) as process, Interruption() as interruption:
+        config = with_resolved_precision(config, process.device)
+        settings = config.train
         on_cpu = process.device == "cpu"
         if on_cpu:
             keep_freed_memory()
@@ -207,10 +210,7 @@ def _new_state(config: Config, categories: CategoryTable, process: Process, *, w
         load_backbone_weights(model)
     if config.train.batch_norm == "sync" and process.world_size > 1:
         model = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    model.to(process.device)
-    if config.train.channels_last:
-        model.to(memory_format=torch.channels_last)
-    set_training_mode(model, config.train)
+    place_network(model, config.train, device=process.device)
     decay = config.train.ema_decay
     return TrainingState(
         model=model,

@@ -11,6 +11,7 @@ from panoptic_deeplab.evaluation import EvaluationReport, evaluate
 from panoptic_deeplab.evaluation_files import write_report_files
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.training.checkpoint import TrainingState
+from panoptic_deeplab.training.precision import with_resolved_precision
 from panoptic_deeplab.training.tracking import Tracker
 
 
@@ -51,9 +52,9 @@ def validate(
     model = state.model if state.ema is None else state.ema.model
     # At one scale, whatever the recipe asks for at the end: the paper's seven scales with flip take 25 times as long.
     plain = replace(config, test_time_augmentation=TestTimeAugmentationConfig())
-    predictor = PanopticPredictor(
-        model, source.categories, plain, device=process.device, precision=config.train.precision
-    )
+    precision = with_resolved_precision(config, process.device).train.precision
+    assert precision != "auto"
+    predictor = PanopticPredictor(model, source.categories, plain, device=process.device, precision=precision)
     report = evaluate(
         predictor,
         source,

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from panoptic_deeplab.benchmark.scenes import DrawnMaps, draw_labels, draw_raw_maps, make_categories, shifted
 from panoptic_deeplab.config import PostprocessConfig
@@ -39,12 +40,13 @@ def test_classes_of_one_kind():
 
 @pytest.mark.parametrize("instances", [True, False])
 def test_a_network_answers_with_a_scene(instances):
-    def network(images):
-        shape = (len(images), -1, 9, 17)
-        maps = [torch.zeros(1, n, 1, 1, dtype=torch.bfloat16).expand(*shape).clone() for n in (6, 1, 2)]
-        return RawMaps(*maps) if instances else RawMaps(maps[0], None, None)
+    class Network(nn.Module):
+        def forward(self, images):
+            shape = (len(images), -1, 9, 17)
+            maps = [torch.zeros(1, n, 1, 1, dtype=torch.bfloat16).expand(*shape).clone() for n in (6, 1, 2)]
+            return RawMaps(*maps) if instances else RawMaps(maps[0], None, None)
 
-    drawn = DrawnMaps(network, CATEGORIES.thing_mask)
+    drawn = DrawnMaps(Network(), CATEGORIES.thing_mask)
     maps = drawn(torch.zeros(2, 3, 33, 65))
     assert maps.semantic_logits.shape == (2, 6, 9, 17)
     assert maps.semantic_logits.dtype == torch.bfloat16

@@ -1,8 +1,10 @@
 """`check_source`: all findings at once, and statistics."""
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from panoptic_deeplab.categories import Category, CategoryTable
@@ -12,7 +14,7 @@ from panoptic_deeplab.data.convert import write_coco_panoptic
 from panoptic_deeplab.data.folder import FolderSource
 from panoptic_deeplab.data.synthetic import SyntheticSource
 
-LIMITS = {"top_k": 200, "max_detections": 100}
+LIMITS = {"labels_needed": True, "top_k": 200, "max_detections": 100}
 SYNTHETIC = SyntheticSource(5, seed=1, size=(48, 64))
 
 
@@ -92,9 +94,9 @@ def test_many_instances_void_and_absent_classes_are_warnings(tmp_path):
     assert "evaluation.max_detections = 100" in messages[2]
     assert "a limit for each class and image" in messages[2]
     assert report.statistics.max_instances == 250
-    assert len(check_source(source, top_k=250, max_detections=249).findings) == 2
-    assert len(check_source(source, top_k=249, max_detections=250).findings) == 2
-    assert len(check_source(source, top_k=250, max_detections=250).findings) == 1
+    for top_k, max_detections, count in ((250, 249, 2), (249, 250, 2), (250, 250, 1)):
+        report = check_source(source, labels_needed=True, top_k=top_k, max_detections=max_detections)
+        assert len(report.findings) == count
 
 
 def test_detections_are_limited_for_each_class(tmp_path):
@@ -106,20 +108,40 @@ def test_detections_are_limited_for_each_class(tmp_path):
     Image.new("RGB", (5, 1)).save(tmp_path / "images" / "all" / "a.png")
     categories = tuple(Category(id=i, name=f"kind {i}", isthing=True, color=(i, 0, 0)) for i in (1, 2))
     source = FolderSource(tmp_path, "all", CategoryTable(name="kinds", categories=categories))
-    assert check_source(source, top_k=5, max_detections=3).findings == []
-    (finding,) = check_source(source, top_k=5, max_detections=2).findings
+    assert check_source(source, labels_needed=True, top_k=5, max_detections=3).findings == []
+    (finding,) = check_source(source, labels_needed=True, top_k=5, max_detections=2).findings
     assert "There are 3 instances of class 'kind 1' in image a." in finding.message
-    (finding,) = check_source(source, top_k=4, max_detections=3).findings
+    (finding,) = check_source(source, labels_needed=True, top_k=4, max_detections=3).findings
     assert "Image a has 5 instances. With postprocess.top_k = 4, a limit for each image" in finding.message
 
 
 def test_split_without_labels(tmp_path):
     (tmp_path / "images" / "test").mkdir(parents=True)
     Image.new("RGB", (4, 3)).save(tmp_path / "images" / "test" / "a.png")
-    report = check_source(FolderSource(tmp_path, "test", SYNTHETIC.categories), **LIMITS)
+    source = FolderSource(tmp_path, "test", SYNTHETIC.categories)
+    report = check_source(source, **LIMITS | {"labels_needed": False})
+    assert report.ok
     assert [f.message for f in report.findings] == ["No image has labels; such a split can only be predicted."]
     assert report.statistics.smallest_size == (3, 4)
     assert "1 read, 0 with labels" in report.table()
+
+
+@pytest.mark.parametrize("layout", ["list", "folders"])
+def test_labels_that_are_not_where_they_belong(tmp_path, layout):
+    split = Path("train") if layout == "folders" else Path()
+    for folder in ("images", "labels"):  # the right name would be `semantic`
+        (tmp_path / folder / split).mkdir(parents=True)
+        Image.new("L", (4, 3)).save(tmp_path / folder / split / "a.png")
+    if layout == "list":
+        (tmp_path / "train.txt").write_text("a")
+    report = check_source(FolderSource(tmp_path, "train", SYNTHETIC.categories), **LIMITS)
+    assert not report.ok
+    (finding,) = report.findings
+    instances, semantic = (tmp_path / kind / split / "a.png" for kind in ("instances", "semantic"))
+    assert finding.message == (
+        f"No image has labels, but training and validation need them. Expected {instances} or {semantic}, or both, for"
+        " image a."
+    )
 
 
 def test_limit_and_progress():

@@ -9,6 +9,7 @@ from PIL import Image
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.convert import two_channel_labels, unmerged, write_coco_panoptic
+from panoptic_deeplab.data.folder import FolderSource
 from panoptic_deeplab.data.images import read_image, read_rgb_label
 from panoptic_deeplab.data.sample import Sample
 from panoptic_deeplab.data.synthetic import SyntheticSource
@@ -41,6 +42,51 @@ def test_a_second_split_goes_beside_the_first_and_none_is_overwritten(tmp_path):
     write_coco_panoptic(source, tmp_path, "val")
     with pytest.raises(DatasetError, match=r"panoptic_val.json exists already"):
         write_coco_panoptic(source, tmp_path, "val")
+
+
+def folder_of_images(root) -> FolderSource:
+    """Images of several kinds, by their names, with the label of a synthetic one."""
+    sample = SyntheticSource(1, seed=5, size=(32, 40))[0]
+    image, table = Image.fromarray(sample.image), CategoryTable.load("nuclei")
+    for folder in ("images", "instances"):
+        (root / folder).mkdir(parents=True)
+    image.save(root / "images" / "jpeg.JPG", quality=60)
+    image.save(root / "images" / "jpeg_called_png.png", format="JPEG")
+    image.save(root / "images" / "png.png")
+    image.convert("L").save(root / "images" / "grey.jpeg")
+    image.convert("P").save(root / "images" / "palette.png")
+    image.convert("RGBA").save(root / "images" / "transparent.png")
+    image.save(root / "images" / "tiff.tif")
+    names = sorted(path.stem for path in (root / "images").iterdir())
+    for name in names:
+        Image.fromarray(np.minimum(sample.panoptic_map, 3).astype(np.uint8)).save(root / "instances" / f"{name}.png")
+    (root / "train.txt").write_text("\n".join(names))
+    return FolderSource(root, "train", table)
+
+
+def test_jpeg_and_png_files_are_copied_byte_for_byte(tmp_path):
+    source = folder_of_images(tmp_path / "set")
+    write_coco_panoptic(source, tmp_path / "coco", "train")
+    written = {path.name: path.read_bytes() for path in (tmp_path / "coco" / "train").iterdir()}
+    copied = {
+        "jpeg.jpg": "jpeg.JPG",
+        "jpeg_called_png.jpg": "jpeg_called_png.png",
+        "png.png": "png.png",
+        "grey.jpg": "grey.jpeg",
+    }
+    for name, original in copied.items():
+        assert written.pop(name) == (tmp_path / "set" / "images" / original).read_bytes()
+    assert sorted(written) == ["palette.png", "tiff.png", "transparent.png"]  # read differently elsewhere
+    again = CocoPanopticSource(tmp_path / "coco", "train", CategoryTable.load(tmp_path / "coco" / "categories.json"))
+    for index in range(len(source)):
+        assert_equal_samples(again[index], source[index])
+
+
+def test_images_become_jpeg_when_asked(tmp_path):
+    write_coco_panoptic(folder_of_images(tmp_path / "set"), tmp_path / "coco", "train", jpeg_quality=90)
+    files = list((tmp_path / "coco" / "train").iterdir())
+    assert {path.suffix for path in files} == {".jpg"}
+    assert all(path.read_bytes().startswith(b"\xff\xd8") for path in files)
 
 
 def test_jpeg_is_close(tmp_path):

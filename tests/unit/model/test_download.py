@@ -165,6 +165,22 @@ def test_refusal_is_not_repeated(server: Server, path: Path, status: int, reason
     assert len(server.requests) == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
+@pytest.mark.parametrize(("obstacle", "reason"), [("full", "No space left on device"), ("folder", "Is a directory")])
+def test_a_disk_that_takes_nothing_is_no_matter_of_the_network(
+    server: Server, path: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str, reason: str
+) -> None:
+    monkeypatch.setattr(module.time, "sleep", lambda _: pytest.fail("waiting does not help"))
+    path.parent.mkdir()
+    part = path.with_name("model.pth.part")
+    part.symlink_to("/dev/full") if obstacle == "full" else part.mkdir()
+    with pytest.raises(CheckpointError) as caught:
+        fetch(server, path)
+    assert str(caught.value) == (
+        f"The download {part} cannot be written ({reason}). $PANOPTIC_DEEPLAB_CACHE names another folder for downloads."
+    )
+
+
 def test_no_network_is_one_sentence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = "http://127.0.0.1:9/model.pth"
     monkeypatch.setattr(module.time, "sleep", lambda _: pytest.fail("waiting does not help"))

@@ -163,6 +163,18 @@ def test_card_names_the_repository(hub: Hub, folder: Path) -> None:
     assert PLACE not in card
 
 
+def test_paths_of_this_machine_stay_here(hub: Hub, folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["data"]["root"] = "/home/me/secret/streets"
+    config["model"] |= {"weights": "/home/me/secret/best", "reset_heads": True, "backbone_weights": "secret.pth"}
+    (folder / "config.json").write_text(json.dumps(config))
+    push_to_hub(folder, "owner/street")
+    published = hub.repositories["owner/street"]["config.json"].decode()
+    assert "secret" not in published
+    assert json.loads(published)["model"]["backbone"] == config["model"]["backbone"]
+    assert PanopticDeepLab.from_pretrained("owner/street").num_classes == 10
+
+
 def test_averaged_weights_are_published_alone_and_nothing_of_the_training(hub: Hub, folder: Path) -> None:
     model, _, _ = load_pretrained(folder)
     torch.nn.init.ones_(model.semantic_head.predict.weight)
@@ -250,6 +262,19 @@ def test_card_for_machines_and_people(tiny_config: Config) -> None:
     recipe = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     assert recipe["model"]["backbone"] == "test_resnet"
     assert "secret" not in card
+
+
+def test_card_says_what_the_training_began_with(tiny_config: Config, tmp_path: Path) -> None:
+    for weights, said in (
+        ("detectron2/R52_os16_dsconv", "Training began with the weights of `detectron2/R52_os16_dsconv`."),
+        ("hf://owner/street", "Training began with the weights of `hf://owner/street`."),
+        (str(tmp_path), "Training began with the weights of another model."),
+    ):
+        config = replace(tiny_config, model=replace(tiny_config.model, weights=weights))
+        card = model_card(config, CategoryTable.load("synthetic"), origin="Weights after 9 steps.")
+        assert f"for every object. Weights after 9 steps. {said}" in card
+        assert str(tmp_path) not in card
+    assert "Training began" not in model_card(tiny_config, CategoryTable.load("synthetic"))
 
 
 def test_card_without_numbers(tiny_config: Config) -> None:

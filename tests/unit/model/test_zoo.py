@@ -3,6 +3,7 @@
 import ast
 import functools
 import json
+import re
 import runpy
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from panoptic_deeplab.categories import CategoryTable, packaged_tables
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.model import zoo
-from panoptic_deeplab.model.converters.presets import PRESETS
+from panoptic_deeplab.model.converters.presets import KNOWN_WEIGHTS, PRESETS, RECORDED_OUTPUTS
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.model.weights import load_pretrained
 
@@ -88,20 +89,58 @@ def converted(monkeypatch: pytest.MonkeyPatch, tiny_config: Config) -> list[Path
 
 def test_every_model_of_the_list_can_be_converted() -> None:
     models = zoo.zoo_models()
-    assert len(models) == 23
-    assert set(models) <= set(PRESETS)
+    assert len(models) == 25
+    assert set(models) == set(PRESETS)  # one set of names, for `convert`, `models` and `--model`
     for model in models.values():
         assert PRESETS[model.name].data.categories == model.dataset
         assert model.dataset in packaged_tables()
         assert set(model.reported) <= {"PQ", "SQ", "RQ", "AP", "mIoU"}
         assert all(0.1 < value < 0.9 for value in model.reported.values())
-        assert model.url.startswith("https://")
         assert model.page.startswith("https://")
+        if model.url is not None:
+            assert model.url.startswith("https://")
+        assert (model.url is None) == (model.reported == {})
 
 
-def test_presets_that_the_list_lacks_have_no_published_file() -> None:
-    absent = {"deeplab2/mobilenet_v3_small_os32_cityscapes", "deeplab2/mobilenet_v3_large_os32_cityscapes"}
-    assert set(PRESETS) - set(zoo.zoo_models()) == absent
+UNPUBLISHED = ("deeplab2/mobilenet_v3_small_os32_cityscapes", "deeplab2/mobilenet_v3_large_os32_cityscapes")
+
+
+def test_a_model_without_published_weights_says_what_can_be_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PANOPTIC_DEEPLAB_CACHE", str(tmp_path / "cache"))
+    assert tuple(model.name for model in zoo.zoo_models().values() if model.url is None) == UNPUBLISHED
+    with pytest.raises(CheckpointError) as caught:
+        zoo.zoo_model(UNPUBLISHED[0])
+    assert str(caught.value) == (
+        f"No weights of {UNPUBLISHED[0]} are published. Convert those that you trained with: panoptic-deeplab convert"
+        f" CHECKPOINT --from {UNPUBLISHED[0]} --output FOLDER"
+    )
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name == NAME else pytest.param(name, marks=pytest.mark.slow) for name in zoo.zoo_models()],
+)
+def test_number_of_parameters_is_that_of_the_network(name: str) -> None:
+    config = PRESETS[name]
+    with torch.device("meta"):
+        model = PanopticDeepLab(config.model, CategoryTable.load(config.data.categories).num_classes)
+    assert zoo.zoo_models()[name].parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_the_page_about_them_says_of_each_how_far_it_is_checked() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "published-weights.md").read_text("utf-8")
+    checked = {}
+    for row in re.findall(r"^\| (`\w+/.*) \|$", page, re.MULTILINE):
+        names, *_, verified = row.split(" | ")
+        for name in re.findall(r"`(\w+/\w+)`", names):
+            checked[name] = verified
+    assert set(checked) == set(PRESETS)
+    for name, verified in checked.items():
+        assert (verified == "recorded outputs") == (name in RECORDED_OUTPUTS)
+        assert verified.startswith("names and shapes") == (name in KNOWN_WEIGHTS - RECORDED_OUTPUTS)
 
 
 def test_reported_numbers_are_consistent() -> None:
@@ -133,7 +172,7 @@ def test_first_use_downloads_and_converts_and_the_next_does_neither(
     record = json.loads((cache / "record.json").read_text())
     assert record["size"] == 700
     assert len(record["sha256"]) == 64
-    assert zoo.zoo_models()[NAME].known_size == 700
+    assert zoo.zoo_models()[NAME].size == 700
     model, _, categories = load_pretrained(folder)
     assert (model.num_classes, categories.name) == (19, "cityscapes")
     card = (folder / "README.md").read_text()
@@ -178,6 +217,25 @@ def test_file_that_changes_afterwards_is_refused(
     assert len(converted) == 1
 
 
+def test_a_wrong_file_is_not_what_the_right_one_is_held_against(
+    cache: Path, published: Path, served: list[str], converted: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cache / "download").mkdir(parents=True)
+    wrong = cache / "download" / "R52.pkl"
+    wrong.write_bytes(b"<html>log in to the network of this hotel</html>")
+
+    def refuse(path: Path, name: str) -> None:
+        raise CheckpointError("it is damaged")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CONVERTER, refuse)
+        with pytest.raises(CheckpointError, match="it is damaged"):
+            zoo.zoo_model(NAME)
+    wrong.unlink()
+    zoo.zoo_model(NAME)
+    assert json.loads((cache / "record.json").read_text())["size"] == 700
+
+
 def test_failed_conversion_leaves_nothing_half_done(
     cache: Path, served: list[str], monkeypatch: pytest.MonkeyPatch, converted: list[Path]
 ) -> None:
@@ -188,7 +246,7 @@ def test_failed_conversion_leaves_nothing_half_done(
         patched.setattr(CONVERTER, refuse)
         with pytest.raises(CheckpointError, match="a name is missing"):
             zoo.zoo_model(NAME)
-    assert not (cache / "model").exists()
+    assert {file.name for file in cache.iterdir()} == {"download", ".lock"}
     zoo.zoo_model(NAME)
     assert len(served) == 1
 
@@ -198,7 +256,7 @@ def test_without_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointError) as caught:
         zoo.zoo_model(NAME)
     message = str(caught.value)
-    assert message.startswith(f"{NAME} is not in the cache, and http://127.0.0.1:9/model_final.pkl cannot be reached")
+    assert message.startswith(f"{NAME} is not in the cache: http://127.0.0.1:9/model_final.pkl cannot be reached")
     assert message.endswith(f"A copy of the file can also be put into {cache / 'download'}.")
     assert "\n" not in message
 
@@ -248,8 +306,8 @@ def test_damaged_record(cache: Path, content: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("detectron2/R52_os16_dsconf", f"Did you mean `{NAME}`"),
-        ("detectron2/nothing_like_it", "See them all with: panoptic-deeplab models"),
+        ("detectron2/R52_os16_dsconf", f"Did you mean `{NAME}`, `.*` or `.*`\\? See all with: panoptic-deeplab models"),
+        ("detectron2/nothing_like_it", "See all with: panoptic-deeplab models"),
         ("deeplab2/wide_resnet41_os16_cityscapes", "not read here: Wide-ResNet-41 and SWideRNet"),
     ],
 )

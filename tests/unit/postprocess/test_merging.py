@@ -77,8 +77,9 @@ def test_boxes_are_x_y_width_height():
 
 
 def test_rectangles_count_like_their_pixels():
+    """The last one stands for no pixel, since it repeats one."""
     slots, train_ids = [[3, 3, 0], [3, 3, 0]], [[0, 0, 1], [0, 0, 1]]
-    rectangles = Rectangles(*(torch.tensor(values) for values in ([0, 0, 9], [1, 1, 9], [0, 2, 9], [1, 2, 9])))
+    rectangles = Rectangles(*(torch.tensor(values) for values in ([0, 0, 1], [1, 1, 1], [0, 2, 1], [1, 2, 1])))
     sums = SlotSums(NUM_CENTERS, THING_MASK)
     sums.add_pixels(torch.tensor([3, 0, 3]), torch.tensor([0, 1, 2]), torch.tensor([4, 2, 0]), rectangles)
     for one, other in zip(decide_segments(sums, stuff_area_limit=0), merge(slots, train_ids), strict=True):

@@ -58,7 +58,8 @@ def convert_checkpoint(path: str | Path, name: str) -> tuple[PanopticDeepLab, Co
             another shape.
     """
     if name not in PRESETS:
-        raise CheckpointError(f"There is no converter for checkpoints of {name!r}. {did_you_mean(name, PRESETS)}")
+        suggestion = did_you_mean(name, PRESETS, see_all="panoptic-deeplab models")
+        raise CheckpointError(f"There is no converter for checkpoints of {name!r}. {suggestion}")
     family = FAMILIES[name.partition("/")[0]]
     config = PRESETS[name]
     state = family.read(Path(path))

@@ -8,20 +8,17 @@ A file holds the tensors themselves, or a dictionary of a training run in which 
 """
 
 import logging
-import pickle
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.model.converters.restricted_pickle import load_arrays
+from panoptic_deeplab.model.weight_files import read_content, readable
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +45,6 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         CheckpointError: the file is missing or damaged, holds something else than tensors and plain values, or has no
             tensors where they are expected.
     """
-    if not path.is_file():
-        raise CheckpointError(f"There is no checkpoint file {path}. Check the path.")
     content = _read(path)
     wrapper = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
     entries: Mapping[Any, Any] = content if wrapper is None else content[wrapper]
@@ -65,29 +60,11 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> Mapping[Any, Any]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if path.suffix == ".pkl":
-            content: Any = load_arrays(path)
-        else:
-            with warnings.catch_warnings(action="ignore"):  # of pickle protocols, before what matters: an error
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({type(error).__name__}: {_first_line(error)}). It may be truncated;"
-            " copy or download it again."
-        ) from error
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} is damaged, or holds something else than tensors, which is never opened because it may be code"
-            f" ({_first_line(error)}). Copy or download it again, or save a plain state dict."
-        ) from error
-    except Exception as error:  # a damaged pickle raises nearly anything
-        raise CheckpointError(
-            f"{path} is no checkpoint that PyTorch wrote, or it is damaged ({type(error).__name__}:"
-            f" {_first_line(error)}). Copy or download it again."
-        ) from error
+    if path.suffix == ".pkl":
+        with readable(path):
+            content = load_arrays(path)
+    else:
+        content = read_content(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} must hold a dictionary of tensors. Got {type(content).__name__} instead.")
     return content
@@ -105,7 +82,3 @@ def _tensor(name: str, value: object, path: Path) -> Tensor:
     if isinstance(value, np.ndarray) and value.dtype.kind in _NUMBERS:
         return torch.from_numpy(value)
     raise CheckpointError(f"{path} has a {type(value).__name__} under {name!r}. Expected tensors only.")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:200]

@@ -155,5 +155,5 @@ def test_other_content(tmp_path: Path, content: object, message: str) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="There is no checkpoint file"):
+    with pytest.raises(CheckpointError, match="There is no weights file"):
         read_checkpoint(tmp_path / "absent.pkl")

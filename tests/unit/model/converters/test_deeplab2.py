@@ -161,9 +161,9 @@ def test_entries_that_do_not_fit_are_listed(mobilenet: tuple[Config, dict[str, n
     with pytest.raises(CheckpointError) as caught:
         run_ours(config, changed, torch.zeros(1, 3, 65, 65), 19)
     for part in (
-        "1 missing:\n    encoder/_blocks/12/_conv.weight",
-        "1 unexpected:\n    encoder/_blocks/13/_conv.weight",
-        "1 of another shape:\n    semantic_last_layer.bias (20,) instead of (19,)",
+        "1 missing: encoder/_blocks/12/_conv.weight;",
+        "1 unexpected: encoder/_blocks/13/_conv.weight;",
+        "1 of another shape: semantic_last_layer.bias (20,) instead of (19,).",
     ):
         assert part in str(caught.value)
 

@@ -40,10 +40,22 @@ def test_every_problem_is_listed() -> None:
     state = {"top.head.0.weight": torch.ones(3, 2), "stranger.a": torch.ones(1), "stranger.b": torch.ones(1)}
     with pytest.raises(CheckpointError) as caught:
         convert(state)
+    assert str(caught.value) == (
+        "file.pth does not fit the model: 1 missing: top.head.1.bias; 2 unexpected: stranger.a, stranger.b; 1 of"
+        " another shape: top.head.0.weight (3, 2) instead of (2, 3). Name the model that the file does hold."
+    )
+    assert not hasattr(caught.value, "__notes__")
+
+
+def test_of_many_problems_the_message_has_some_and_the_traceback_all() -> None:
+    strangers = [f"stranger.{index}" for index in range(200)]
+    with pytest.raises(CheckpointError) as caught:
+        convert({**THEIRS, **{name: torch.ones(1) for name in strangers}})
     message = str(caught.value)
-    assert "1 missing:\n    top.head.1.bias\n" in message
-    assert "2 unexpected:\n    stranger.a\n    stranger.b\n" in message
-    assert "1 of another shape:\n    top.head.0.weight (3, 2) instead of (2, 3)\n" in message
+    assert "200 unexpected: stranger.0, stranger.1, stranger.2, stranger.3, stranger.4, ...; see them all" in message
+    assert "stranger.5" not in message
+    (note,) = caught.value.__notes__
+    assert note == "200 unexpected:\n    " + "\n    ".join(strangers)
 
 
 def test_older_detectron2_files_hold_mean_and_deviation() -> None:

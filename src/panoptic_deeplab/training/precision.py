@@ -1,0 +1,28 @@
+"""`train.precision: auto`: bfloat16 where it is faster."""
+
+from dataclasses import replace
+
+import torch
+
+from panoptic_deeplab.config import Config
+
+
+def with_resolved_precision(config: Config, device: str) -> Config:
+    """Replace `auto` by `bfloat16` or `float32`, so that the run folder says what the run computed in.
+
+    Args:
+        config: of the run.
+        device: that it trains on, `cpu` or `cuda...`.
+    """
+    if config.train.precision != "auto":
+        return config
+    return replace(config, train=replace(config.train, precision="bfloat16" if has_bfloat16(device) else "float32"))
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether there are instructions for it: emulated, it is slower than float32."""
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    get_capabilities = getattr(torch.cpu, "get_capabilities", None)  # since torch 2.12
+    capabilities = get_capabilities() if get_capabilities else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,0 +1,55 @@
+"""Compiled code: what it takes to write it, that it answers as PyTorch, and that --model refuses it."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.errors import CheckpointError, ExportError
+from panoptic_deeplab.export.compiled import load_compiled, save_compiled
+from panoptic_deeplab.inference.exported_predictor import predictor_of
+from panoptic_deeplab.inference.model_file import read_model_file_info
+from panoptic_deeplab.inference.predictor import PanopticPredictor
+
+SIZE = (65, 97)
+
+
+def test_compiling_needs_a_compiler_and_a_size(
+    folder: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = read_model_file_info(exported / "network.pt2")
+    program = torch.export.load(exported / "network.pt2")
+    with pytest.raises(ExportError, match=r"images of one size\. Name it: --size"):
+        save_compiled(program, tmp_path / "code.pt2", info)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ExportError, match=r"needs a C\+\+ compiler, one of g\+\+"):
+        save_compiled(program, tmp_path / "code.pt2", replace(info, input_size=SIZE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["network", "panoptic"])
+def test_compiled_code_answers_as_pytorch(folder: Path, tmp_path: Path, kind: str) -> None:
+    if not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
+        pytest.skip("needs a C++ compiler")
+    path = tmp_path / "code.pt2"
+    command = [sys.executable, "-m", "panoptic_deeplab", "export", "--model", folder, "--output", path]
+    command += ["--format", "torch", "--compile", "--size", *map(str, SIZE), *(["--panoptic"] * (kind == "panoptic"))]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    image = SyntheticSource(1, seed=5, size=SIZE)[0].image
+    ours, theirs = PanopticPredictor.from_pretrained(folder, device="cpu"), predictor_of(load_compiled(path))
+    assert np.mean(ours.predict(image).panoptic_map == theirs.predict(image).panoptic_map) > 0.9999
+    with pytest.raises(CheckpointError, match="holds compiled code"):
+        PanopticPredictor.from_pretrained(path)
+
+
+def test_a_program_is_no_compiled_code(exported: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        load_compiled(exported / "network.pt2")

@@ -1,0 +1,185 @@
+"""INT8: what becomes 8-bit, what stays, and that a file which loses too much is refused."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+
+from panoptic_deeplab.data.sample import Sample
+from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.errors import ExportError
+from panoptic_deeplab.export.quantized import export_quantized
+from panoptic_deeplab.inference.model_file import read_model_file_info
+from panoptic_deeplab.inference.predictor import PanopticPredictor
+
+SIZE = (65, 97)
+
+
+def command(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "panoptic_deeplab", "export", *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(("format_", "suffix"), [("onnx", ".onnx"), ("openvino", ".xml")])
+def test_int8_on_the_command_line(folder: Path, tmp_path: Path, format_: str, suffix: str) -> None:
+    pytest.importorskip("nncf")
+    path = tmp_path / f"small{suffix}"
+    options = ["--format", format_, "--panoptic", "--int8", "--calibration", 2, "--data.val-split", "val:1"]
+    done = command("--model", folder, "--output", path, *options, "--json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    document = json.loads(done.stdout)
+    assert (document["kind"], document["precision"], document["agreement"]) == ("panoptic", "int8", None)
+    assert set(document["quantisation"]) == {"pq_before", "pq_after", "num_images"}
+    assert document["quantisation"]["num_images"] == 1
+    assert read_model_file_info(path).precision == "int8"
+
+    ours, theirs = PanopticPredictor.from_pretrained(folder, device="cpu"), PanopticPredictor.from_pretrained(path)
+    image = SyntheticSource(1, seed=5, size=SIZE)[0].image
+    assert np.mean(ours.predict(image).semantic_map == theirs.predict(image).semantic_map) > 0.9
+    quantized, in_float = convolutions(path)
+    assert len(quantized) > 10
+    assert in_float == 4  # the first one, and the last one of each of three heads
+
+
+def convolutions(path: Path) -> tuple[set[str], int]:
+    """Names of those with 8-bit weights and input; how many have float ones."""
+    operators, constant_type = (onnx_graph if path.suffix == ".onnx" else openvino_graph)(path)
+
+    def is_low(name: str) -> bool:
+        kind, inputs = operators.get(name, ("", []))
+        if kind in ("Concat", "MaxPool"):  # they only move numbers
+            return all(map(is_low, inputs))
+        return kind in ("DequantizeLinear", "FakeQuantize")
+
+    quantized, in_float = set(), 0
+    for name, (kind, inputs) in operators.items():
+        if kind in ("Conv", "Convolution", "GroupConvolution"):
+            is_quantized = is_low(inputs[0]) and constant_type(inputs[1]) == "int8"
+            quantized |= {name} if is_quantized else set()
+            in_float += not is_quantized
+    return quantized, in_float
+
+
+Graph = dict[str, tuple[str, list[str]]]
+
+
+def onnx_graph(path: Path) -> tuple[Graph, Any]:
+    """Operators by name: kind, and names of the operators or constants that they read; type of a constant."""
+    import onnx
+
+    model = onnx.load(path).graph
+    writer = {output: node.name for node in model.node for output in node.output}
+    types = {tensor.name: tensor.data_type for tensor in model.initializer}
+    operators = {node.name: (node.op_type, [writer.get(name, name) for name in node.input]) for node in model.node}
+
+    def constant_type(name: str) -> str:
+        while name in operators:
+            name = operators[name][1][0]
+        return {onnx.TensorProto.INT8: "int8"}.get(types[name], "float")
+
+    return operators, constant_type
+
+
+def openvino_graph(path: Path) -> tuple[Graph, Any]:
+    """The same of OpenVINO IR."""
+    root = ElementTree.parse(path).getroot()
+    layers = {layer.get("id"): layer for layer in root.findall("./layers/layer")}
+    inputs: dict[str | None, list[str]] = {name: [] for name in layers}
+    for edge in root.findall("./edges/edge"):
+        inputs[edge.get("to-layer")].append(str(edge.get("from-layer")))
+    operators = {str(name): (str(layer.get("type")), inputs[name]) for name, layer in layers.items()}
+
+    def constant_type(name: str) -> str:
+        while inputs[name]:
+            name = inputs[name][0]
+        element = layers[name].find("data")
+        return {"i8": "int8"}.get(str(element is not None and element.get("element_type")), "float")
+
+    return operators, constant_type
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--format", "torch", "--output", "a.pt2"], "INT8 is written in the formats onnx and openvino. Got torch"),
+        (
+            ["--format", "torch", "--output", "a.pt2", "--compile"],
+            "`compile` is for the format torch, which has no INT8",
+        ),
+        (["--output", "a.onnx", "--calibration", "0"], "`calibration` must be positive. Got 0"),
+        (["--output", "a.xml"], "`output` must end in .onnx for the format onnx. Got a.xml"),
+    ],
+)
+def test_what_int8_does_not_go_with(folder: Path, options: list[str], message: str) -> None:
+    done = command("--model", folder, "--int8", *options)
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+
+
+class OwnResults(Sequence[Sample]):
+    """Drawn scenes, labelled by a model with what it sees in them."""
+
+    def __init__(self, predictor: PanopticPredictor) -> None:
+        self.categories = predictor.categories
+        self.image_ids = ["0"]
+        image = SyntheticSource(1, seed=5, size=SIZE)[0].image
+        result = predictor.predict(image)
+        self.samples = [
+            Sample(
+                image_id="0",
+                image=image,
+                panoptic_map=result.panoptic_map,
+                segments_info=[replace(segment, score=None) for segment in result.segments_info],
+            )
+        ]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.samples[index]
+
+
+def test_a_file_that_loses_too_much_is_removed(
+    folder: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = PanopticPredictor.from_pretrained(folder, device="cpu")
+    assert isinstance(predictor.model, torch.nn.Module)
+
+    def write(model: object, path: Path) -> None:
+        shutil.copy(exported / "network.onnx", path)
+
+    module = "panoptic_deeplab.export.quantized"
+    for name in ("trace", "onnx_model", "quantize_onnx"):
+        monkeypatch.setattr(f"{module}.{name}", lambda *arguments, **options: None)
+    monkeypatch.setattr(f"{module}.save_onnx", write)
+    path = tmp_path / "model.onnx"
+    calls: list[tuple[int, int]] = []
+    arguments: dict[str, Any] = {"format": "onnx", "calibration": [], "on_image": lambda *call: calls.append(call)}
+
+    report = export_quantized(predictor, path, labelled=OwnResults(predictor), **arguments)
+    assert report.summary() == "PQ 100.00 before, 100.00 after quantisation (1 images)"
+    assert report.files == (path,)
+    assert calls[-1] == (2, 2)
+
+    path.unlink()
+    with torch.no_grad():
+        predictor.model.semantic_head.predict.weight.neg_()
+    with pytest.raises(
+        ExportError, match=r"was removed, since quantisation costs \d+\.\d+ PQ points: PQ 100\.00 before"
+    ):
+        export_quantized(predictor, path, labelled=OwnResults(predictor), **arguments)
+    assert list(tmp_path.iterdir()) == []

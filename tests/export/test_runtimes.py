@@ -1,0 +1,102 @@
+"""Devices and precisions of the runtimes."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from panoptic_deeplab.errors import CheckpointError, ConfigError, MissingDependencyError
+from panoptic_deeplab.inference.runtimes import open_model_file
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """Opens a file with an ONNX Runtime that has some providers; gives those that the session was asked for."""
+    asked: list[Any] = []
+
+    class Session:
+        def __init__(self, path: str, options: object, providers: list[Any]) -> None:
+            asked[:] = providers
+
+        def get_inputs(self) -> list[Any]:
+            return [SimpleNamespace(name="images")]
+
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+
+    def open_with(path: Path, device: str, *, available: list[str]) -> list[Any]:
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+        open_model_file(path, device=device)
+        return asked
+
+    return open_with
+
+
+def test_providers_of_onnx_runtime(exported: Path, opened: Callable[..., list[Any]]) -> None:
+    path, everything = exported / "network.onnx", [TENSORRT, CUDA, CPU]
+    assert opened(path, "cpu", available=everything) == [CPU]
+    assert opened(path, "cuda", available=everything) == [(CUDA, {"device_id": 0}), CPU]
+    assert opened(path, "cuda:1", available=[CUDA, CPU]) == [(CUDA, {"device_id": 1}), CPU]
+    expected = [(TENSORRT, {"device_id": 2}), (CUDA, {"device_id": 2}), CPU]
+    assert opened(path, "tensorrt:2", available=everything) == expected
+
+
+def test_auto_is_cuda_where_runtime_and_machine_have_it(
+    exported: Path, opened: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = exported / "network.onnx"
+    for machine_has_it, available, expected in (
+        (True, [CUDA, CPU], [(CUDA, {"device_id": 0}), CPU]),
+        (False, [CUDA, CPU], [CPU]),
+        (True, [CPU], [CPU]),
+    ):
+        monkeypatch.setattr("torch.cuda.is_available", lambda answer=machine_has_it: answer)
+        assert opened(path, "auto", available=available) == expected
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_provider_that_is_not_installed(exported: Path, opened: Callable[..., list[Any]], device: str) -> None:
+    with pytest.raises(ConfigError, match=f"`device` is '{device}', but the installed ONNX Runtime has only {CPU}"):
+        opened(exported / "network.onnx", device, available=[CPU])
+
+
+def test_openvino_in_bfloat16_is_near(exported: Path) -> None:
+    images = torch.linspace(-2, 2, 3 * 65 * 97).view(1, 3, 65, 97)
+    exact = open_model_file(exported / "network.xml")(images)
+    rounded = open_model_file(exported / "network.xml", precision="bfloat16")(images)
+    for one, other in zip(exact, rounded, strict=True):
+        assert (one - other).abs().max() < 0.3 * one.std()  # 8 bits of mantissa, random weights
+
+
+def test_openvino_runs_on_processors_only(exported: Path) -> None:
+    with pytest.raises(ConfigError, match="auto or cpu for an OpenVINO file"):
+        open_model_file(exported / "network.xml", device="cuda")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_damaged_graph(exported: Path, tmp_path: Path, suffix: str) -> None:
+    """What the file says of itself is intact, the rest is not."""
+    path = tmp_path / f"model{suffix}"
+    content = (exported / f"network{suffix}").read_bytes()
+    damaged = content.replace(b"Conv", b"Cnov")
+    assert damaged != content
+    path.write_bytes(damaged)
+    if suffix == ".xml":
+        path.with_suffix(".bin").write_bytes((exported / "network.bin").read_bytes())
+    with pytest.raises(CheckpointError, match="cannot load"):
+        open_model_file(path)
+
+
+def test_missing_runtime(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for suffix, package in ((".onnx", "onnxruntime"), (".xml", "openvino")):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(MissingDependencyError, match=package):
+            open_model_file(exported / f"network{suffix}")
