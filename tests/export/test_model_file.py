@@ -51,7 +51,7 @@ def test_document_of_another_version(exported: Path) -> None:
         {"kind": "video"},
         {"precision": "int4"},
         {"input": {}},
-        {"config": {"modle": {}}},
+        {"config": {"mistake": {}}},
         {"categories": 3},
     ):
         with pytest.raises(CheckpointError, match=r"m\.onnx describes itself in a way that this version does not know"):

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-_ELEMENTS = 2**16
+_ELEMENTS = 2**18
 """Numbers in a band."""
 
 
