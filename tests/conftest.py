@@ -4,12 +4,16 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 from panoptic_deeplab.config import Config, DataConfig, ModelConfig, TrainConfig
 
 torch.set_num_threads(1)  # pytest-xdist has a test on every core; more threads than cores wait for one another
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
+hypothesis.settings.load_profile("untimed")
 
 SHARED_FOLDER = Path(__file__).resolve().parents[2] / "shared"
 

@@ -36,7 +36,7 @@ def as_result(panoptic_map, rng, *, crowds):
     return PanopticResult(panoptic_map=panoptic_map.astype(np.int32), segments_info=segments, categories=CATEGORIES)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.sampled_from([3, 90, 400]))
 def test_equals_the_naive_form(seed, side, num_ids):
     """From a few large segments to so many that pairs are sorted instead of counted."""

@@ -21,7 +21,7 @@ from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor, panopti
 
 naive = SimpleNamespace(**runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks" / "naive.py")))
 seeds = st.integers(0, 2**32 - 1)
-few_examples = settings(max_examples=25, deadline=None, derandomize=True)
+few_examples = settings(max_examples=25, derandomize=True)
 
 
 def random_table(generator, num_classes):

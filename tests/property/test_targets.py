@@ -49,7 +49,7 @@ def scenes(draw: st.DrawFn, *, odd: bool = False) -> Scene:
     return panoptic_map, segments
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(scene=scenes(), sigma=st.sampled_from([1.0, 2.0]), ignore_crowd=st.booleans())
 def test_equals_the_naive_form(scene: Scene, sigma: float, ignore_crowd: bool) -> None:
     panoptic_map, segments = scene
@@ -67,7 +67,7 @@ def flipped(targets: Targets, axis: int) -> Targets:
     return Targets(**maps | {"offset": maps["offset"] * sign})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(scene=scenes(odd=True), axis=st.sampled_from([0, 1]))
 def test_a_flip_of_the_map_flips_the_targets(scene: Scene, axis: int) -> None:
     panoptic_map, segments = scene
@@ -78,7 +78,7 @@ def test_a_flip_of_the_map_flips_the_targets(scene: Scene, axis: int) -> None:
         torch.testing.assert_close(getattr(after, name), expected, msg=name, atol=1e-5, rtol=0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(scene=scenes(), seed=st.integers(0, 2**32 - 1))
 def test_the_order_of_segments_does_not_matter(scene: Scene, seed: int) -> None:
     panoptic_map, segments = scene

@@ -53,7 +53,7 @@ def augmented(model, scales, flip, align_corners=True) -> AugmentedModel:
     return AugmentedModel(model, config, output_stride=STRIDE, align_corners=align_corners)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     steps=st.tuples(st.integers(2, 5), st.integers(2, 5)),
     scales=SCALES,
@@ -90,7 +90,7 @@ def test_offsets_point_to_the_same_centers_after_fusion(steps, scales, flip, ali
     assert heatmap.max() <= 1
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(
     steps=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     scales=SCALES,
@@ -115,7 +115,7 @@ def test_fusion_of_a_mirrored_image_is_the_mirrored_fusion(steps, scales, align_
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=10, derandomize=True)
 @given(scales=SCALES, flip=st.booleans())
 def test_the_order_of_the_scales_does_not_matter(scales, flip):
     model = PerfectModel(torch.tensor([[0.4, 0.2], [0.5, 0.8]]), 0.5, align_corners=True)
