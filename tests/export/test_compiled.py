@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from panoptic_deeplab.data.synthetic import SyntheticSource
-from panoptic_deeplab.errors import CheckpointError, ExportError
+from panoptic_deeplab.errors import CheckpointError, ConfigError, ExportError
 from panoptic_deeplab.export.compiled import load_compiled, save_compiled
 from panoptic_deeplab.inference.exported_predictor import predictor_of
 from panoptic_deeplab.inference.model_file import read_model_file_info
@@ -28,7 +28,7 @@ def test_compiling_needs_a_compiler_and_a_size(
     with pytest.raises(ExportError, match=r"images of one size\. Name it: --size"):
         save_compiled(program, tmp_path / "code.pt2", info)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ExportError, match=r"needs a C\+\+ compiler, one of g\+\+"):
+    with pytest.raises(ConfigError, match=r"needs a C\+\+ compiler, one of g\+\+"):
         save_compiled(program, tmp_path / "code.pt2", replace(info, input_size=SIZE))
 
 

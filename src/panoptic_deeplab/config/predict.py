@@ -57,6 +57,11 @@ class TestTimeAugmentationConfig:
             self.scales,
         )
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is one view, the image as it is, and nothing to average."""
+        return not self.enabled or (self.scales == (1.0,) and not self.flip)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:

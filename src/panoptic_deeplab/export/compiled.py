@@ -4,7 +4,6 @@ A compiled file *is* code: loading one runs whatever its author put into it. So 
 `load_compiled` is a function of its own, for files that you compiled yourself.
 """
 
-import shutil
 import warnings
 import zipfile
 from pathlib import Path
@@ -13,10 +12,9 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from panoptic_deeplab.errors import CheckpointError, ExportError
+from panoptic_deeplab.inference.fast_network import check_compiler
 from panoptic_deeplab.inference.model_file import INFO_KEY, ModelFileInfo, read_model_file_info
 from panoptic_deeplab.inference.runtimes import ExportedNetwork, ExportedPipeline
-
-_COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
 def save_compiled(program: ExportedProgram, path: Path, info: ModelFileInfo) -> None:
@@ -28,16 +26,14 @@ def save_compiled(program: ExportedProgram, path: Path, info: ModelFileInfo) -> 
         info: goes into the file.
 
     Raises:
-        ExportError: the program takes images of any size, there is no C++ compiler, or it fails.
+        ConfigError: there is no C++ compiler.
+        ExportError: the program takes images of any size, or cannot be compiled.
     """
     if info.input_size is None:
         raise ExportError(
             "Compiled code is for images of one size. Name it: --size HEIGHT WIDTH; or leave out --compile."
         )
-    if not any(shutil.which(name) for name in _COMPILERS):
-        raise ExportError(
-            f"Compiling needs a C++ compiler, one of {', '.join(_COMPILERS)}. Install one, or leave out --compile."
-        )
+    check_compiler()
     import torch._inductor
 
     temporary = path.with_name(f"{path.stem}_tmp.pt2")  # torch insists on the suffix

@@ -17,7 +17,7 @@ from panoptic_deeplab.inference.fast_network import each_map
 from panoptic_deeplab.maps import RawMaps, Size
 from panoptic_deeplab.postprocess.cells import CellGrid, make_grid
 from panoptic_deeplab.postprocess.merging import SegmentTable
-from panoptic_deeplab.postprocess.pipeline import PanopticTensors, panoptic_tensors
+from panoptic_deeplab.postprocess.pipeline import PanopticTensors, one_image, panoptic_tensors
 
 
 class Queued(NamedTuple):
@@ -64,7 +64,7 @@ def queue_postprocessing(
     )
     images = tuple(
         panoptic_tensors(
-            each_map(maps, lambda map_, i=i: map_[i : i + 1]),  # type: ignore[misc]
+            one_image(maps, i),
             input_size,
             content_size,
             thing_mask=thing_mask,

@@ -7,7 +7,6 @@ the rule of the input before, and the result to the image's size after.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal, NoReturn
 
 import torch
@@ -18,7 +17,7 @@ from panoptic_deeplab.data.transforms import PreparedImage, resize_image
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.images import ImageLike, read_image
 from panoptic_deeplab.inference.predictor import PanopticPredictor, ReadyImage, UpsampledMaps
-from panoptic_deeplab.inference.runtimes import ExportedNetwork, ExportedPipeline, open_model_file
+from panoptic_deeplab.inference.runtimes import ExportedNetwork, ExportedPipeline
 from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.results import PanopticResult
 
@@ -83,43 +82,6 @@ def _no_network(images: Tensor) -> NoReturn:
     raise AssertionError("the pipeline's network is inside of its file")
 
 
-def load_exported_predictor(
-    path: str | Path,
-    *,
-    device: str = "auto",
-    precision: Precision = "float32",
-    output_stride: Literal[8, 16, 32] | None = None,
-    input_config: InputConfig | None = None,
-    test_time_augmentation: TestTimeAugmentationConfig | None = None,
-    postprocess: PostprocessConfig | None = None,
-) -> PanopticPredictor:
-    """Load an exported file.
-
-    Args:
-        path: `.onnx`, `.xml` or `.pt2`.
-        device: as for `open_model_file`.
-        precision: as for `open_model_file`.
-        output_stride: may only be the file's.
-        input_config: takes the place of the file's `input` section.
-        test_time_augmentation: takes the place of the file's section; none in a file with the whole pipeline.
-        postprocess: takes the place of the file's section; may only be the file's where it holds the whole pipeline.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or was not written by this package.
-        ConfigError: an option asks for what is fixed in the file, or the runtime has no such device or precision.
-        MissingDependencyError: the runtime is not installed.
-    """
-    return predictor_of(
-        open_model_file(path, device=device, precision=precision),
-        device=device,
-        precision=precision,
-        output_stride=output_stride,
-        input_config=input_config,
-        test_time_augmentation=test_time_augmentation,
-        postprocess=postprocess,
-    )
-
-
 def predictor_of(
     exported: ExportedNetwork | ExportedPipeline,
     *,
@@ -130,7 +92,16 @@ def predictor_of(
     test_time_augmentation: TestTimeAugmentationConfig | None = None,
     postprocess: PostprocessConfig | None = None,
 ) -> PanopticPredictor:
-    """The predictor around an open file; arguments as for `load_exported_predictor`.
+    """The predictor around an open file.
+
+    Args:
+        exported: of `open_model_file`, or of `export.compiled.load_compiled`.
+        device: where it was opened.
+        precision: in which it was opened.
+        output_stride: may only be the file's.
+        input_config: takes the place of the file's `input` section.
+        test_time_augmentation: takes the place of the file's section; none in a file with the whole pipeline.
+        postprocess: takes the place of the file's section; may only be the file's where it holds the whole pipeline.
 
     Raises:
         ConfigError: an option asks for what is fixed in the file.
@@ -147,7 +118,7 @@ def predictor_of(
                 f"The `postprocess` settings are fixed inside of {path}: {config.postprocess}. Leave them out or export"
                 " the model without --panoptic."
             )
-        if test_time_augmentation is not None and not _is_plain(test_time_augmentation):
+        if test_time_augmentation is not None and not test_time_augmentation.is_plain:
             raise ConfigError(
                 f"{path} holds the whole pipeline, so its maps cannot be averaged over scales and mirror images. Leave"
                 " `test_time_augmentation` out, or export the model without --panoptic."
@@ -161,10 +132,6 @@ def predictor_of(
     )
     where = _device_of_maps(exported, device)
     return PanopticPredictor(exported, exported.info.categories, config, device=where, precision=precision)
-
-
-def _is_plain(config: TestTimeAugmentationConfig) -> bool:
-    return not config.enabled or (config.scales == (1.0,) and not config.flip)
 
 
 def _device_of_maps(exported: ExportedNetwork, device: str) -> str:

@@ -124,9 +124,8 @@ class PanopticPredictor:
             example_size=padded_size(_EXAMPLE_SIZE, config.model.output_stride, align_corners=align_corners),
         )
         self._postprocess = PanopticPostprocessor(categories, config.postprocess, align_corners=align_corners)
-        views = config.test_time_augmentation  # to average them takes small tensors from the host in between
-        has_views = views.enabled and (views.scales != (1,) or views.flip)
-        self._is_captured = compile and self.device.type == "cuda" and not has_views
+        is_plain = config.test_time_augmentation.is_plain  # averages take small tensors from the host in between
+        self._is_captured = compile and self.device.type == "cuda" and is_plain
         self._captured: tuple[object, CapturedPath] | None = None
         self._thing_mask = torch.from_numpy(categories.thing_mask).to(self.device)
 
@@ -167,10 +166,11 @@ class PanopticPredictor:
         if is_model_file(folder):
             if compile:
                 raise ConfigError(f"`compile` is for PyTorch networks; {folder} has its own runtime. Leave it out.")
-            from panoptic_deeplab.inference.exported_predictor import load_exported_predictor  # which imports this file
+            from panoptic_deeplab.inference.exported_predictor import predictor_of  # which imports this file
+            from panoptic_deeplab.inference.runtimes import open_model_file
 
-            return load_exported_predictor(
-                folder,
+            return predictor_of(
+                open_model_file(folder, device=device, precision=precision),
                 device=device,
                 precision=precision,
                 output_stride=output_stride,
@@ -291,7 +291,7 @@ class PanopticPredictor:
             queued = self._captured[1](self._images(batch), content_sizes)
         else:
             queued = self._queue(self._maps(batch), batch[0].prepared.tensor, content_sizes)
-        results = [self._postprocess._result(to_host(image)) for image in queued.images]
+        results = [self._postprocess.result(to_host(image)) for image in queued.images]
         self._check_finite(queued.is_finite)
         return queued.raw_maps, results
 

@@ -136,7 +136,7 @@ class PanopticPostprocessor:
         thing_mask = torch.from_numpy(self.categories.thing_mask).to(raw_maps.semantic_logits.device)
         tensors = [
             panoptic_tensors(
-                _one_image(raw_maps, i),
+                one_image(raw_maps, i),
                 input_size,
                 content_size,
                 thing_mask=thing_mask,
@@ -147,7 +147,7 @@ class PanopticPostprocessor:
             for i, content_size in enumerate(content_sizes)
         ]
         with stage(stopwatch, "merging"):
-            return [self._result(t) for t in tensors]  # the first transfer, after all work has been queued
+            return [self.result(t) for t in tensors]  # the first transfer, after all work has been queued
 
     def _check(self, raw_maps: RawMaps, input_size: Size, content_sizes: Sequence[Size]) -> None:
         batch_size, num_classes = raw_maps.semantic_logits.shape[:2]
@@ -166,7 +166,8 @@ class PanopticPostprocessor:
                     f"Each of `content_sizes` must be positive and at most `input_size` {input_size}. Got {size}."
                 )
 
-    def _result(self, tensors: PanopticTensors) -> PanopticResult:
+    def result(self, tensors: PanopticTensors) -> PanopticResult:
+        """The answer for an image, from its tensors, on whichever device they are."""
         ids, train_ids, areas, boxes, scores = (column.cpu().numpy() for column in (*tensors.table, tensors.scores))
         segments = []
         for slot in np.flatnonzero(ids != VOID_ID):  # ids ascend with the slots
@@ -266,7 +267,8 @@ def panoptic_tensors(
     return PanopticTensors(panoptic_map=panoptic_map, semantic_map=semantic_map, table=table, scores=scores)
 
 
-def _one_image(raw_maps: RawMaps, index: int) -> RawMaps:
+def one_image(raw_maps: RawMaps, index: int) -> RawMaps:
+    """The maps of one image of a batch, with a batch dimension of 1."""
     logits, heatmap, offset = raw_maps
     one = slice(index, index + 1)
     return RawMaps(

@@ -87,7 +87,7 @@ class TrainingState:
 def save_checkpoint(
     run_folder: Path, state: TrainingState, *, config: Config, categories: CategoryTable, model_card: str
 ) -> Path:
-    """Write `checkpoints/step_XXXXXX`, let `last` point to it, and delete what retention gives up.
+    """Write `checkpoints/step_NNNNNN`, let `last` point to it, and delete what retention gives up.
 
     Args:
         run_folder: the folder of the run.

@@ -1,4 +1,4 @@
-"""A validation during training: metrics, and the files of `validation/step_XXXXXX/`."""
+"""A validation during training: metrics, and the files of `validation/step_NNNNNN/`."""
 
 from dataclasses import replace
 from pathlib import Path

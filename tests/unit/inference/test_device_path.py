@@ -44,7 +44,7 @@ def test_the_result_is_that_of_the_cpu():
     queued = queue(maps)
     assert queued.is_finite
     for image, expected in zip(queued.images, postprocess(maps, INPUT_SIZE, CONTENT_SIZES), strict=True):
-        result = postprocess._result(to_host(image))
+        result = postprocess.result(to_host(image))
         assert np.array_equal(result.panoptic_map, expected.panoptic_map)
         assert np.array_equal(result.semantic_map, expected.semantic_map)
         assert result.segments_info == expected.segments_info

@@ -156,7 +156,7 @@ def create_timm_network(config: ModelConfig, *, state_dict: dict[str, Tensor] | 
                 pretrained_cfg_overlay={"state_dict": state_dict},
                 **stride,
             )
-    except (AssertionError, TypeError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (AssertionError, TypeError, RuntimeError, ValueError) as error:
         if state_dict is not None:
             raise
         advice = "Try `model.output_stride` 32 or another network." if stride else "Choose another network."
