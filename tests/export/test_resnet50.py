@@ -20,11 +20,15 @@ from panoptic_deeplab.model.weights import save_pretrained
 SIZE = (129, 257)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights, with maps of about the spread that those of a trained network have."""
+def write_model(path: Path, *, any_size: bool) -> None:
+    """Random weights, with maps of about the spread that those of a trained network have.
+
+    For any size, the image pool is that of the whole image; the recipe's has a window, which needs to know the size.
+    """
     torch.manual_seed(0)
-    config = load_config("cityscapes_resnet50", {"input.pad_to": None})
+    config = load_config(
+        "cityscapes_resnet50", {"input.pad_to": None} | ({"model.image_pool_size": None} if any_size else {})
+    )
     categories = CategoryTable.load(config.data.categories)
     model = PanopticDeepLab(config.model, categories.num_classes).eval()
     assert model.center_head is not None
@@ -37,9 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ):
             head.predict.weight *= spread / raw_map.std()
             head.predict.bias.zero_()
-    path = tmp_path_factory.mktemp("resnet50") / "model"
     save_pretrained(path, model, config=config, categories=categories)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,9 @@ def image() -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [None, SIZE], ids=["any size", "one size"])
-def test_every_format(folder: Path, image: np.ndarray, tmp_path: Path, size: tuple[int, int] | None) -> None:
+def test_every_format(image: np.ndarray, tmp_path: Path, size: tuple[int, int] | None) -> None:
+    folder = tmp_path / "model"
+    write_model(folder, any_size=size is None)
     options = [] if size is None else ["--size", *map(str, size)]
     ours = PanopticPredictor.from_pretrained(folder, device="cpu")
     images = [image] if size else [image, np.ascontiguousarray(image[:100, :200])]
