@@ -1,4 +1,4 @@
-"""Table 1's ablation on the synthetic street scenes: `python benchmarks/ablation.py [--steps 120] [--seeds 3]`.
+"""Table 1's ablation on the synthetic street scenes: `python benchmarks/ablation.py [--steps 300] [--seeds 3]`.
 
 Each row changes one thing in the row before, as in the paper. The network is small (EfficientNet-Lite0, half of
 the paper's channels), the training short: the table says what the switches do here, on drawn scenes, within an hour
@@ -120,7 +120,7 @@ def table(results: dict[str, list[dict[str, float | None]]]) -> str:
 def main() -> None:
     """Run what is missing, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/ablation.json"))
     arguments = parser.parse_args()
