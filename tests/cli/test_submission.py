@@ -48,9 +48,10 @@ def test_refusals(run: Callable[..., Any], model_folder: Path, coco_set: Path, t
     assert "`score` needs Cityscapes' files" in outcome.err
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "file").touch()
-    outcome = run("submission", *common, f"--output={tmp_path / 'used'}")
-    assert outcome.code == 2
-    assert "is not empty" in outcome.err
+    for used in (tmp_path / "used", tmp_path / "used" / "file"):
+        outcome = run("submission", *common, f"--output={used}")
+        assert outcome.code == 2
+        assert f"{used} is not an empty folder" in outcome.err
     outcome = run("submission", *common[:1], f"--output={tmp_path / 'new'}", "--data.format=synthetic")
     assert outcome.code == 2
     assert "belongs to no benchmark" in outcome.err

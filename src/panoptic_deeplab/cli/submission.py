@@ -73,8 +73,11 @@ class Submission(InferenceVerb):
                     f"`score` needs a split with labels, train or val. Got `split` {self.split!r} instead."
                 )
             require_scripts()
-        if self.output.is_dir() and any(self.output.iterdir()):
-            raise ConfigError(f"`output` {self.output} is not empty; its files would mix. Choose another folder.")
+        if self.output.exists() and not (self.output.is_dir() and not any(self.output.iterdir())):
+            raise ConfigError(
+                f"`output` {self.output} is not an empty folder, and files of two submissions must not mix. Choose"
+                " another folder."
+            )
         predictor = self.load_predictor()
         source = open_source(self.data, self.split)
         writer = SubmissionWriter(

@@ -85,9 +85,9 @@ def _cells(model: ZooModel) -> tuple[str, ...]:
 def _megabytes(model: ZooModel) -> str:
     if model.url is None:
         return "-"
-    if model.size is None:
+    if (size := model.size) is None:
         return f"~{_BYTES_PER_PARAMETER * model.parameters / 1e6:.0f}"
-    return f"{model.size / 1e6:.0f}"
+    return f"{size / 1e6:.0f}"
 
 
 def _place(model: ZooModel) -> str:

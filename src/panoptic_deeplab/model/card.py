@@ -5,7 +5,6 @@ it. Machines read the block in front (YAML), people the rest.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -105,10 +104,12 @@ The model knows what its training images show. Objects of other kinds are given 
 
 def _start(config: Config) -> str | None:
     """Whose weights the training began with: their licence goes on. A path would say something about a machine."""
+    from panoptic_deeplab.model.zoo import is_zoo_family  # which makes cards
+
     weights = config.model.weights
     if weights is None:
         return None
-    is_name = weights.startswith("hf://") or (not Path(weights).exists() and len(Path(weights).parts) == 2)
+    is_name = weights.startswith("hf://") or is_zoo_family(weights)
     return f"Training began with the weights of {f'`{weights}`' if is_name else 'another model'}."
 
 

@@ -269,11 +269,13 @@ def test_card_says_what_the_training_began_with(tiny_config: Config, tmp_path: P
         ("detectron2/R52_os16_dsconv", "Training began with the weights of `detectron2/R52_os16_dsconv`."),
         ("hf://owner/street", "Training began with the weights of `hf://owner/street`."),
         (str(tmp_path), "Training began with the weights of another model."),
+        ("secret/run", "Training began with the weights of another model."),  # a folder that is gone
     ):
         config = replace(tiny_config, model=replace(tiny_config.model, weights=weights))
         card = model_card(config, CategoryTable.load("synthetic"), origin="Weights after 9 steps.")
         assert f"for every object. Weights after 9 steps. {said}" in card
         assert str(tmp_path) not in card
+        assert "secret" not in card
     assert "Training began" not in model_card(tiny_config, CategoryTable.load("synthetic"))
 
 
