@@ -172,7 +172,7 @@ def _torch_facts() -> tuple[int, tuple[str, ...], bool | None]:
         return threads, (), None
     devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     gpus = tuple(f"{device.name}, {device.total_memory / 2**30:.0f} GiB" for device in devices)
-    return threads, gpus, torch.cuda.is_bf16_supported()
+    return threads, gpus, torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _gpu_problems(driver: Path) -> list[str]:

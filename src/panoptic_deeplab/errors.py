@@ -1,4 +1,4 @@
-"""Every error a user can meet, and the two helpers that make error messages useful.
+"""Every error a user can meet, and the helpers that make error messages useful.
 
     PanopticDeepLabError
     ├── ConfigError(ValueError)                a recipe, YAML file or command-line option is wrong
@@ -49,6 +49,12 @@ class ExportError(PanopticDeepLabError, RuntimeError):
 
 class MissingDependencyError(PanopticDeepLabError, ImportError):
     """An optional package is not installed."""
+
+
+def first_line(error: BaseException) -> str:
+    """Of what an error of another library says, for a message of ours; its type if it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__
 
 
 def did_you_mean(name: str, choices: Iterable[str], *, see_all: str | None = None) -> str:

@@ -4,6 +4,7 @@ Dimension letters: `B` images, `C` classes, `H W` the network input, `h w` the d
 Two-element vectors are `(y, x)`. Pixel centres lie at integers.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -53,6 +54,16 @@ class Targets(NamedTuple):
 
     offset_weight: Float[Tensor, "*B H W"]
     """1 where the offset is supervised (pixels of thing instances that are no crowd), else 0."""
+
+
+def each_map(raw_maps: RawMaps, function: Callable[[Tensor], Tensor]) -> RawMaps:
+    """Apply a function to the maps that there are."""
+    logits, heatmap, offset = raw_maps
+    return RawMaps(
+        semantic_logits=function(logits),
+        center_heatmap=None if heatmap is None else function(heatmap),
+        offset=None if offset is None else function(offset),
+    )
 
 
 def upsample(map_: Float[Tensor, "B C h w"], size: Size, *, align_corners: bool) -> Float[Tensor, "B C H W"]:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from panoptic_deeplab.errors import CheckpointError
+from panoptic_deeplab.errors import CheckpointError, ConfigError
+from panoptic_deeplab.inference.ensemble import EnsemblePredictor
 from panoptic_deeplab.inference.model_file import INFO_KEY, ModelFileInfo, read_model_file_info
+from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.inference.runtimes import ExportedPipeline, open_model_file
 
 SUFFIXES = (".onnx", ".xml", ".pt2")
@@ -153,3 +155,9 @@ def test_scores_that_are_not_finite(exported: Path) -> None:
     assert good(image)
     with pytest.raises(CheckpointError, match="not finite"):
         ExportedPipeline(good.path, good.info, broken)(image)
+
+
+def test_whole_pipelines_are_not_averaged(exported: Path) -> None:
+    predictor = PanopticPredictor.from_pretrained(exported / "panoptic.onnx")
+    with pytest.raises(ConfigError, match=r"panoptic.onnx holds the whole pipeline.*averaged"):
+        EnsemblePredictor([predictor, predictor])

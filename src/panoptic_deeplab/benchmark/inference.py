@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from panoptic_deeplab.benchmark.measure import Timing, peak_memory, run_repeatedly
+from panoptic_deeplab.benchmark.measure import WARM_UP_RUNS, Timing, peak_memory, run_repeatedly
 from panoptic_deeplab.benchmark.report import STAGES, InferenceRow
 from panoptic_deeplab.benchmark.scenes import DrawnMaps
 from panoptic_deeplab.categories import CategoryTable
@@ -122,7 +122,7 @@ def measure_inference(subject: Subject, image: Path, *, batch_size: int = 1, sec
         image_size=(pixels.shape[0], pixels.shape[1]),
         input_size=(size[0], size[1]),
         batch_size=batch_size,
-        stages={name: Timing.of(in_stages[name][1:]) for name in STAGES if name in in_stages},  # the first warms up
+        stages={name: Timing.of(in_stages[name][WARM_UP_RUNS:]) for name in STAGES if name in in_stages},
         end_to_end=Timing.of(whole),
         peak_process_bytes=peak.process,
         peak_process_increase_bytes=peak.process_increase,

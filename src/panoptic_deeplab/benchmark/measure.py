@@ -11,6 +11,9 @@ from pathlib import Path
 
 import torch
 
+WARM_UP_RUNS = 2
+"""Runs that do not count; CUDA graphs are recorded in the second."""
+
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 
@@ -42,7 +45,7 @@ class Timing:
 
 
 def run_repeatedly(run: Callable[[], None], *, seconds: float, least: int = 3) -> list[float]:
-    """Time a function, after one run that does not count.
+    """Time a function, after `WARM_UP_RUNS`.
 
     Args:
         run: what to time; it must wait for its own results.
@@ -52,7 +55,8 @@ def run_repeatedly(run: Callable[[], None], *, seconds: float, least: int = 3) -
     Returns:
         Seconds of each run.
     """
-    run()
+    for _ in range(WARM_UP_RUNS):
+        run()
     timed: list[float] = []
     while len(timed) < least or sum(timed) < seconds:
         start = time.perf_counter()

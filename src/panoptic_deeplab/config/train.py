@@ -73,8 +73,9 @@ class TrainConfig:
     """learning_rate * (1 - step / max_steps) ** poly_power, the "poly" policy."""
     clip_gradient_norm: float | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
-    """bfloat16 = autocast of the network; losses stay float32. auto = bfloat16 where the device has instructions for
-    it (a processor is asked by torch 2.12 or newer); the run folder's config.yaml says which it was."""
+    """bfloat16 = autocast of the network; losses stay float32. auto = bfloat16 where the GPU or x86 processor has
+    instructions for it (a processor is asked by torch 2.12 or newer); the run folder's config.yaml says which it was.
+    """
     channels_last: bool = True
     """Memory format of images and weights: same numbers up to rounding, faster convolutions."""
     batch_norm: Literal["train", "frozen", "frozen_backbone", "sync"] = "train"

@@ -1,4 +1,4 @@
-"""CUDA graphs: all work on an image of a known size, recorded once and started as one.
+"""CUDA graphs: all work on an image of a known size, recorded the second time the size comes, and started as one.
 
 A network and its post-processing are hundreds of short kernels, and a GPU is often done with one before the host has
 started the next. A graph has no host in between. It holds for one size of images and of their content, and for memory
@@ -19,7 +19,7 @@ from panoptic_deeplab.inference.device_path import Queued
 from panoptic_deeplab.maps import Size
 
 _MOST = 8
-"""Graphs that are kept: each has its own memory. The one that was not used for the longest time goes first."""
+"""Sizes that are kept, each with its graph and memory. The one that was not used for the longest time goes first."""
 
 _WARM_UP = 3
 """Runs before the recording, in which libraries choose their algorithms and torch.compile compiles."""
@@ -41,7 +41,7 @@ class CapturedPath:
 
     def __init__(self, run: Callable[[Tensor, tuple[Size, ...]], Queued]) -> None:
         self._run = run
-        self._recordings: OrderedDict[tuple[object, ...], _Recording] = OrderedDict()
+        self._recordings: OrderedDict[tuple[object, ...], _Recording | None] = OrderedDict()
 
     def __call__(self, images: Float[Tensor, "B 3 H W"], content_sizes: tuple[Size, ...]) -> Queued:
         """Run.
@@ -58,11 +58,12 @@ class CapturedPath:
 
     def _replay(self, images: Tensor, content_sizes: tuple[Size, ...]) -> Queued:
         key = (tuple(images.shape), content_sizes)
-        recording = self._recordings.pop(key, None)
-        if recording is None:
+        if key not in self._recordings:  # a size that never comes again is not worth a recording
             while len(self._recordings) >= _MOST:
                 self._recordings.popitem(last=False)
-            recording = self._record(images, content_sizes)
+            self._recordings[key] = None
+            return self._run(images, content_sizes)
+        recording = self._recordings.pop(key) or self._record(images, content_sizes)
         self._recordings[key] = recording  # the last one in line
         recording.images.copy_(images, non_blocking=True)
         recording.graph.replay()

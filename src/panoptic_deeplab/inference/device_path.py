@@ -13,8 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from panoptic_deeplab.config import PostprocessConfig
-from panoptic_deeplab.inference.fast_network import each_map
-from panoptic_deeplab.maps import RawMaps, Size
+from panoptic_deeplab.maps import RawMaps, Size, each_map
 from panoptic_deeplab.postprocess.cells import CellGrid, make_grid
 from panoptic_deeplab.postprocess.merging import SegmentTable
 from panoptic_deeplab.postprocess.pipeline import PanopticTensors, one_image, panoptic_tensors

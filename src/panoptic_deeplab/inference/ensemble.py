@@ -22,6 +22,7 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.transforms import PreparedImage
 from panoptic_deeplab.errors import CheckpointError, ConfigError
 from panoptic_deeplab.images import ImageLike
+from panoptic_deeplab.inference.exported_predictor import PipelinePredictor
 from panoptic_deeplab.inference.fusion import Average, Estimate, to_estimate, to_raw_maps
 from panoptic_deeplab.inference.predictor import PanopticPredictor, ReadyImage
 from panoptic_deeplab.maps import RawMaps
@@ -35,12 +36,19 @@ class EnsemblePredictor(PanopticPredictor):
 
     Raises:
         CheckpointError: the members have different classes.
-        ConfigError: some members have instance heads and others have none, or there is no member.
+        ConfigError: some members have instance heads and others have none, a member is a file with the whole pipeline,
+            or there is no member.
     """
 
     def __init__(self, members: Sequence[PanopticPredictor]) -> None:
         if not members:
             raise ConfigError("An ensemble needs at least one model. Got none.")
+        for member in members:
+            if isinstance(member, PipelinePredictor):
+                raise ConfigError(
+                    f"{member.pipeline.path} holds the whole pipeline, so it gives no maps that could be averaged. Use"
+                    " its model folder, or export the model without --panoptic."
+                )
         first, *others = members
         for other in others:
             _check_same_classes(first.categories, other.categories)

@@ -3,8 +3,8 @@
     the user's model ─▶ copy ─▶ batch norm folded ─▶ precision ─▶ channels last ─▶ torch.compile, if asked
                         (folding.py)
 
-The model itself stays as it is: it can be saved, exported and trained on. When its weights change, the next prediction
-makes a new copy. The copy takes the memory of the weights once more, half of it in 16 bits.
+The model itself stays as it is, but for the evaluation mode: it can be saved, exported and trained on. When its weights
+change, the next prediction makes a new copy. The copy takes the memory of the weights once more, half of it in 16 bits.
 
 `docs/speed.md` has the times.
 """
@@ -12,6 +12,7 @@ makes a new copy. The copy takes the memory of the weights once more, half of it
 import copy
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,9 +22,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from panoptic_deeplab.config import Precision
-from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.errors import ConfigError, first_line
 from panoptic_deeplab.inference.folding import fold_batch_norm
-from panoptic_deeplab.maps import RawMaps, Size
+from panoptic_deeplab.maps import RawMaps, Size, each_map
 from panoptic_deeplab.model.depthwise import FastDepthwiseConv2d
 
 _COMPILERS = ("g++", "clang++", "c++", "cl")
@@ -69,9 +70,14 @@ class FastNetwork:
         self._weights: tuple[tuple[int, int], ...] = ()
         self._held: list[Tensor] = []  # or a new tensor may get the address of an old one
         self._copy: nn.Module | None = None
+        self._lock = threading.Lock()
 
     def current(self) -> Callable[[Tensor], RawMaps]:
-        """What computes `images -> RawMaps` with the weights that the model has now."""
+        """What computes `images -> RawMaps` with the weights that the model has now; several threads may ask."""
+        with self._lock:
+            return self._current()
+
+    def _current(self) -> Callable[[Tensor], RawMaps]:
         model = self._model
         was_training = isinstance(model, nn.Module) and model.training
         if isinstance(model, nn.Module):
@@ -183,21 +189,10 @@ class _CompiledNetwork(nn.Module):
         try:
             maps: RawMaps = self.network(images)
         except TorchDynamoException as error:
-            reason = (str(error).splitlines() or [""])[0][:300]
             raise ConfigError(
-                f"The network cannot be compiled ({type(error).__name__}: {reason}). Leave out `compile`."
+                f"The network cannot be compiled ({type(error).__name__}: {first_line(error)}). Leave out `compile`."
             ) from error
         return maps
-
-
-def each_map(raw_maps: RawMaps, function: Callable[[Tensor], Tensor]) -> RawMaps:
-    """Apply a function to the maps that there are."""
-    logits, heatmap, offset = raw_maps
-    return RawMaps(
-        semantic_logits=function(logits),
-        center_heatmap=None if heatmap is None else function(heatmap),
-        offset=None if offset is None else function(offset),
-    )
 
 
 def check_compiler() -> None:
@@ -218,7 +213,8 @@ def check_compiler() -> None:
 def _versions(model: nn.Module) -> tuple[tuple[int, int], ...]:
     """Changes whenever a parameter or buffer does, in place or by another tensor.
 
-    Not seen is what goes through `.data`, and the step of a fused optimizer, unless the model was in training mode.
+    Not seen is what goes through `.data`, what changes tensors that were made in inference mode, and the step of a
+    fused optimizer, unless the model was in training mode.
     """
     return tuple(
         (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)

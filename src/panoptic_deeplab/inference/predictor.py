@@ -17,7 +17,9 @@ Grouping happens at the size of the network's input, where offsets have their un
 resized. (Resizing raw offsets to the image without rescaling their values is a known fault of a public version.)
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -36,10 +38,10 @@ from panoptic_deeplab.errors import CheckpointError, ConfigError
 from panoptic_deeplab.images import ImageLike, read_image
 from panoptic_deeplab.inference.captured import CapturedPath
 from panoptic_deeplab.inference.device_path import Queued, are_finite, queue_postprocessing, to_host
-from panoptic_deeplab.inference.fast_network import FastNetwork, each_map
+from panoptic_deeplab.inference.fast_network import FastNetwork
 from panoptic_deeplab.inference.model_file import is_model_file
 from panoptic_deeplab.inference.test_time_augmentation import AugmentedModel
-from panoptic_deeplab.maps import RawMaps, Size, upsample, upsample_offset
+from panoptic_deeplab.maps import RawMaps, Size, each_map, upsample, upsample_offset
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
 from panoptic_deeplab.results import PanopticResult
 
@@ -83,8 +85,9 @@ class PanopticPredictor:
 
     Args:
         model: `images (B, 3, H, W) -> RawMaps`, normalised images of the sizes that `transforms.padded_size` gives. An
-            `nn.Module` is moved to `device` and put in evaluation mode; if it has parameters, what runs is a faster
-            copy, made at the first prediction and again when the weights have changed.
+            `nn.Module` is moved to `device`, and every prediction puts it in evaluation mode. If it has parameters,
+            what runs is a faster copy, made at the first prediction and again when the weights have changed; not seen
+            are hooks that are added later, and changes through `.data` or of tensors made in `torch.inference_mode`.
         categories: one entry for each channel of `semantic_logits`.
         config: its `input`, `model`, `test_time_augmentation` and `postprocess` sections are used.
         device: `cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one.
@@ -127,6 +130,7 @@ class PanopticPredictor:
         is_plain = config.test_time_augmentation.is_plain  # averages take small tensors from the host in between
         self._is_captured = compile and self.device.type == "cuda" and is_plain
         self._captured: tuple[object, CapturedPath] | None = None
+        self._lock = threading.Lock()  # a recording has one place for its images and its answer
         self._thing_mask = torch.from_numpy(categories.thing_mask).to(self.device)
 
     @classmethod
@@ -281,19 +285,22 @@ class PanopticPredictor:
         self, batch: Sequence[ReadyImage], content_sizes: tuple[Size, ...]
     ) -> tuple[RawMaps, list[PanopticResult]]:
         """The host looks at nothing before all work is queued."""
-        if self._is_captured:
-            network = self._network.current()
-            if self._captured is None or self._captured[0] is not network:
-                self._captured = (
-                    network,
-                    CapturedPath(lambda images, sizes: self._queue(self._maps_of(images), images, sizes)),
-                )
-            queued = self._captured[1](self._images(batch), content_sizes)
-        else:
-            queued = self._queue(self._maps(batch), batch[0].prepared.tensor, content_sizes)
-        results = [self._postprocess.result(to_host(image)) for image in queued.images]
-        self._check_finite(queued.is_finite)
-        return queued.raw_maps, results
+        with self._lock if self._is_captured else nullcontext():
+            if self._is_captured:
+                queued = self._captured_path()(self._images(batch), content_sizes)
+            else:
+                queued = self._queue(self._maps(batch), batch[0].prepared.tensor, content_sizes)
+            results = [self._postprocess.result(to_host(image)) for image in queued.images]
+            self._check_finite(queued.is_finite)
+            return queued.raw_maps, results
+
+    def _captured_path(self) -> CapturedPath:
+        """Of the network with its weights of now."""
+        network = self._network.current()
+        if self._captured is None or self._captured[0] is not network:
+            path = CapturedPath(lambda images, sizes: self._queue(self._maps_of(images), images, sizes))
+            self._captured = (network, path)
+        return self._captured[1]
 
     def _queue(self, raw_maps: RawMaps, images: Float32[Tensor, "*B 3 H W"], content_sizes: tuple[Size, ...]) -> Queued:
         return queue_postprocessing(

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Precision
-from panoptic_deeplab.errors import CheckpointError, ConfigError, require
+from panoptic_deeplab.errors import CheckpointError, ConfigError, first_line, require
 from panoptic_deeplab.inference.model_file import ModelFileInfo, read_model_file_info
 from panoptic_deeplab.inference.torch_program import load_program
 from panoptic_deeplab.maps import RawMaps
@@ -154,7 +154,7 @@ def _onnx_runtime(path: Path, device: str) -> Run:
     except ConfigError:
         raise
     except Exception as error:  # onnxruntime's exceptions have no common base
-        raise CheckpointError(f"ONNX Runtime cannot load {path} ({_first_line(error)}).") from error
+        raise CheckpointError(f"ONNX Runtime cannot load {path} ({first_line(error)}).") from error
     name = session.get_inputs()[0].name
 
     def run(images: Tensor) -> list[Tensor]:
@@ -199,7 +199,7 @@ def _openvino(path: Path, device: str, precision: Precision) -> Run:
     try:
         compiled = openvino.Core().compile_model(str(path), "CPU", settings)
     except RuntimeError as error:
-        raise CheckpointError(f"OpenVINO cannot load {path} ({_first_line(error)}).") from error
+        raise CheckpointError(f"OpenVINO cannot load {path} ({first_line(error)}).") from error
 
     def run(images: Tensor) -> list[Tensor]:
         outputs = compiled([images.cpu().numpy()])
@@ -241,7 +241,3 @@ def _check_size(path: Path, info: ModelFileInfo, size: tuple[int, int]) -> None:
             f"{path} takes images of {height} x {width} pixels only (height x width), and this one is prepared as"
             f" {size[0]} x {size[1]}. Export the model without --size to take any, or resize the image."
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:300]

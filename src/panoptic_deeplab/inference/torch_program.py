@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from panoptic_deeplab.distributed import resolve_device
-from panoptic_deeplab.errors import CheckpointError
+from panoptic_deeplab.errors import CheckpointError, first_line
 
 Program = Callable[[Tensor], Sequence[Tensor]]
 
@@ -66,7 +66,7 @@ def load_program(path: Path, device: str) -> tuple[Program, torch.device]:
     except Exception as error:  # whatever the deserializer of this version of torch raises
         raise CheckpointError(
             f"{path} cannot be loaded by torch {torch.__version__} ({type(error).__name__}:"
-            f" {(str(error).splitlines() or [''])[0][:300]}). Export the model again with this version."
+            f" {first_line(error)}). Export the model again with this version."
         ) from error
 
 

@@ -37,13 +37,13 @@ def use_fast_depthwise(model: nn.Module) -> None:
 
 
 class FastDepthwiseConv2d(nn.Conv2d):
-    """A depthwise `nn.Conv2d` (as many groups as channels, zero padding) which is fast on the CPU, too."""
+    """A depthwise `nn.Conv2d` (as many groups as channels, zero padding), fast on the CPU, too, but for float64."""
 
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:  # noqa: A002 - PyTorch's name
         """Convolve."""
-        if input.device.type != "cpu" or torch.compiler.is_compiling():
-            return super().forward(input)
         weight = self.weight
+        if input.device.type != "cpu" or weight.dtype == torch.float64 or torch.compiler.is_compiling():
+            return super().forward(input)
         if torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")
             input, weight = input.to(dtype), weight.to(dtype)  # noqa: A001
@@ -83,7 +83,9 @@ class _DepthwiseConvolution(torch.autograd.Function):
         gradient = gradient.float().contiguous(memory_format=torch.channels_last)
         of_features = of_weight = None
         if geometry.is_atrous:
-            of_features, of_weight = _gradients_of_taps(features, weight, gradient, geometry)
+            of_features = torch.zeros_like(features) if ctx.needs_input_grad[0] else None
+            of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+            _add_gradients_of_taps(features, weight, gradient, geometry, of_features=of_features, of_weight=of_weight)
         else:
             if ctx.needs_input_grad[0]:
                 of_features = _gradient(features, weight, gradient, geometry, of_weight=False)
@@ -123,18 +125,22 @@ def _gradient(features: Tensor, weight: Tensor, gradient: Tensor, geometry: _Geo
 
 
 # --- atrous -----------------------------------------------------------------------------------------------------------
-def _gradients_of_taps(
+def _add_gradients_of_taps(
     features: Float[Tensor, "B C H W"],
     weight: Float[Tensor, "C 1 k l"],
     gradient: Float[Tensor, "B C h w"],
     geometry: _Geometry,
-) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "C 1 k l"]]:
-    of_features, of_weight = torch.zeros_like(features), torch.zeros_like(weight)
+    *,
+    of_features: Float[Tensor, "B C H W"] | None,
+    of_weight: Float[Tensor, "C 1 k l"] | None,
+) -> None:
+    """To the zeros of those that are wanted."""
     kernel = weight[:, 0, :, :, None, None]
     for (row, column), (source, target) in _taps(weight, features, gradient, geometry):
-        of_features[source].addcmul_(gradient[target], kernel[:, row, column])
-        of_weight[:, 0, row, column] = (features[source] * gradient[target]).sum(dim=(0, 2, 3))
-    return of_features, of_weight
+        if of_features is not None:
+            of_features[source].addcmul_(gradient[target], kernel[:, row, column])
+        if of_weight is not None:
+            of_weight[:, 0, row, column] = (features[source] * gradient[target]).sum(dim=(0, 2, 3))
 
 
 def _taps(

@@ -14,7 +14,7 @@ from typing import Any
 from panoptic_deeplab import __version__
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config_io import config_to_dict
-from panoptic_deeplab.errors import CheckpointError
+from panoptic_deeplab.errors import CheckpointError, first_line
 from panoptic_deeplab.model.card import CARD_FILE, PLACE, model_card
 from panoptic_deeplab.model.weights import CATEGORIES_FILE, CONFIG_FILE, EMA_FILE, MODEL_FILE, load_pretrained
 
@@ -108,15 +108,10 @@ def _reason(error: Exception) -> str:
     from huggingface_hub import errors
 
     if isinstance(error, errors.LocalEntryNotFoundError):
-        return f"it cannot be reached ({_first_line(error.__cause__ or error)}), and the model is not in its cache."
+        return f"it cannot be reached ({first_line(error.__cause__ or error)}), and the model is not in its cache."
     if isinstance(error, (errors.RepositoryNotFoundError, errors.GatedRepoError)):
         return "there is no such repository, or it is not open to you; `hf auth login` says who you are."
     if isinstance(error, errors.RevisionNotFoundError):
         return "the repository has no such revision."
-    text = _first_line(error)
+    text = first_line(error)
     return text if text.endswith(".") else f"{text}."
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

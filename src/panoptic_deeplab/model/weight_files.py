@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from panoptic_deeplab.errors import CheckpointError
+from panoptic_deeplab.errors import CheckpointError, first_line
 
 COUNTER = "num_batches_tracked"
 """Of batch normalisation. Older files lack it, and nothing here reads it."""
@@ -97,8 +97,3 @@ def check_entries(
         lists = (f"{len(names)} {kind}:\n    " + "\n    ".join(names) for kind, names in problems.items())
         error.add_note("\n".join(lists))
     raise error
-
-
-def first_line(error: BaseException) -> str:
-    """Of what an error says, for a message of ours."""
-    return (str(error).splitlines() or [""])[0][:200]

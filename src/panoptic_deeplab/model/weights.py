@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, ModelConfig
 from panoptic_deeplab.config_io import config_from_dict, config_to_dict
-from panoptic_deeplab.errors import CheckpointError, MissingDependencyError, PanopticDeepLabError
+from panoptic_deeplab.errors import CheckpointError, MissingDependencyError, PanopticDeepLabError, first_line
 from panoptic_deeplab.model.backbones.build import OWN_NETWORKS, create_timm_network
 from panoptic_deeplab.model.card import CARD_FILE, model_card
 from panoptic_deeplab.model.locations import model_folder
 from panoptic_deeplab.model.network import PanopticDeepLab, with_output_stride
-from panoptic_deeplab.model.weight_files import COUNTER, check_entries, first_line, read_content
+from panoptic_deeplab.model.weight_files import COUNTER, check_entries, read_content
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ The answer is exactly that of this formula in float32, ties to the lower center 
 distances is never built. Cost: CPU, about (candidate centers of a group) x points, a handful instead of K on trained
 networks and K at worst; other devices, K x points in chunks, without any synchronization with the host.
 
-Dimension letters: `K` centers, `G` groups of points that lie close together, `P` points a group, `L` candidates.
+Dimension letters: `K` centers, `G` groups of points that lie close together, `P` points a group; `N` pairs of a group
+and a center, `g` groups that still have a candidate.
 """
 
 from typing import NamedTuple

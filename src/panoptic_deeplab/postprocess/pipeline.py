@@ -116,7 +116,7 @@ class PanopticPostprocessor:
         """Post-process a batch.
 
         Args:
-            raw_maps: of B images, on any device, in any floating-point type (the computation is float32).
+            raw_maps: of B images, finite, on any device, in any floating-point type (the computation is float32).
             input_size: of the network input, padding included.
             content_sizes: size of each image without the padding at its bottom and right; None = no padding.
             stopwatch: measures the stages `centers`, `upsample + argmax`, `grouping`, `merging` and `scores`.

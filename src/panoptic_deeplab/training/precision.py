@@ -20,9 +20,10 @@ def with_resolved_precision(config: Config, device: str) -> Config:
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether there are instructions for it: emulated, it is slower than float32."""
+    """Whether there are instructions for it (on an x86 processor or a GPU): emulated, it is slower than float32."""
     if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     get_capabilities = getattr(torch.cpu, "get_capabilities", None)  # since torch 2.12
     capabilities = get_capabilities() if get_capabilities else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,6 +1,7 @@
 """The path for GPUs, as far as a CPU can show: no waiting for the device, one transfer, recorded work."""
 
 from contextlib import contextmanager
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,9 +11,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from panoptic_deeplab.benchmark.scenes import draw_raw_maps, make_categories
 from panoptic_deeplab.config import PostprocessConfig
+from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.inference.captured import CapturedPath
 from panoptic_deeplab.inference.device_path import Queued, are_finite, cached_grid, queue_postprocessing, to_host
+from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import RawMaps
+from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
 
 CATEGORIES = make_categories(7, 3)
@@ -132,7 +136,7 @@ def fake_cuda(monkeypatch):
 
 
 @pytest.mark.usefixtures("fake_cuda")
-def test_one_recording_for_each_size_and_eight_at_most():
+def test_one_recording_for_each_size_that_comes_again_and_eight_at_most():
     runs = []
 
     def run(images, content_sizes):
@@ -145,14 +149,82 @@ def test_one_recording_for_each_size_and_eight_at_most():
     for factor in (1, 2, 5):
         answer = path(factor * images, ((4, 4),))
         assert answer.raw_maps.semantic_logits.item() == factor * 48
-    assert len(runs) == 4  # three to warm up, one to record
+    assert len(runs) == 5  # at first as it is; then three to warm up, one to record
     assert images.sum() == 48
-    path(images, ((3, 4),))
-    path(images[..., :2], ((3, 2),))
-    assert len(runs) == 12
+    for _ in range(3):
+        path(images, ((3, 4),))
+        path(images[..., :2], ((3, 2),))
+    assert len(runs) == 15
     for width in range(7):
         path(images, ((1, width),))
     runs.clear()
-    path(images, ((1, 6),))
+    path(images[..., :2], ((3, 2),))
+    assert len(runs) == 0
     path(images, ((3, 4),))
-    assert len(runs) == 4  # dropped meanwhile, recorded again
+    assert len(runs) == 1  # dropped meanwhile
+
+
+@pytest.fixture
+def predictor(tiny_config):
+    torch.manual_seed(0)
+    model = PanopticDeepLab(tiny_config.model, len(CATEGORIES))
+    for head in (model.semantic_head, model.center_head, model.offset_head):
+        torch.nn.init.normal_(head.predict.weight, std=0.3)
+    return PanopticPredictor(model, CATEGORIES, tiny_config, device="cpu")
+
+
+def batch_of(predictor, sizes):
+    generator = np.random.default_rng(0)
+    return [predictor._ready(generator.integers(0, 256, (*size, 3), np.uint8)) for size in sizes]
+
+
+@torch.inference_mode()
+def on_device(predictor, batch):
+    maps, results = predictor._predict_on_device(batch, tuple(item.prepared.content_size for item in batch))
+    return maps, [result.resized(item.original_size) for result, item in zip(results, batch, strict=True)]
+
+
+def test_the_predictor_on_a_device_does_what_it_does_on_the_cpu(predictor):
+    batch = batch_of(predictor, [(70, 93), (70, 93)])
+    results, maps = predictor._predict_batch(batch)
+    device_maps, device_results = on_device(predictor, batch)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(maps, device_maps, strict=True))
+    for ours, theirs in zip(device_results, results, strict=True):
+        assert np.array_equal(ours.panoptic_map, theirs.panoptic_map)
+        assert ours.segments_info == theirs.segments_info
+        assert ours.size == (70, 93)
+
+
+def test_the_predictor_on_a_device_refuses_what_is_not_finite(predictor):
+    with torch.no_grad():
+        predictor.model.offset_head.predict.weight.fill_(torch.nan)
+    with pytest.raises(CheckpointError, match="not finite"):
+        on_device(predictor, batch_of(predictor, [(70, 93)]))
+
+
+class Repeat(CapturedPath):
+    """In place of recordings: notes which path an image took."""
+
+    paths: ClassVar = []
+
+    def __init__(self, run):
+        self.run = run
+
+    def __call__(self, images, content_sizes):
+        Repeat.paths.append(self)
+        return self.run(images, content_sizes)
+
+
+def test_new_weights_have_new_recordings(predictor, monkeypatch):
+    monkeypatch.setattr("panoptic_deeplab.inference.predictor.CapturedPath", Repeat)
+    monkeypatch.setattr(Repeat, "paths", [])
+    predictor._is_captured = True
+    batch = batch_of(predictor, [(70, 93)])
+    first, again = on_device(predictor, batch), on_device(predictor, batch)
+    assert torch.equal(first[0].semantic_logits, again[0].semantic_logits)
+    assert len(set(Repeat.paths)) == 1
+    with torch.no_grad():
+        predictor.model.semantic_head.predict.weight.mul_(2)
+    new = on_device(predictor, batch)
+    assert not torch.equal(first[0].semantic_logits, new[0].semantic_logits)
+    assert len(set(Repeat.paths)) == 2

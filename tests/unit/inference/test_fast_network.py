@@ -4,6 +4,8 @@ import copy
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -197,6 +199,23 @@ def test_compiled_is_the_same_function(network, tiny_config, precision, tmp_path
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert float(done.stdout) < {"float32": 2e-5, "bfloat16": 0.1}[precision]
+
+
+def test_threads_share_one_copy(network, monkeypatch):
+    ours, made = fast(network), []
+    make = ours._make_copy
+
+    def slowly(model):
+        made.append(model)
+        time.sleep(0.05)
+        return make(model)
+
+    monkeypatch.setattr(ours, "_make_copy", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        copies = list(pool.map(lambda _: ours.current(), range(4)))
+    assert made == [network]
+    assert copies[0] is not None
+    assert all(one is copies[0] for one in copies)
 
 
 @pytest.mark.parametrize("file", ["street.onnx", "street.xml"])

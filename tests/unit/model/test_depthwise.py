@@ -1,11 +1,13 @@
 """The fast ways of depthwise convolution against PyTorch's own."""
 
 import copy
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from panoptic_deeplab.model.depthwise import FastDepthwiseConv2d, use_fast_depthwise
 
@@ -76,12 +78,40 @@ def test_other_convolutions_stay() -> None:
     assert not any(isinstance(module, FastDepthwiseConv2d) for module in model)
 
 
-def test_no_gradient_where_none_is_wanted() -> None:
+class Shapes(TorchDispatchMode):
+    """Counts the operators whose result has the shape of the weights or of the features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Counter[torch.Size] = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = function(*args, **(kwargs or {}))
+        self.seen.update(t.shape for t in torch.utils._pytree.tree_leaves(result) if isinstance(t, torch.Tensor))
+        return result
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_no_gradient_where_none_is_wanted(dilation: int) -> None:
     """The first convolution of a backbone sees images; a frozen one needs no gradient of its weights."""
-    _, fast = _both(kernel_size=5, padding=2)
-    fast(torch.randn(1, 6, 8, 8)).sum().backward()
+    _, fast = _both(kernel_size=3, padding=0, dilation=dilation)
+    features = torch.randn(2, 6, 9, 9)
+    output = fast(features)
+    with Shapes() as without_features:
+        output.backward(torch.ones_like(output))
     assert fast.weight.grad is not None
+    assert features.shape not in without_features.seen
     fast.requires_grad_(False)
-    features = torch.randn(1, 6, 8, 8, requires_grad=True)
-    fast(features).sum().backward()
+    features.requires_grad_()
+    output = fast(features)
+    with Shapes() as without_weight:
+        output.backward(torch.ones_like(output))
     assert features.grad is not None
+    assert fast.weight.shape not in without_weight.seen
+
+
+def test_float64_is_not_rounded() -> None:
+    plain, fast = (layer.double() for layer in _both(kernel_size=3, padding=2, dilation=2))
+    features = torch.randn(1, 6, 9, 9, dtype=torch.float64, requires_grad=True)
+    assert torch.equal(plain(features), fast(features))
+    assert torch.autograd.gradcheck(fast, features)
