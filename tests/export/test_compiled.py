@@ -13,6 +13,7 @@ import torch
 from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.errors import CheckpointError, ConfigError, ExportError
 from panoptic_deeplab.export.compiled import load_compiled, save_compiled
+from panoptic_deeplab.export.exporter import export_model
 from panoptic_deeplab.inference.exported_predictor import predictor_of
 from panoptic_deeplab.inference.model_file import read_model_file_info
 from panoptic_deeplab.inference.predictor import PanopticPredictor
@@ -30,6 +31,26 @@ def test_compiling_needs_a_compiler_and_a_size(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match=r"needs a C\+\+ compiler, one of g\+\+"):
         save_compiled(program, tmp_path / "code.pt2", replace(info, input_size=SIZE))
+
+
+def test_failed_compilation_leaves_nothing(
+    folder: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch._inductor
+
+    def compile_half(program: object, *, package_path: str) -> None:
+        Path(package_path).write_text("half")
+        raise RuntimeError("g++ is out of memory")
+
+    program = torch.export.load(exported / "network.pt2")
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", compile_half)
+    monkeypatch.setattr("panoptic_deeplab.export.compiled.check_compiler", lambda: None)
+    monkeypatch.setattr("panoptic_deeplab.export.exporter.trace", lambda *arguments, **options: program)
+    (tmp_path / "code_tmp.pt2").write_text("of the user")
+    predictor = PanopticPredictor.from_pretrained(folder, device="cpu")
+    with pytest.raises(ExportError, match=r"cannot be compiled \(RuntimeError: g\+\+ is out of memory\)"):
+        export_model(predictor, tmp_path / "code.pt2", format="torch", size=SIZE, compiled=True)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"code_tmp.pt2": "of the user"}
 
 
 @pytest.mark.slow

@@ -4,8 +4,11 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,12 +21,14 @@ from panoptic_deeplab.cli import main
 from panoptic_deeplab.config import InputConfig, PostprocessConfig, TestTimeAugmentationConfig
 from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.errors import ConfigError, ExportError
-from panoptic_deeplab.export.agreement import measure_agreement
-from panoptic_deeplab.export.exporter import export_model
+from panoptic_deeplab.export.agreement import Agreement, measure_agreement
+from panoptic_deeplab.export.exporter import check_file, export_model
 from panoptic_deeplab.export.graph import PanopticOutputs
+from panoptic_deeplab.export.writers import openvino_model
 from panoptic_deeplab.inference.exported_predictor import PipelinePredictor
-from panoptic_deeplab.inference.model_file import read_model_file_info
+from panoptic_deeplab.inference.model_file import INFO_KEY, read_model_file_info
 from panoptic_deeplab.inference.predictor import PanopticPredictor
+from panoptic_deeplab.inference.runtimes import open_model_file
 from panoptic_deeplab.results import PanopticResult, Segment
 
 SUFFIXES = (".onnx", ".xml", ".pt2")
@@ -133,7 +138,7 @@ def test_a_pool_with_a_window_needs_a_size(folder: Path, tmp_path: Path) -> None
         export_model(predictor, tmp_path / "model.onnx", format="onnx")
 
 
-def test_a_file_that_disagrees_is_removed(
+def test_a_file_that_disagrees_is_not_written(
     folder: Path, tmp_path: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor = PanopticPredictor.from_pretrained(folder, device="cpu")
@@ -145,9 +150,75 @@ def test_a_file_that_disagrees_is_removed(
 
     monkeypatch.setattr("panoptic_deeplab.export.exporter.save_torch", write_another_model)
     monkeypatch.setattr("panoptic_deeplab.export.exporter.trace", lambda *args, **options: None)
-    with pytest.raises(ExportError, match="was removed"):
+    with pytest.raises(ExportError, match=r"^model\.pt2 was not written, since it does not compute"):
         export_model(predictor, tmp_path / "model.pt2", format="torch")
     assert list(tmp_path.iterdir()) == []
+
+
+AGREEMENT = Agreement(num_images=1, differing_pixels=0, num_pixels=1, score_difference=0)
+
+
+@pytest.mark.parametrize("error", [ExportError, KeyboardInterrupt])
+def test_an_earlier_file_stays_until_a_new_one_is_checked(
+    folder: Path, tmp_path: Path, exported: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    predictor = PanopticPredictor.from_pretrained(folder, device="cpu")
+
+    def write(model: object, path: Path, info: object) -> None:
+        for suffix in (".xml", ".bin"):
+            shutil.copy(exported / f"network{suffix}", path.with_suffix(suffix))
+
+    def fail(*arguments: object, **options: object) -> Agreement:
+        raise error
+
+    module = "panoptic_deeplab.export.exporter"
+    for name in ("trace", "onnx_model", "openvino_model"):
+        monkeypatch.setattr(f"{module}.{name}", lambda *arguments, **options: None)
+    monkeypatch.setattr(f"{module}.save_openvino", write)
+    monkeypatch.setattr(f"{module}.check_file", fail)
+    earlier = {"model.xml": b"graph", "model.bin": b"weights"}
+    for name, content in earlier.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(error):
+        export_model(predictor, tmp_path / "model.xml", format="openvino")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == earlier
+
+    monkeypatch.setattr(f"{module}.check_file", lambda *arguments, **options: AGREEMENT)
+    report = export_model(predictor, tmp_path / "model.xml", format="openvino")
+    assert report.files == (tmp_path / "model.xml", tmp_path / "model.bin")
+    assert {path.suffix: path.read_bytes() for path in tmp_path.iterdir()} == {
+        suffix: (exported / f"network{suffix}").read_bytes() for suffix in (".xml", ".bin")
+    }
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_file_is_checked_without_averages(
+    folder: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    averages = TestTimeAugmentationConfig(scales=(1.0, 1.5, 2.0), flip=True)
+    predictor = PanopticPredictor.from_pretrained(folder, device="cpu", test_time_augmentation=averages)
+    path = tmp_path / "network.pt2"
+    with zipfile.ZipFile(exported / path.name) as source, zipfile.ZipFile(path, "w") as target:
+        info = replace(read_model_file_info(exported / path.name), config=predictor.config)
+        for name in source.namelist():
+            target.writestr(name, info.to_json() if name.endswith(f"/extra/{INFO_KEY}") else source.read(name))
+    assert read_model_file_info(path).config.test_time_augmentation == averages
+    load = partial(open_model_file, device="cpu")
+    monkeypatch.setattr("panoptic_deeplab.export.exporter.load_compiled", load)
+
+    agreement = check_file(predictor, path, size=None, compiled=compiled)
+    assert agreement.differing_pixels <= 1e-4 * agreement.num_pixels
+    assert set(agreement.map_differences) == {"semantic_logits", "center_heatmap", "offset"}
+
+
+def test_an_error_without_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_model(model: bytes) -> None:
+        raise RuntimeError
+
+    openvino = pytest.importorskip("openvino")
+    monkeypatch.setattr(openvino, "Core", lambda: SimpleNamespace(read_model=read_model))
+    with pytest.raises(ExportError, match=r"OpenVINO cannot read the model \(RuntimeError\)"):
+        openvino_model(SimpleNamespace(SerializeToString=lambda: b""))
 
 
 def test_what_is_fixed_in_a_file_cannot_be_set(exported: Path) -> None:
@@ -204,7 +275,7 @@ def test_export_on_the_command_line(folder: Path, tmp_path: Path) -> None:
     assert written["agreement"]["differing_pixels"] <= 1e-4 * written["agreement"]["num_pixels"]
 
     predictor = PanopticPredictor.from_pretrained(path)
-    assert len(predictor.predict(np.zeros((60, 95, 3), np.uint8)).segments_info) >= 0  # padded to 65 x 97
+    assert predictor.predict(np.zeros((60, 95, 3), np.uint8)).size == (60, 95)  # padded to 65 x 97
     with pytest.raises(ConfigError, match="65 x 97 pixels only"):
         predictor.predict(np.zeros((66, 97, 3), np.uint8))
 

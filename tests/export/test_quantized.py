@@ -14,9 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config import TestTimeAugmentationConfig
 from panoptic_deeplab.data.sample import Sample
 from panoptic_deeplab.data.synthetic import SyntheticSource
-from panoptic_deeplab.errors import ExportError
+from panoptic_deeplab.errors import ExportError, PanopticDeepLabError
+from panoptic_deeplab.export.network_part import Roles
+from panoptic_deeplab.export.quantization import quantize_onnx, quantize_openvino
 from panoptic_deeplab.export.quantized import export_quantized
 from panoptic_deeplab.inference.model_file import read_model_file_info
 from panoptic_deeplab.inference.predictor import PanopticPredictor
@@ -153,7 +157,72 @@ class OwnResults(Sequence[Sample]):
         return self.samples[index]
 
 
-def test_a_file_that_loses_too_much_is_removed(
+IMAGE = SyntheticSource(1, seed=5, size=SIZE)[0].image
+WIDER = SyntheticSource(1, seed=5, size=(65, 98))[0].image
+
+
+@pytest.mark.parametrize(
+    ("calibration", "change", "options", "message"),
+    [
+        ([IMAGE], {"categories": CategoryTable.load("cityscapes")}, {}, "The model predicts 10 classes"),
+        ([IMAGE], {"samples": []}, {}, r"no labelled images .* Check data\.root and data\.val_split"),
+        ([IMAGE], {"panoptic_map": None}, {}, "Image 0 has no label"),
+        ([], {}, {}, "at least one calibration image. Got none"),
+        ([IMAGE, WIDER], {}, {"size": SIZE}, "Calibration image 1 is 65 x 113 pixels .* takes 65 x 97 only"),
+        ([IMAGE, WIDER], {}, {"size": SIZE, "kind": "panoptic"}, "Calibration image 1 is 65 x 98 pixels"),
+        (
+            [IMAGE],
+            {"image": WIDER, "panoptic_map": np.ones((65, 98), np.int32)},
+            {"size": SIZE},
+            "Image 0 is 65 x 113 pixels",
+        ),
+        ([IMAGE], {"scales": (1.0, 2.0)}, {"size": SIZE}, "Scales are averaged"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_any_work(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    calibration: list[np.ndarray],
+    change: dict[str, Any],
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    monkeypatch.setattr("panoptic_deeplab.export.quantized.trace", lambda *_, **__: pytest.fail("work was done"))
+    averages = TestTimeAugmentationConfig(scales=change.get("scales", (1.0,)))
+    predictor = PanopticPredictor.from_pretrained(folder, device="cpu", test_time_augmentation=averages)
+    labelled = OwnResults(PanopticPredictor.from_pretrained(folder, device="cpu"))
+    labelled.categories = change.get("categories", labelled.categories)
+    sample_changes = {name: value for name, value in change.items() if name in ("image", "panoptic_map")}
+    labelled.samples = change.get("samples", [replace(labelled.samples[0], **sample_changes)])
+    with pytest.raises(PanopticDeepLabError, match=message):
+        export_quantized(
+            predictor, tmp_path / "a.onnx", format="onnx", calibration=calibration, labelled=labelled, **options
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format_", ["onnx", "openvino"])
+def test_what_must_stay_float_is_looked_for(exported: Path, monkeypatch: pytest.MonkeyPatch, format_: str) -> None:
+    """A name that is not that of NNCF would be ignored, and the convolution be quantised."""
+    pytest.importorskip("nncf")
+    module = "panoptic_deeplab.export.quantization"
+    info = read_model_file_info(exported / "network.onnx")
+    if format_ == "onnx":
+        import onnx
+
+        model, quantize = onnx.load(exported / "network.onnx"), quantize_onnx
+    else:
+        import openvino
+
+        model, quantize = openvino.Core().read_model(exported / "network.xml"), quantize_openvino
+    roles = Roles(first={"renamed"}, last=set(), before=set())
+    monkeypatch.setattr(f"{module}.find_roles", lambda operators: roles)
+    with pytest.raises(ExportError, match=r"does not keep renamed in float32"):
+        quantize(model, info, [IMAGE])
+
+
+def test_a_file_that_loses_too_much_is_not_written(
     folder: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor = PanopticPredictor.from_pretrained(folder, device="cpu")
@@ -168,18 +237,26 @@ def test_a_file_that_loses_too_much_is_removed(
     monkeypatch.setattr(f"{module}.save_onnx", write)
     path = tmp_path / "model.onnx"
     calls: list[tuple[int, int]] = []
-    arguments: dict[str, Any] = {"format": "onnx", "calibration": [], "on_image": lambda *call: calls.append(call)}
+    arguments: dict[str, Any] = {"format": "onnx", "calibration": [IMAGE], "on_image": lambda *call: calls.append(call)}
 
     report = export_quantized(predictor, path, labelled=OwnResults(predictor), **arguments)
     assert report.summary() == "PQ 100.00 before, 100.00 after quantisation (1 images)"
     assert report.files == (path,)
     assert calls[-1] == (2, 2)
 
-    path.unlink()
+    path.write_text("earlier")
     with torch.no_grad():
         predictor.model.semantic_head.predict.weight.neg_()
     with pytest.raises(
-        ExportError, match=r"was removed, since quantisation costs \d+\.\d+ PQ points: PQ 100\.00 before"
+        ExportError,
+        match=r"^model\.onnx was not written, since quantisation costs \d+\.\d+ PQ points: PQ 100\.00 before",
     ):
         export_quantized(predictor, path, labelled=OwnResults(predictor), **arguments)
-    assert list(tmp_path.iterdir()) == []
+
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"{module}.evaluate", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export_quantized(predictor, path, labelled=OwnResults(predictor), **arguments)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("model.onnx", "earlier")]

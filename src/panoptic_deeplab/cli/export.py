@@ -9,12 +9,15 @@ import tyro
 
 from panoptic_deeplab.cli.inference_options import InferenceVerb, options_of_model
 from panoptic_deeplab.cli.verb import Flag, print_json, progress_bar
-from panoptic_deeplab.config import DataConfig
+from panoptic_deeplab.config import DataConfig, Precision
 from panoptic_deeplab.errors import ConfigError
 
 if TYPE_CHECKING:
     from panoptic_deeplab.inference.model_file import ModelFileInfo
     from panoptic_deeplab.inference.predictor import PanopticPredictor
+
+_CALIBRATION = 100
+"""Images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +25,11 @@ class Export(InferenceVerb):
     """Write a model as one file for another runtime: ONNX, OpenVINO IR or a program of torch.export.
 
     The file describes itself (categories, preprocessing, rules, version), and `predict` and `evaluate` take it after
-    --model as they take a folder. It is loaded and compared with PyTorch before this command ends; a file that does not
-    agree is removed.
+    --model as they take a folder. It is loaded and compared with PyTorch before it takes its name; one that does not
+    agree is not written.
 
     --int8 quantises the convolutions with images of data.train_split, and measures PQ before and after on
-    data.val_split; a file that loses more than one PQ point is removed. INT8 is quicker where the processor has
+    data.val_split; a file that loses more than one PQ point is not written. INT8 is quicker where the processor has
     instructions for it.
 
     With --json, the document is: files; kind; format; precision; input_size [height, width] or null; agreement
@@ -43,13 +46,15 @@ class Export(InferenceVerb):
     normalised images to the three raw maps."""
     size: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="HEIGHT WIDTH")] = None
     """Of the images that the file takes, after resizing and before padding; default: any."""
+    precision: Precision = "float32"
+    """Only float32: the file is float32, or INT8 with --int8. A runtime may compute in another one (`predict`)."""
     compile: Flag = False
     """With `torch`: machine code of AOTInductor for this kind of processor and one --size, for programs of yours; no
     --model, since it is code (`export.compiled.load_compiled` loads it). Needs a C++ compiler."""
     int8: Flag = False
     """Convolutions with 8-bit integers, for the formats onnx and openvino."""
-    calibration: Annotated[int, tyro.conf.arg(metavar="N")] = 100
-    """With --int8: so many images of data.train_split show in which range numbers lie."""
+    calibration: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """With --int8: so many images of data.train_split show in which range numbers lie. Default: 100."""
     data: DataConfig = field(default_factory=DataConfig)
     """With --int8: the labelled set."""
     json: Flag = False
@@ -66,15 +71,42 @@ class Export(InferenceVerb):
 
     def execute(self) -> None:
         """Export; say what was written and how well it agrees."""
-        if len(self.model) != 1:
-            raise ConfigError(f"`export` writes one model. Got {len(self.model)} after --model.")
-        predictor = self.load_predictor()
+        self._check_options()
+        predictor = replace(self, compile=False).load_predictor()  # the file is compiled, the model only compared
         document = self._quantized(predictor) if self.int8 else self._plain(predictor)
         if self.json:
             print_json(document)
         else:
             for file in document["files"]:
                 print(file)
+
+    def _check_options(self) -> None:
+        """What is asked for has to show in the file."""
+        if len(self.model) != 1:
+            raise ConfigError(f"`export` writes one model. Got {len(self.model)} after --model.")
+        if self.precision != "float32":
+            raise ConfigError(
+                "`precision` must be float32: an exported file is float32, or INT8 with --int8; OpenVINO can compute in"
+                f" bfloat16 when it runs the file. Got {self.precision}; leave it out."
+            )
+        if self.compile and self.int8:
+            raise ConfigError("`compile` is for the format torch, which has no INT8 form. Leave one of both out.")
+        if self.calibration is not None and self.calibration < 1:
+            raise ConfigError(f"`calibration` must be positive. Got {self.calibration} instead.")
+        default = self.defaults(["--model", *self.model])
+        if default is None:  # loading the model says why
+            return
+        if not self.int8 and (self.calibration is not None or self.data != default.data):
+            raise ConfigError(
+                "`calibration` and `data` are for --int8: a file in float32 needs no images. Leave them out, or add"
+                " --int8."
+            )
+        averages = self.test_time_augmentation
+        if self.panoptic and not averages.is_plain and averages != default.test_time_augmentation:
+            raise ConfigError(
+                "`test_time_augmentation` needs the raw maps, which a file with the whole pipeline keeps to itself."
+                " Leave it or --panoptic out."
+            )
 
     def _plain(self, predictor: "PanopticPredictor") -> dict[str, Any]:
         from panoptic_deeplab.export.exporter import export_model
@@ -93,12 +125,8 @@ class Export(InferenceVerb):
         from panoptic_deeplab.data.sources import open_source
         from panoptic_deeplab.export.quantized import export_quantized
 
-        if self.compile:
-            raise ConfigError("`compile` is for the format torch, which has no INT8 form. Leave one of both out.")
-        if self.calibration < 1:
-            raise ConfigError(f"`calibration` must be positive. Got {self.calibration} instead.")
         training = open_source(self.data, self.data.train_split)
-        count = min(self.calibration, len(training))
+        count = min(self.calibration or _CALIBRATION, len(training))
         chosen = [index * len(training) // count for index in range(count)]  # evenly over the set
         with progress_bar("evaluate") as on_image:
             report = export_quantized(

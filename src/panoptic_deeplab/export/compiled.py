@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from panoptic_deeplab.errors import CheckpointError, ExportError
+from panoptic_deeplab.errors import CheckpointError, ExportError, first_line
 from panoptic_deeplab.inference.fast_network import check_compiler
 from panoptic_deeplab.inference.model_file import INFO_KEY, ModelFileInfo, read_model_file_info
 from panoptic_deeplab.inference.runtimes import ExportedNetwork, ExportedPipeline
@@ -22,7 +22,7 @@ def save_compiled(program: ExportedProgram, path: Path, info: ModelFileInfo) -> 
 
     Args:
         program: of `trace`, for images of one size.
-        path: of the `.pt2` file; one that exists is replaced.
+        path: of the `.pt2` file, which is written in place.
         info: goes into the file.
 
     Raises:
@@ -36,20 +36,19 @@ def save_compiled(program: ExportedProgram, path: Path, info: ModelFileInfo) -> 
     check_compiler()
     import torch._inductor
 
-    temporary = path.with_name(f"{path.stem}_tmp.pt2")  # torch insists on the suffix
+    written = path.with_suffix(".pt2")  # torch insists on small letters
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch._inductor.aoti_compile_and_package(program, package_path=str(temporary))
+            torch._inductor.aoti_compile_and_package(program, package_path=str(written))
     except Exception as error:  # torch raises many kinds, and the compiler's messages
         raise ExportError(
-            f"The program cannot be compiled ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]})."
-            " Leave out --compile."
+            f"The program cannot be compiled ({type(error).__name__}: {first_line(error)}). Leave out --compile."
         ) from error
-    with zipfile.ZipFile(temporary, "a") as archive:
+    with zipfile.ZipFile(written, "a") as archive:
         top = archive.namelist()[0].partition("/")[0]
         archive.writestr(f"{top}/extra/{INFO_KEY}", info.to_json())
-    temporary.replace(path)
+    written.replace(path)
 
 
 def load_compiled(path: str | Path) -> ExportedNetwork | ExportedPipeline:
@@ -68,8 +67,8 @@ def load_compiled(path: str | Path) -> ExportedNetwork | ExportedPipeline:
         compiled = torch._inductor.aoti_load_package(str(path))
     except Exception as error:  # torch raises many kinds
         raise CheckpointError(
-            f"{path} cannot be loaded ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}). It runs"
-            " only with the version of torch and the kind of processor for which it was compiled."
+            f"{path} cannot be loaded ({type(error).__name__}: {first_line(error)}). It runs only with the version of"
+            " torch and the kind of processor for which it was compiled."
         ) from error
 
     def run(images: Tensor) -> list[Tensor]:

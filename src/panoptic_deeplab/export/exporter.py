@@ -1,12 +1,9 @@
 """`export_model`: a model folder -> one file for another runtime, held against PyTorch before anybody uses it."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import UInt8
 from torch import nn
 
 import panoptic_deeplab
@@ -16,6 +13,7 @@ from panoptic_deeplab.errors import ExportError
 from panoptic_deeplab.export.agreement import Agreement, measure_agreement
 from panoptic_deeplab.export.compiled import load_compiled, save_compiled
 from panoptic_deeplab.export.program import network_size, trace
+from panoptic_deeplab.export.staging import files_of, staged
 from panoptic_deeplab.export.writers import (
     SUFFIX_OF_FORMAT,
     Format,
@@ -60,9 +58,10 @@ def export_model(
     kind: Kind = "network",
     size: Size | None = None,
     compiled: bool = False,
-    images: Sequence[UInt8[np.ndarray, "_ _ 3"]] | None = None,
 ) -> ExportReport:
-    """Write a model for another runtime, load the file, and compare its answers with those of PyTorch.
+    """Write a model for another runtime, load the file, and compare its answers with those of PyTorch on drawn scenes.
+
+    The file takes its name after that. If something is raised, an earlier file of this name stays.
 
     Args:
         predictor: a PyTorch model with its settings; it stays as it is.
@@ -71,10 +70,9 @@ def export_model(
         kind: `network`: normalised images to raw maps; `panoptic`: uint8 images to panoptic maps and segments.
         size: of the images that the file takes, after the resizing of the input and before padding; None = any.
         compiled: write machine code instead of a program (`compiled.py`); for the format `torch` with a `size`.
-        images: to compare on; None = drawn scenes.
 
     Raises:
-        ExportError: the model cannot be written in this form, or the file does not agree with PyTorch; it is removed.
+        ExportError: the model cannot be written in this form, or the file does not agree with PyTorch.
         MissingDependencyError: a package for the format is not installed.
     """
     path = Path(path)
@@ -83,24 +81,18 @@ def export_model(
         raise ExportError(f"Compiled code is of the format torch. Got {format}; leave out --compile.")
     info = describe(predictor, kind=kind, size=size)
     program = trace(network_of(predictor), info.config, info.categories, kind=kind, size=size)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if compiled:
-        save_compiled(program, path, info)
-    elif format == "torch":
-        save_torch(program, path, info)
-    elif format == "onnx":
-        save_onnx(onnx_model(program, info), path)
-    else:
-        save_openvino(openvino_model(onnx_model(program, info)), path, info)
-    files = files_of(path)
-    try:
-        agreement = check_file(predictor, path, size=size, compiled=compiled, images=images)
-    except Exception:
-        for file in files:
-            file.unlink(missing_ok=True)
-        raise
+    with staged(path) as file:
+        if compiled:
+            save_compiled(program, file, info)
+        elif format == "torch":
+            save_torch(program, file, info)
+        elif format == "onnx":
+            save_onnx(onnx_model(program, info), file)
+        else:
+            save_openvino(openvino_model(onnx_model(program, info)), file, info)
+        agreement = check_file(predictor, file, size=size, compiled=compiled)
     logger.info("%s", agreement.summary())
-    return ExportReport(files=files, info=info, agreement=agreement)
+    return ExportReport(files=files_of(path), info=info, agreement=agreement)
 
 
 def check_path(path: Path, format: Format) -> None:  # noqa: A002
@@ -128,11 +120,6 @@ def network_of(predictor: PanopticPredictor) -> nn.Module:
     return predictor.model
 
 
-def files_of(path: Path) -> tuple[Path, ...]:
-    """The files that make up an exported model."""
-    return (path, path.with_suffix(".bin")) if path.suffix.lower() == ".xml" else (path,)
-
-
 def describe(predictor: PanopticPredictor, *, kind: Kind, size: Size | None) -> ModelFileInfo:
     """What the file is going to say of itself."""
     config = predictor.config
@@ -148,14 +135,7 @@ def describe(predictor: PanopticPredictor, *, kind: Kind, size: Size | None) -> 
     )
 
 
-def check_file(
-    predictor: PanopticPredictor,
-    path: Path,
-    *,
-    size: Size | None,
-    compiled: bool,
-    images: Sequence[UInt8[np.ndarray, "_ _ 3"]] | None,
-) -> Agreement:
+def check_file(predictor: PanopticPredictor, path: Path, *, size: Size | None, compiled: bool) -> Agreement:
     """Load the file and compare.
 
     Raises:
@@ -164,21 +144,24 @@ def check_file(
     reference = PanopticPredictor(
         predictor.model, predictor.categories, without_resizing(predictor.config), device=str(predictor.device)
     )
-    input_config = reference.config.input
+    input_config, averages = reference.config.input, reference.config.test_time_augmentation
     exported = (
-        predictor_of(load_compiled(path), input_config=input_config)
+        predictor_of(load_compiled(path), input_config=input_config, test_time_augmentation=averages)
         if compiled
-        else PanopticPredictor.from_pretrained(path, device="cpu", input_config=input_config)
+        else PanopticPredictor.from_pretrained(
+            path, device="cpu", input_config=input_config, test_time_augmentation=averages
+        )
     )
-    if images is None:
-        images = [SyntheticSource(1, seed=7, size=s)[0].image for s in ([size] if size else _TEST_SIZES)]
+    images = [SyntheticSource(1, seed=7, size=s)[0].image for s in ([size] if size else _TEST_SIZES)]
     agreement = measure_agreement(reference, exported, images)
     if agreement.differing_pixels > PIXEL_TOLERANCE * agreement.num_pixels:
-        raise ExportError(f"{path} was removed, since it does not compute what the model does. {agreement.summary()}.")
+        raise ExportError(
+            f"{path.name} was not written, since it does not compute what the model does. {agreement.summary()}."
+        )
     for name, difference in agreement.map_differences.items():
         if difference > MAP_TOLERANCE:
             raise ExportError(
-                f"{path} was removed, since it does not compute what the model does: {name} differs by"
+                f"{path.name} was not written, since it does not compute what the model does: {name} differs by"
                 f" {difference:.1e} standard deviations; {MAP_TOLERANCE:.0e} is the limit."
             )
     return agreement

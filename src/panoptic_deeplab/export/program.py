@@ -10,7 +10,7 @@ from torch.export import Dim, ExportedProgram
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.data.transforms import padded_size
-from panoptic_deeplab.errors import ExportError
+from panoptic_deeplab.errors import ExportError, first_line
 from panoptic_deeplab.export.graph import NetworkGraph, PanopticGraph, PanopticOutputs
 from panoptic_deeplab.export.same_padding import use_integer_padding
 from panoptic_deeplab.inference.model_file import Kind
@@ -73,7 +73,7 @@ def trace(
     except Exception as error:  # torch raises many kinds for what it cannot trace
         raise ExportError(
             f"The network {config.model.backbone!r} cannot be traced{'' if size else ' for any size'}"
-            f" ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]})."
+            f" ({type(error).__name__}: {first_line(error)})."
             f"{'' if size else ' Try a fixed size: --size HEIGHT WIDTH.'}"
         ) from error
     return program

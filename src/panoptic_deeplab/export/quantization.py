@@ -14,16 +14,17 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from panoptic_deeplab.data.transforms import prepare_image, resize_image
-from panoptic_deeplab.errors import ExportError, require
+from panoptic_deeplab.data.transforms import prepare_image, resize_image, resized_size
+from panoptic_deeplab.errors import ExportError, first_line, require
 from panoptic_deeplab.export.network_part import (
+    Operator,
     cut_onnx,
     cut_openvino,
     find_roles,
@@ -32,7 +33,11 @@ from panoptic_deeplab.export.network_part import (
     onnx_operators,
     openvino_operators,
 )
+from panoptic_deeplab.export.program import network_size
 from panoptic_deeplab.inference.model_file import ModelFileInfo
+
+_QUANTIZERS = frozenset({"DequantizeLinear", "FakeQuantize"})
+"""What an operator reads 8-bit numbers from, in ONNX and in OpenVINO."""
 
 
 def quantize_openvino(model: Any, info: ModelFileInfo, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Any:
@@ -47,9 +52,7 @@ def quantize_openvino(model: Any, info: ModelFileInfo, images: Sequence[UInt8[np
         ExportError: there are no images, or NNCF cannot quantise the model.
         MissingDependencyError: openvino or nncf is not installed.
     """
-    network = cut_openvino(model)
-    roles = find_roles(openvino_operators(network))
-    return join_openvino(model, _quantize(network, info, images, roles.first | roles.last | roles.before))
+    return join_openvino(model, _quantize(cut_openvino(model), openvino_operators, info, images))
 
 
 def quantize_onnx(model: Any, info: ModelFileInfo, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Any:
@@ -67,25 +70,61 @@ def quantize_onnx(model: Any, info: ModelFileInfo, images: Sequence[UInt8[np.nda
         ExportError: there are no images, or NNCF cannot quantise the model.
         MissingDependencyError: onnx or nncf is not installed.
     """
-    network = cut_onnx(model)
-    roles = find_roles(onnx_operators(network))
-    return join_onnx(model, _quantize(network, info, images, roles.first | roles.last | roles.before))
+    return join_onnx(model, _quantize(cut_onnx(model), onnx_operators, info, images))
+
+
+def check_calibration(images: Sequence[UInt8[np.ndarray, "_ _ 3"]], info: ModelFileInfo) -> None:
+    """Are these images that the model takes?
+
+    Raises:
+        ExportError: there are none, or one has another size than the model's.
+    """
+    if not images:
+        raise ExportError("Quantisation needs at least one calibration image. Got none.")
+    for index, image in enumerate(images):
+        check_size(image, info, name=f"Calibration image {index}")
+
+
+def check_size(image: UInt8[np.ndarray, "H W 3"], info: ModelFileInfo, *, name: str) -> None:
+    """Does a model for one size take this image, as it is resized and padded?
+
+    Args:
+        image: RGB.
+        info: what the model is.
+        name: of the image, for the message.
+
+    Raises:
+        ExportError: it does not.
+    """
+    size = resized_size((image.shape[0], image.shape[1]), info.config.input)
+    if info.kind == "network":
+        size = network_size(size, info.config)
+    if info.input_size not in (None, size):
+        raise ExportError(
+            f"{name} is {size[0]} x {size[1]} pixels at the input of a file that takes {info.input_size[0]} x"
+            f" {info.input_size[1]} only. Use images of one size, or leave out --size."
+        )
 
 
 def _quantize(
-    network: Any, info: ModelFileInfo, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], kept_in_float: set[str]
+    network: Any,
+    operators_of: Callable[[Any], list[Operator]],
+    info: ModelFileInfo,
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
 ) -> Any:
-    if not images:
-        raise ExportError("Quantisation needs at least one calibration image. Got none.")
+    check_calibration(images, info)
+    roles = find_roles(operators_of(network))
     with _no_statistics(), _quiet():
         nncf = require("nncf", extra="openvino", purpose="quantising")
         nncf.set_log_level(logging.ERROR)
         try:
-            return nncf.quantize(
+            quantized = nncf.quantize(
                 network,
                 nncf.Dataset(list(_inputs(images, info))),
                 subset_size=len(images),
-                ignored_scope=nncf.IgnoredScope(names=sorted(kept_in_float), validate=False),
+                # Not validated: NNCF drops casts that change nothing, which may stand before the first convolution.
+                # What matters is looked for in the result.
+                ignored_scope=nncf.IgnoredScope(names=sorted(roles.first | roles.last | roles.before), validate=False),
                 advanced_parameters=nncf.AdvancedQuantizationParameters(
                     # One range a tensor: ONNX Runtime has no convolution with a zero point for each channel.
                     activations_quantization_params=nncf.quantization.advanced_parameters.QuantizationParameters(
@@ -95,8 +134,22 @@ def _quantize(
             )
         except Exception as error:  # NNCF raises many kinds
             raise ExportError(
-                f"NNCF cannot quantise the model ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})."
+                f"NNCF cannot quantise the model ({type(error).__name__}: {first_line(error)})."
             ) from error
+    _check_in_float(operators_of(quantized), convolutions=roles.first | roles.last, others=roles.before)
+    return quantized
+
+
+def _check_in_float(operators: Sequence[Operator], *, convolutions: set[str], others: set[str]) -> None:
+    """NNCF knows operators by name alone; were they renamed on the way, it would quantise them without a word."""
+    kinds = {operator.name: operator.kind for operator in operators}
+    kept = {o.name for o in operators if not _QUANTIZERS & {kinds.get(name) for name in o.inputs}}
+    lost = sorted((convolutions - kept) | ((others & kinds.keys()) - kept))
+    if lost:
+        raise ExportError(
+            f"NNCF does not keep {', '.join(lost)} in float32, as the accuracy of the model needs it. Install another"
+            " version of nncf, or keep float32."
+        )
 
 
 def _inputs(

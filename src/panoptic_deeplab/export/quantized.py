@@ -10,11 +10,12 @@ from jaxtyping import UInt8
 
 from panoptic_deeplab.config import EvaluationConfig
 from panoptic_deeplab.data.sample import PanopticSource
-from panoptic_deeplab.errors import ExportError
-from panoptic_deeplab.evaluation import EvaluationReport, evaluate
-from panoptic_deeplab.export.exporter import check_path, describe, files_of, network_of
+from panoptic_deeplab.errors import DatasetError, ExportError
+from panoptic_deeplab.evaluation import EvaluationReport, check_same_categories, evaluate
+from panoptic_deeplab.export.exporter import check_path, describe, network_of
 from panoptic_deeplab.export.program import trace
-from panoptic_deeplab.export.quantization import quantize_onnx, quantize_openvino
+from panoptic_deeplab.export.quantization import check_calibration, check_size, quantize_onnx, quantize_openvino
+from panoptic_deeplab.export.staging import files_of, staged
 from panoptic_deeplab.export.writers import Format, onnx_model, openvino_model, save_onnx, save_openvino
 from panoptic_deeplab.inference.model_file import Kind, ModelFileInfo
 from panoptic_deeplab.inference.predictor import PanopticPredictor
@@ -58,6 +59,8 @@ def export_quantized(
 ) -> QuantizationReport:
     """Write a model with 8-bit convolutions, and evaluate it beside the original.
 
+    The file takes its name after that. If something is raised, an earlier file of this name stays.
+
     Args:
         predictor: a PyTorch model with its settings; it stays as it is.
         path: of the file; its suffix must be that of the format.
@@ -69,9 +72,10 @@ def export_quantized(
         on_image: called after each evaluated image with the number of images done and to do.
 
     Raises:
-        ExportError: the format has no INT8 form; the model cannot be quantised; or more than one PQ point is lost, and
-            then the file is removed.
+        ExportError: the format has no INT8 form; the model cannot be quantised; images are of another size; or more
+            than one PQ point is lost.
         CheckpointError: the labels are of other classes.
+        DatasetError: there are no labels.
         MissingDependencyError: a package for the format, or nncf, is not installed.
     """
     path = Path(path)
@@ -79,30 +83,54 @@ def export_quantized(
     if format == "torch":
         raise ExportError("INT8 is written in the formats onnx and openvino. Got torch; choose another --format.")
     info = replace(describe(predictor, kind=kind, size=size), precision="int8")
-    proto = onnx_model(trace(network_of(predictor), info.config, info.categories, kind=kind, size=size), info)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if format == "onnx":
-        save_onnx(quantize_onnx(proto, info, calibration), path)
-    else:
-        save_openvino(quantize_openvino(openvino_model(proto), info, calibration), path, info)
-    files = files_of(path)
-    try:
-        report = _measure(predictor, files, info, labelled, on_image)
-    except Exception:
-        for file in files:
-            file.unlink(missing_ok=True)
-        raise
+    network = network_of(predictor)
+    check_calibration(calibration, info)
+    _check_labelled(labelled, info)
+    with staged(path) as file:
+        proto = onnx_model(trace(network, info.config, info.categories, kind=kind, size=size), info)
+        if format == "onnx":
+            save_onnx(quantize_onnx(proto, info, calibration), file)
+        else:
+            save_openvino(quantize_openvino(openvino_model(proto), info, calibration), file, info)
+        before, after = _measure(predictor, file, info, labelled, on_image)
+        report = QuantizationReport(files=files_of(path), info=info, before=before, after=after)
+        lost = _pq(before) - _pq(after)
+        if lost > LARGEST_LOSS:
+            raise ExportError(
+                f"{path.name} was not written, since quantisation costs {100 * lost:.2f} PQ points: {report.summary()};"
+                f" at most {100 * LARGEST_LOSS:.0f} may be lost. Try more --calibration images, or keep float32."
+            )
     logger.info("%s", report.summary())
     return report
 
 
+def _check_labelled(labelled: PanopticSource, info: ModelFileInfo) -> None:
+    """What the first image shows of the set: `evaluate` looks at all of them, but after minutes of other work."""
+    check_same_categories(info.categories, labelled.categories)
+    if not len(labelled):
+        raise DatasetError("There are no labelled images to measure PQ on. Check data.root and data.val_split.")
+    sample = labelled[0]
+    if sample.panoptic_map is None:
+        raise DatasetError(
+            f"Image {sample.image_id} has no label, so PQ cannot be measured. Choose a labelled data.val_split."
+        )
+    check_size(sample.image, info, name=f"Image {sample.image_id}")
+    averages = info.config.test_time_augmentation
+    if info.input_size is not None and averages.enabled and averages.scales != (1.0,):
+        raise ExportError(
+            f"Scales are averaged in a file for images of any size only. Got {averages.scales}; leave out --size, or"
+            " set test_time_augmentation.enabled to false."
+        )
+
+
 def _measure(
     predictor: PanopticPredictor,
-    files: tuple[Path, ...],
+    file: Path,
     info: ModelFileInfo,
     labelled: PanopticSource,
     on_image: Callable[[int, int], None] | None,
-) -> QuantizationReport:
+) -> tuple[EvaluationReport, EvaluationReport]:
+    """Of the PyTorch model, and of the file."""
     count = len(labelled)
 
     def report_progress(offset: int) -> Callable[[int, int], None] | None:
@@ -110,20 +138,11 @@ def _measure(
 
     config = EvaluationConfig(num_pictures=0)
     plain = PanopticPredictor(predictor.model, predictor.categories, info.config, device=str(predictor.device))
-    quantized = PanopticPredictor.from_pretrained(files[0], device="cpu")
-    report = QuantizationReport(
-        files=files,
-        info=info,
-        before=evaluate(plain, labelled, config=config, on_image=report_progress(0)),
-        after=evaluate(quantized, labelled, config=config, on_image=report_progress(count)),
+    quantized = PanopticPredictor.from_pretrained(file, device="cpu")
+    return (
+        evaluate(plain, labelled, config=config, on_image=report_progress(0)),
+        evaluate(quantized, labelled, config=config, on_image=report_progress(count)),
     )
-    lost = _pq(report.before) - _pq(report.after)
-    if lost > LARGEST_LOSS:
-        raise ExportError(
-            f"{files[0]} was removed, since quantisation costs {100 * lost:.2f} PQ points: {report.summary()}; at most"
-            f" {100 * LARGEST_LOSS:.0f} may be lost. Try more --calibration images, or keep float32."
-        )
-    return report
 
 
 def _pq(report: EvaluationReport) -> float:

@@ -1,4 +1,5 @@
 """Programs of torch.export -> files: `.pt2`, ONNX, OpenVINO IR. Each file describes itself (`inference/model_file.py`).
+They are written in place; `staging.py` keeps half a file from taking the place of a good one.
 
 ONNX is written at opset 18, the newest that the exporter makes without conversion; every operator is of the standard
 set. OpenVINO reads the ONNX form; its weights are kept in float32.
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch.export import ExportedProgram
 
-from panoptic_deeplab.errors import ExportError, require
+from panoptic_deeplab.errors import ExportError, first_line, require
 from panoptic_deeplab.export.program import INPUT_NAME, output_names
 from panoptic_deeplab.inference.model_file import INFO_KEY, ModelFileInfo
 
@@ -30,15 +31,13 @@ def save_torch(program: ExportedProgram, path: Path, info: ModelFileInfo) -> Non
 
     Args:
         program: of `trace`.
-        path: of the file; one that exists is replaced.
+        path: of the file.
         info: goes into the file.
     """
     program.example_inputs = None  # would be pickled into the file
     # Not as a path: torch names the folder inside of the archive after the file, and warns of unusual suffixes.
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file, _quiet():
+    with path.open("wb") as file, _quiet():
         torch.export.save(program, file, extra_files={INFO_KEY: info.to_json()})
-    temporary.replace(path)
 
 
 def onnx_model(program: ExportedProgram, info: ModelFileInfo) -> Any:
@@ -74,16 +73,14 @@ def onnx_model(program: ExportedProgram, info: ModelFileInfo) -> Any:
     except Exception as error:  # torch and onnx raise many kinds for what they cannot convert
         raise ExportError(
             f"The model cannot be written as ONNX opset {ONNX_OPSET} ({type(error).__name__}:"
-            f" {(str(error).splitlines() or [''])[0][:300]}). Try a fixed size (--size HEIGHT WIDTH) or --format torch."
+            f" {first_line(error)}). Try a fixed size (--size HEIGHT WIDTH) or --format torch."
         ) from error
     return proto
 
 
 def save_onnx(proto: Any, path: Path) -> None:
-    """Write an `onnx.ModelProto`, weights inside; a file that exists is replaced."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(proto.SerializeToString())
-    temporary.replace(path)
+    """Write an `onnx.ModelProto`, weights inside."""
+    path.write_bytes(proto.SerializeToString())
 
 
 def openvino_model(proto: Any) -> Any:
@@ -97,11 +94,11 @@ def openvino_model(proto: Any) -> Any:
     try:
         return openvino.Core().read_model(proto.SerializeToString())
     except RuntimeError as error:
-        raise ExportError(f"OpenVINO cannot read the model ({str(error).splitlines()[0][:300]}).") from error
+        raise ExportError(f"OpenVINO cannot read the model ({first_line(error)}).") from error
 
 
 def save_openvino(model: Any, path: Path, info: ModelFileInfo) -> None:
-    """Write an `openvino.Model` as IR: `.xml`, and the weights in a `.bin` beside it; files that exist are replaced."""
+    """Write an `openvino.Model` as IR: `.xml`, and the weights in a `.bin` beside it."""
     openvino = require("openvino", extra="openvino", purpose="writing OpenVINO IR")
     model.set_rt_info(info.to_json(), [INFO_KEY])
     openvino.save_model(model, str(path), compress_to_fp16=False)
