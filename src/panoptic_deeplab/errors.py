@@ -92,7 +92,7 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        package = module.partition(".")[0]
+        package = (error.name or module).partition(".")[0]  # torch.utils.tensorboard is there without tensorboard
         raise MissingDependencyError(
             f'{purpose} needs the package {package}. Install it with: pip install "panoptic-deeplab[{extra}]"'
         ) from error

@@ -44,7 +44,8 @@ def test_training_of_a_recipe(run, tiny_recipe):
     ("options", "message"),
     [
         ((), "one of --model, --recipes and --paper"),
-        (("--paper", "--recipes", "demo"), "one of --model"),
+        (("--paper", "--recipes", "demo"), "Only one of --model, --recipes and --paper can be measured at once. Got 2"),
+        (("--paper", "--sizes", "100", "100"), "`sizes` is not for --paper"),
         (("--paper", "--training"), "needs recipes"),
         (("--recipes", "demo", "--training", "--compile"), "`compile` is for prediction"),
         (("--recipes", "demo", "--batch-sizes", "0"), "must be positive"),

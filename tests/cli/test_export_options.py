@@ -53,3 +53,27 @@ def test_the_model_itself_is_not_compiled(
     ((predictor, arguments),) = exported
     assert not predictor.compile
     assert arguments["compiled"] == ("--compile" in options)
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("file/x.onnx", "file cannot be made a folder"),
+        ("folder.onnx", "`output` must be a file"),
+        ("x.xml", "`output` must end in .onnx for the format onnx"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_the_model_is_loaded(
+    run: Callable[..., Any],
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    output: str,
+    message: str,
+) -> None:
+    monkeypatch.delattr(PanopticPredictor, "from_pretrained")
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.onnx").mkdir()
+    outcome = run("export", "--model", model_folder, "--output", tmp_path / output)
+    assert outcome.code == 2
+    assert message in " ".join(outcome.err.split())

@@ -271,3 +271,9 @@ def test_output_that_is_a_file_is_refused_at_once(run: Run, model_folder: Path, 
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith("ConfigError: `output`")
     assert outcome.err.count("\n") == 1
+
+
+def test_a_missing_exported_file_is_called_a_file(run, photo, tmp_path):
+    outcome = run("predict", photo, "--model", tmp_path / "nope.onnx", "--output", tmp_path / "out")
+    assert outcome.code == 2
+    assert "There is no model file" in outcome.err

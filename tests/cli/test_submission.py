@@ -63,7 +63,7 @@ def test_a_set_that_cannot_be_opened_leaves_no_folder(
     (tmp_path / "set" / "testing" / "images").mkdir(parents=True)
     photo.rename(tmp_path / "set" / "testing" / "images" / "some-key.jpg")
     for model, root, message in (
-        (street_folder, "absent", "There are no images"),
+        (street_folder, "absent", "There is no folder"),
         (model_folder, "set", "A submission needs the ids of the benchmark"),
     ):
         outcome = run(

@@ -124,7 +124,10 @@ def openvino_graph(path: Path) -> tuple[Graph, Any]:
             "`compile` is for the format torch, which has no INT8",
         ),
         (["--output", "a.onnx", "--calibration", "0"], "`calibration` must be positive. Got 0"),
-        (["--output", "a.xml"], "`output` must end in .onnx for the format onnx. Got a.xml"),
+        (
+            ["--output", "a.xml"],
+            "must end in .onnx for the format onnx. Got a.xml instead; rename it, or choose --format openvino.",
+        ),
     ],
 )
 def test_what_int8_does_not_go_with(folder: Path, options: list[str], message: str) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 import torch
 
 from panoptic_deeplab.errors import CheckpointError, ConfigError, MissingDependencyError
-from panoptic_deeplab.inference.runtimes import open_model_file
+from panoptic_deeplab.inference.model_file import read_model_file_info
+from panoptic_deeplab.inference.runtimes import _check_size, open_model_file
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -100,3 +102,19 @@ def test_missing_runtime(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(MissingDependencyError, match=package):
             open_model_file(exported / f"network{suffix}")
+
+
+def test_openvino_without_its_weights(exported: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    path = tmp_path / "street.xml"
+    path.write_bytes((exported / "network.xml").read_bytes())
+    with pytest.raises(CheckpointError, match=r"There is no .*street\.bin, which holds the weights of .*street\.xml"):
+        open_model_file(path)
+
+
+@pytest.mark.parametrize(("kind", "how"), [("network", "and padding"), ("panoptic", "`input.scale`")])
+def test_an_image_of_another_size_than_the_file_takes(exported: Path, kind: str, how: str) -> None:
+    path = exported / f"{kind}.onnx"
+    info = replace(read_model_file_info(path), input_size=(65, 97))
+    with pytest.raises(ConfigError, match=rf"65 x 97 pixels only .* has 129 x 193 after resizing .*{how}\. Export"):
+        _check_size(path, info, (129, 193))

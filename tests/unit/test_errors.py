@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 from panoptic_deeplab import errors
@@ -27,6 +29,14 @@ def test_missing_package_says_how_to_install_it() -> None:
     assert str(caught.value) == (
         'drawing curves needs the package no_such_package. Install it with: pip install "panoptic-deeplab[train]"'
     )
+
+
+def test_the_package_that_is_missing_is_named_not_the_one_that_imports_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    for name in [name for name in sys.modules if name.startswith("torch.utils.tensorboard")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(MissingDependencyError, match="needs the package tensorboard"):
+        require("torch.utils.tensorboard", extra="train", purpose="logging to TensorBoard")
 
 
 def test_present_package_is_returned() -> None:

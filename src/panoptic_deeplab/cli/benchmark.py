@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from panoptic_deeplab.benchmark.inference import Subject
     from panoptic_deeplab.benchmark.report import BenchmarkReport, InferenceRow, TrainingRow
 
+_SIZES = ((1024, 2048),)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark(Verb):
@@ -59,7 +61,7 @@ class Benchmark(Verb):
     """The networks of Table 9 at its input sizes, with random weights, beside the paper's times."""
     training: Flag = False
     """Measure loader and training step of the --recipes, with their data, instead of prediction."""
-    sizes: Annotated[tuple[tuple[int, int], ...], tyro.conf.arg(metavar="HEIGHT WIDTH")] = ((1024, 2048),)
+    sizes: Annotated[tuple[tuple[int, int], ...], tyro.conf.arg(metavar="HEIGHT WIDTH")] = _SIZES
     """Sizes of the images; not with --paper, which has its own."""
     batch_sizes: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N")] = (1,)
     """Images that go through the network together."""
@@ -104,8 +106,17 @@ class Benchmark(Verb):
         self._write(report)
 
     def _check_options(self) -> None:
-        if sum((bool(self.model), bool(self.recipes), self.paper)) != 1:
+        named = sum((bool(self.model), bool(self.recipes), self.paper))
+        if named == 0:
             raise ConfigError("Name what to measure: one of --model, --recipes and --paper.")
+        if named > 1:
+            raise ConfigError(
+                f"Only one of --model, --recipes and --paper can be measured at once. Got {named} of them."
+            )
+        if self.paper and self.sizes != _SIZES:
+            raise ConfigError(
+                "`sizes` is not for --paper, whose networks have the sizes of Table 9. Leave one of both out."
+            )
         if self.training and not self.recipes:
             raise ConfigError("`training` needs recipes. Name them with --recipes.")
         if min(self.batch_sizes, default=0) < 1:

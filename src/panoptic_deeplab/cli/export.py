@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from panoptic_deeplab.cli.inference_options import InferenceVerb, options_of_model
-from panoptic_deeplab.cli.verb import Flag, print_json, progress_bar
+from panoptic_deeplab.cli.verb import Flag, make_folder, print_json, progress_bar
 from panoptic_deeplab.config import DataConfig, Precision
 from panoptic_deeplab.errors import ConfigError
 
@@ -72,6 +72,7 @@ class Export(InferenceVerb):
     def execute(self) -> None:
         """Export; say what was written and how well it agrees."""
         self._check_options()
+        self._check_output()
         predictor = replace(self, compile=False).load_predictor()  # the file is compiled, the model only compared
         document = self._quantized(predictor) if self.int8 else self._plain(predictor)
         if self.json:
@@ -107,6 +108,14 @@ class Export(InferenceVerb):
                 "`test_time_augmentation` needs the raw maps, which a file with the whole pipeline keeps to itself."
                 " Leave it or --panoptic out."
             )
+
+    def _check_output(self) -> None:
+        from panoptic_deeplab.export.exporter import check_path
+
+        check_path(self.output, self.format)
+        make_folder(self.output.parent)
+        if self.output.is_dir():
+            raise ConfigError(f"`output` must be a file, but {self.output} is a folder. Choose another name.")
 
     def _plain(self, predictor: "PanopticPredictor") -> dict[str, Any]:
         from panoptic_deeplab.export.exporter import export_model

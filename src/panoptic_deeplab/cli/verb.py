@@ -134,7 +134,8 @@ def config_of_model(arguments: Sequence[str]) -> tuple[Path, Config] | None:
             name = name if equals else arguments[index + 1]
             if is_model_file(name) and Path(name).is_file():
                 return Path(name), read_model_file_info(name).config
-            if not Path(name).is_dir() and (Path(name).exists() or {"--help", "-h"} & set(arguments)):
+            for_help = bool({"--help", "-h"} & set(arguments))
+            if not Path(name).is_dir() and (Path(name).exists() or is_model_file(name) or for_help):
                 return None
             with progress_bar("download") as progress:
                 folder = model_folder(name, progress=progress)

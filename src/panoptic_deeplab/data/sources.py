@@ -1,6 +1,7 @@
 """From the `data` section of a configuration to the reader of its format."""
 
 import zlib
+from pathlib import Path
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import DataConfig
@@ -10,7 +11,7 @@ from panoptic_deeplab.data.folder import FolderSource
 from panoptic_deeplab.data.mapillary_vistas import MapillaryVistasSource
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.data.synthetic import SyntheticSource
-from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.errors import ConfigError, DatasetError
 
 SYNTHETIC_TRAIN_IMAGES = 400
 SYNTHETIC_OTHER_IMAGES = 40
@@ -28,11 +29,13 @@ def open_source(data: DataConfig, split: str) -> PanopticSource:
 
     Raises:
         ConfigError: the category table does not exist or cannot be used with the format.
-        DatasetError: the files of the split cannot be found.
+        DatasetError: there is no folder of the set, or the files of the split cannot be found.
     """
     categories = CategoryTable.load(data.categories)
     if data.format == "synthetic":
         return _synthetic(data, split, categories)
+    if not Path(data.root).is_dir():
+        raise DatasetError(f"There is no folder {Path(data.root).absolute()}. Set data.root to the folder of the set.")
     if data.format == "coco_panoptic":
         return CocoPanopticSource(data.root, split, categories)
     if data.format == "cityscapes":

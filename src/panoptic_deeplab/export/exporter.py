@@ -102,8 +102,10 @@ def check_path(path: Path, format: Format) -> None:  # noqa: A002
         ExportError: it does not.
     """
     if path.suffix.lower() != SUFFIX_OF_FORMAT[format]:
+        fitting = [name for name, suffix in SUFFIX_OF_FORMAT.items() if suffix == path.suffix.lower()]
         raise ExportError(
-            f"`output` must end in {SUFFIX_OF_FORMAT[format]} for the format {format}. Got {path} instead."
+            f"`output` must end in {SUFFIX_OF_FORMAT[format]} for the format {format}. Got {path} instead; rename it"
+            f"{''.join(f', or choose --format {name}' for name in fitting)}."
         )
 
 

@@ -35,7 +35,8 @@ def trace(
         config: of the model.
         categories: of the model.
         kind: what the program does.
-        size: of the images, before padding; None = any size of at least 2 x 2 pixels. Batches are of any size, too.
+        size: of the images, before padding; None = any size from 2 x 2 to 16384 x 16384 pixels. Batches are of any
+            size, too.
 
     Returns:
         The program, on the CPU, with one input `images` and the outputs of `output_names`.
@@ -48,8 +49,10 @@ def trace(
             f"The network's image pool has a window of {config.model.image_pool_size} pixels, which runtimes need to"
             " know for the size of the image. Name a size: --size HEIGHT WIDTH."
         )
-    if size is not None and min(size) < 2:
-        raise ExportError(f"`size` must be at least 2 x 2 pixels. Got {size[0]} x {size[1]} instead.")
+    if size is not None and not 2 <= min(size) <= max(size) <= _LARGEST_SIDE:
+        raise ExportError(
+            f"`size` must be from 2 x 2 to {_LARGEST_SIDE} x {_LARGEST_SIDE} pixels. Got {size[0]} x {size[1]} instead."
+        )
     model = copy.deepcopy(model).cpu().eval()
     use_integer_padding(model)
     stride, extra = config.model.output_stride, int(config.model.align_corners)

@@ -191,6 +191,9 @@ def _openvino(path: Path, device: str, precision: Precision) -> Run:
     openvino = require("openvino", extra="openvino", purpose="running OpenVINO files")
     if device not in ("auto", "cpu"):
         raise ConfigError(f"`device` must be auto or cpu for an OpenVINO file. Got {device!r} instead.")
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise CheckpointError(f"There is no {weights}, which holds the weights of {path}. Copy or export both files.")
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -238,6 +241,8 @@ def _check_size(path: Path, info: ModelFileInfo, size: tuple[int, int]) -> None:
         assert info.input_size is not None
         height, width = info.input_size
         raise ConfigError(
-            f"{path} takes images of {height} x {width} pixels only (height x width), and this one is prepared as"
-            f" {size[0]} x {size[1]}. Export the model without --size to take any, or resize the image."
+            f"{path} takes images of {height} x {width} pixels only (height x width), and this one has"
+            f" {size[0]} x {size[1]} after resizing by `input.longest_side` or `input.scale`"
+            f"{' and padding' if info.kind == 'network' else ''}. Export the model without --size to take any, or"
+            " change the size of the image."
         )

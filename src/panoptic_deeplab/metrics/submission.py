@@ -129,7 +129,7 @@ class SubmissionWriter:
 def _check_classes(categories: CategoryTable, benchmark_table: str) -> None:
     """Files with the ids of other classes would be scored like any others."""
     if categories.train_id_by_dataset_id.keys() != categories.train_id_by_category_id.keys():
-        problem = f"merges classes of {benchmark_table}"
+        problem = "joins several classes into one (`dataset_ids`)"
     else:
         names = {category.id: category.name for category in CategoryTable.load(benchmark_table).categories}
         foreign = [c for c in categories.categories if names.get(c.id) != c.name]

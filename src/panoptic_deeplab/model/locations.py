@@ -50,6 +50,9 @@ def _from_hub(repository: str, name: str) -> Path:
 
 
 def _nothing(name: str) -> str:
+    path = Path(name)
+    if path.is_file() and (path.parent / "config.json").is_file():
+        return f"There is no model folder {name}: it is a file. Name its folder: {path.parent}"
     return (
         f"There is no model folder {name}. Expected a folder with model.safetensors, config.json and categories.json,"
         " such as runs/NAME/best; or a name of the zoo, which `panoptic-deeplab models` lists; or owner/name of a"

@@ -49,13 +49,20 @@ def readable(path: Path) -> Iterator[None]:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is damaged, or holds something else than tensors, which is never opened because it may be code"
-            f" ({first_line(error)}). Copy or download it again, or save a plain state dict."
+            f" ({_reason(error)}). Copy or download it again, or save a plain state dict."
         ) from error
     except Exception as error:  # a damaged pickle raises nearly anything
         raise CheckpointError(
             f"{path} is no checkpoint that PyTorch wrote, or it is damaged ({type(error).__name__}:"
             f" {first_line(error)}). Copy or download it again."
         ) from error
+
+
+def _reason(error: pickle.UnpicklingError) -> str:
+    """Without torch's advice, which is to trust the file and let it run."""
+    said = str(error).rpartition("WeightsUnpickler error:")[2].partition(" Please use ")[0].strip()
+    reason = first_line(pickle.UnpicklingError(said)).removesuffix(".")
+    return "it is no dictionary of tensors" if "weights_only" in reason else reason
 
 
 def check_entries(

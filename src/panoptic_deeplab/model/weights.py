@@ -241,6 +241,8 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path.parent} is not a model folder: {path.name} is missing.") from error
+        best = path.parent / "best"  # of a run
+        advice = f" Did you mean {best}?" if (best / path.name).is_file() else ""
+        raise CheckpointError(f"{path.parent} is not a model folder: {path.name} is missing.{advice}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}); it may be truncated.") from error

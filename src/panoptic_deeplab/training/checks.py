@@ -31,6 +31,16 @@ def check_batch(config: Config, process: Process) -> None:
         )
 
 
+def check_packages() -> None:
+    """See that what writes the files of a run is installed.
+
+    Raises:
+        MissingDependencyError: it is not.
+    """
+    require("torch.utils.tensorboard", extra="train", purpose="logging to TensorBoard")
+    require("matplotlib.figure", extra="train", purpose="Drawing curves")
+
+
 def images_normalised_together(config: Config, process: Process) -> int:
     """Over how many images batch normalisation takes its statistics."""
     images = config.train.batch_size // config.train.accumulation_steps

@@ -50,7 +50,7 @@ from panoptic_deeplab.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from panoptic_deeplab.training.checks import check_batch, check_validation, images_normalised_together
+from panoptic_deeplab.training.checks import check_batch, check_packages, check_validation, images_normalised_together
 from panoptic_deeplab.training.ema import ExponentialMovingAverage
 from panoptic_deeplab.training.environment import write_environment
 from panoptic_deeplab.training.first_look import write_label_statistics, write_training_batch
@@ -93,6 +93,7 @@ def train(
         ConfigError: the run folder is in use, or settings do not fit together or to the run that is resumed.
         CheckpointError: a checkpoint, or the weights that the network or its backbone starts from, cannot be used.
         DatasetError: the data cannot be read.
+        MissingDependencyError: a package of the extra `train` is not installed.
         TrainingError: a loss is not finite.
         KeyboardInterrupt: after SIGTERM or Ctrl+C, when the checkpoint is written.
     """
@@ -107,6 +108,7 @@ def train(
         # Data, network, loss
         check_run_folder(run_folder, resume=resume)
         check_batch(config, process)
+        check_packages()
         source = open_source(config.data, config.data.train_split)
         validation_source = open_source(config.data, config.data.val_split)
         check_validation(validation_source, config)

@@ -86,6 +86,11 @@ def enlarge(picture: Image.Image, width: int) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.NEAREST)
 
 
+def spaced(text: str) -> str:
+    """With two blanks between words: one of Pillow's font is hardly seen at the sizes of small pictures."""
+    return text.replace(" ", "  ")
+
+
 def _line_width(size: tuple[int, int]) -> int:
     return max(1, round(min(size) / 400))
 
@@ -142,7 +147,7 @@ def _write_labels(drawing: Image.Image, result: PanopticResult, colors: UInt8[np
         if segment.area < _LABEL_AREA * height * width:
             continue
         color: Color = (rgb[0], rgb[1], rgb[2])
-        text = describe(segment)
+        text = spaced(describe(segment))
         text_width, text_height = (math.ceil(v) for v in canvas.textbbox((0, 0), text, font=font)[2:])
         y, x = _inner_point(result.panoptic_map, segment)
         box = _place(x, y, text_width + 8, text_height + 6, (width, height), taken)

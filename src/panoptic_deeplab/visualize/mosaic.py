@@ -14,7 +14,7 @@ from panoptic_deeplab.encoding import IGNORE_INDEX
 from panoptic_deeplab.images import ImageLike, read_image
 from panoptic_deeplab.maps import Targets
 from panoptic_deeplab.results import PanopticResult
-from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic, enlarge
+from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic, enlarge, spaced
 from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset
 
 _GAP = 6
@@ -158,10 +158,10 @@ def tile(
     canvas = ImageDraw.Draw(page)
     lefts = [_GAP + column * (cell_width + _GAP) for column in range(len(columns))]
     for left, name in zip(lefts, columns, strict=True):
-        canvas.text((left, 4), name, fill=_TEXT_COLOR, font=font)
+        canvas.text((left, 4), spaced(name), fill=_TEXT_COLOR, font=font)
     top = line_height
     for (title, pictures), height in zip(scaled, heights, strict=True):
-        canvas.text((_GAP, top + 2), title, fill=_TEXT_COLOR, font=font)
+        canvas.text((_GAP, top + 2), spaced(title), fill=_TEXT_COLOR, font=font)
         for left, picture in zip(lefts, pictures, strict=True):
             if picture is not None:
                 page.paste(picture, (left, top + line_height))
@@ -169,8 +169,8 @@ def tile(
     left = _GAP
     for name, color in legend:
         canvas.rectangle((left, top + 3, left + 14, top + 17), fill=color, outline=_TEXT_COLOR)
-        canvas.text((left + 20, top + 2), name, fill=_TEXT_COLOR, font=font)
-        left += 44 + round(canvas.textlength(name, font=font))
+        canvas.text((left + 20, top + 2), spaced(name), fill=_TEXT_COLOR, font=font)
+        left += 44 + round(canvas.textlength(spaced(name), font=font))
     return page
 
 

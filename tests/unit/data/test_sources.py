@@ -60,3 +60,9 @@ def test_folder_and_cityscapes(tmp_path):
 def test_unknown_table():
     with pytest.raises(ConfigError, match="Did you mean `synthetic`"):
         open_source(replace(SYNTHETIC, categories="synthetik"), "train")
+
+
+@pytest.mark.parametrize("format_", ["coco_panoptic", "cityscapes", "mapillary_vistas", "folder"])
+def test_a_folder_that_does_not_exist_is_said(tmp_path, format_):
+    with pytest.raises(DatasetError, match=r"There is no folder .*/nope\. Set data\.root"):
+        open_source(DataConfig(format=format_, root=str(tmp_path / "nope")), "train")

@@ -68,3 +68,12 @@ def test_a_path_object_is_never_a_name(asked: list[tuple]) -> None:
     with pytest.raises(CheckpointError, match="There is no model folder someone/street"):
         model_folder(Path("someone/street"))
     assert asked == []
+
+
+def test_of_a_file_in_a_model_folder_the_folder_is_named(asked: list[tuple], tmp_path: Path) -> None:
+    (tmp_path / "best").mkdir()
+    for name in ("best/config.json", "best/model.safetensors"):
+        (tmp_path / name).touch()
+    with pytest.raises(CheckpointError, match=r"best/model\.safetensors: it is a file\. Name its folder: best$"):
+        model_folder("best/model.safetensors")
+    assert asked == []

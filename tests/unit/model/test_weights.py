@@ -2,10 +2,12 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from panoptic_deeplab.categories import Category, CategoryTable
@@ -121,6 +123,20 @@ def test_damaged_file_of_weights(tmp_path: Path, content: bytes) -> None:
         read_weights(path)
 
 
+def test_an_image_is_no_weights_and_never_to_be_trusted(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.new("RGB", (8, 8)).save(path)
+    with pytest.raises(CheckpointError, match=r"\(Unsupported operand 80\)\. Copy") as caught:
+        read_weights(path)
+    assert "weights_only" not in str(caught.value)
+
+
+def test_of_a_run_folder_its_best_model_is_named(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "run" / "best")
+    with pytest.raises(CheckpointError, match=r"config\.json is missing\. Did you mean .*/run/best\?$"):
+        load_pretrained(tmp_path / "run")
+
+
 class _Malicious:
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -134,8 +150,10 @@ class _Malicious:
 def test_a_pickle_with_code_is_refused_without_running(tmp_path: Path) -> None:
     marker, path = tmp_path / "executed", tmp_path / "weights.pth"
     torch.save({"weight": _Malicious(marker)}, path)
-    with pytest.raises(CheckpointError, match="something else than tensors"):
+    with pytest.raises(CheckpointError, match="something else than tensors") as caught:
         read_weights(path)
+    assert "weights_only" not in str(caught.value)
+    assert "safe_globals" not in str(caught.value)
     path.write_bytes(pickle.dumps(_Malicious(marker)))
     with pytest.raises(CheckpointError):
         read_weights(path)

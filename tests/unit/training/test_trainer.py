@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config_io import load_config
 from panoptic_deeplab.data.loader import Batch
-from panoptic_deeplab.errors import DatasetError, TrainingError
+from panoptic_deeplab.errors import DatasetError, MissingDependencyError, TrainingError
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.losses import LossTerms
 from panoptic_deeplab.training import trainer, validation
@@ -198,6 +199,15 @@ def test_settings_that_validation_cannot_use_stop_the_run_before_it_begins(
 
     monkeypatch.setattr(trainer, "check_validation", refuse)
     with pytest.raises(DatasetError, match="no labels"):
+        train(tiny_config, run_folder=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_package_stops_the_run_before_it_begins(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingDependencyError):
         train(tiny_config, run_folder=tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
 

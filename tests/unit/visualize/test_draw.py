@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from panoptic_deeplab.errors import ImageError
 from panoptic_deeplab.visualize.colors import segment_colors
-from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic
+from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic, spaced
 
 
 def test_colors_are_mixed_at_alpha_and_void_stays_as_it_is(image, scene):
@@ -116,3 +116,9 @@ def test_unfit_arguments_are_errors(image, scene, tmp_path):
 def test_semantic_map_has_class_colors_and_black_void(scene):
     picture = np.array(draw_semantic(np.array([[0, 1, 255]], np.uint8), scene.categories))
     assert picture.tolist() == [[[128, 64, 128], [0, 0, 142], [0, 0, 0]]]
+
+
+def test_words_of_a_small_label_do_not_run_together() -> None:
+    font = ImageFont.load_default(size=10)
+    gap = font.getlength(spaced("nucleus 0.30")) - font.getlength("nucleus") - font.getlength("0.30")
+    assert gap >= 4
