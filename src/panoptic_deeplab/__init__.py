@@ -38,6 +38,7 @@ __all__ = [
     "DatasetError",
     "ImageError",
     "MissingDependencyError",
+    "OutputError",
     "PanopticDeepLab",
     "PanopticDeepLabError",
     "PanopticPredictor",
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
         DatasetError,
         ImageError,
         MissingDependencyError,
+        OutputError,
         PanopticDeepLabError,
         TrainingError,
     )
@@ -97,6 +99,7 @@ _MODULE_OF = {
     "DatasetError": "errors",
     "ImageError": "errors",
     "MissingDependencyError": "errors",
+    "OutputError": "errors",
     "PanopticDeepLab": "model.network",
     "PanopticDeepLabError": "errors",
     "PanopticPredictor": "inference.predictor",

@@ -7,6 +7,7 @@
     ├── CheckpointError(ValueError)            weights are missing, truncated or do not fit the model
     ├── TrainingError(RuntimeError)            training cannot go on (a loss is not finite)
     ├── ExportError(RuntimeError)              a model cannot be written for another runtime, or loses too much there
+    ├── OutputError(OSError)                   a file cannot be written: a full disk, a folder without permission
     └── MissingDependencyError(ImportError)    an optional package is not installed
 
 A message is one sentence (or a few short lines) that says what is wrong, where, what was expected and what to do.
@@ -45,6 +46,10 @@ class TrainingError(PanopticDeepLabError, RuntimeError):
 
 class ExportError(PanopticDeepLabError, RuntimeError):
     """A model cannot be written for another runtime, or loses too much there."""
+
+
+class OutputError(PanopticDeepLabError, OSError):
+    """A file cannot be written: the disk is full, or a folder is closed to this user."""
 
 
 class MissingDependencyError(PanopticDeepLabError, ImportError):

@@ -1,0 +1,221 @@
+"""Files without surprises: the one reader of text, the one check of names that come from data, the one way to write.
+
+- Text is UTF-8 with or without a byte-order mark, or UTF-16 with one; anything else is one sentence, not a guess.
+- A name that a data set, a JSON file or an archive gives is used as a path only after `file_name` or `path_inside` has
+  seen it: data never lead out of their own folder unless the user says so.
+- A file that people read is written beside its place and renamed into it: it is there whole or not at all, and what a
+  full disk left half-written is removed.
+"""
+
+import codecs
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources.abc import Traversable
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from panoptic_deeplab.errors import OutputError, PanopticDeepLabError
+
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+"""Byte-order mark -> the encoding that it announces."""
+
+_MAX_NAME_BYTES = 255
+"""What file systems allow in one name."""
+
+_WINDOWS_DEVICES = frozenset(
+    {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
+)
+
+_UMASK = os.umask(0o022)  # it can only be read by setting it, so once, before there are threads
+os.umask(_UMASK)
+
+
+def read_text(path: Traversable, *, what: str, error: type[PanopticDeepLabError]) -> str:
+    """Read a text file: UTF-8 with or without a byte-order mark, or UTF-16 with one.
+
+    Args:
+        path: the file, on disk or inside of a package; its `str` stands in messages.
+        what: what it should be ("category table"), for messages.
+        error: the class of the errors.
+
+    Raises:
+        PanopticDeepLabError: the file cannot be read, or is in another encoding; of the class `error`.
+    """
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as reason:  # ValueError: a NUL in the name
+        said = getattr(reason, "strerror", None) or str(reason)
+        raise error(f"The {what} {path} cannot be read: {said}.") from reason
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as reason:
+        line = content[: reason.start].count(b"\n") + 1
+        raise error(
+            f"The {what} {path} is no text in UTF-8, or in UTF-16 with a byte-order mark (byte"
+            f" 0x{content[reason.start]:02x} in line {line}). Save it as UTF-8."
+        ) from reason
+
+
+def read_json(path: Traversable, *, what: str, error: type[PanopticDeepLabError]) -> Any:
+    """Read a JSON file in any encoding that `read_text` takes.
+
+    Args:
+        path: the file.
+        what: what it should be, for messages.
+        error: the class of the errors.
+
+    Raises:
+        PanopticDeepLabError: the file cannot be read or is no JSON; of the class `error`.
+    """
+    return parse_json(read_text(path, what=what, error=error), where=f"The {what} {path}", error=error)
+
+
+def parse_json(text: str | bytes, *, where: str, error: type[PanopticDeepLabError]) -> Any:
+    """Read JSON from memory.
+
+    Args:
+        text: the document.
+        where: what it is and where it comes from; the message begins with it.
+        error: the class of the errors.
+
+    Raises:
+        PanopticDeepLabError: it is no JSON, or nested too deeply; of the class `error`.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as reason:
+        raise error(f"{where} is nested too deeply to be read. Expected JSON of a few levels.") from reason
+    except ValueError as reason:  # JSONDecodeError, UnicodeDecodeError, a number of 5,000 digits
+        raise error(f"{where} is not valid JSON, or is truncated: {reason}.") from reason
+
+
+def file_name(value: Any, *, where: str, error: type[PanopticDeepLabError], suffix: str = "") -> str:
+    """Check that a value from data can name one file, and give the name.
+
+    Args:
+        value: what the data say: an id, or a name. Only text and whole numbers name files.
+        where: the entry that says it; the message begins with it.
+        error: the class of the errors.
+        suffix: is added to the name, `.png`.
+
+    Raises:
+        PanopticDeepLabError: the name would lead into another folder, or no file can have it; of the class `error`.
+    """
+    fault = _fault(value, suffix) if isinstance(value, str) or type(value) is int else "is neither text nor a number"
+    if fault:
+        raise error(f"{where} names a file {value!r}, which {fault}. Expected a plain name without a folder.")
+    return f"{value}{suffix}"
+
+
+def path_inside(
+    root: Path, name: Any, *, where: str, error: type[PanopticDeepLabError], outside: bool = False, option: str = ""
+) -> Path:
+    r"""Give the path below `root` that a relative name from data means, links followed.
+
+    Args:
+        root: the folder. It may itself be a link: the user named it.
+        name: what the data say, with `/` between folders (and `\` as Windows writes them).
+        where: the entry that says it; the message begins with it.
+        error: the class of the errors.
+        outside: the user allows absolute names, `..` and links that lead out of `root`.
+        option: how the user allows it, for the message.
+
+    Raises:
+        PanopticDeepLabError: the name leads out of `root`, or no file can have it; of the class `error`.
+    """
+    parts = name.replace("\\", "/").split("/") if isinstance(name, str) else [name]
+    plain = [part for part in parts if part not in ("", ".")]
+    absolute = isinstance(name, str) and (name.startswith(("/", "\\", "~")) or bool(PureWindowsPath(name).drive))
+    climbing = ".." in parts
+    faults = (_fault(part) if isinstance(part, str) else "is no text" for part in plain if part != "..")
+    fault = next(filter(None, faults), None) if plain else "is empty"
+    if fault and not (outside and absolute):
+        raise error(f"{where} names the file {name!r}, which {fault}. Expected a path relative to {root}.")
+    path = Path(name).expanduser() if absolute and outside else root.joinpath(*plain)
+    if outside:
+        return path
+    if absolute or climbing or not path.resolve().is_relative_to(root.resolve()):
+        allow = f", or allow it with {option}" if option else ""
+        raise error(
+            f"{where} names the file {name!r}, which lies outside of {root}. Move the file into that folder{allow}."
+        )
+    return path
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """Give a path to write to; what is written there takes its place at the end, in one step.
+
+    The path given lies in the same folder and has the same suffix. After an error nothing is left of it, and a file
+    that stood in the place before is untouched.
+
+    Raises:
+        OutputError: the system refuses to write: a full disk, a folder without permission.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():  # /dev/stdout, a pipe: nothing can be renamed there
+        with _refused(path):
+            yield path
+        return
+    path = path.resolve()  # a link stays, and the file that it points to is replaced
+    with _refused(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=path.suffix[:40], dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            temporary.chmod(0o666 & ~_UMASK)  # mkstemp's files are closed to everybody else
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all.
+
+    Raises:
+        OutputError: the system refuses to write.
+    """
+    with written_whole(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def write_json(path: str | Path, document: Any, *, indent: int | None = None) -> None:
+    """Write a JSON file in ASCII (other letters as escapes), whole or not at all.
+
+    Raises:
+        OutputError: the system refuses to write.
+    """
+    write_text(path, json.dumps(document, indent=indent, allow_nan=False) + "\n")
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """What the system says when it refuses to write becomes one `OutputError`."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as reason:
+        said = reason.strerror or str(reason)
+        raise OutputError(f"{path} cannot be written: {said}. Make room, or choose another folder.") from reason
+
+
+def _fault(value: str | int, suffix: str = "") -> str | None:
+    """Why no file of one folder can have this name; None if one can."""
+    name = f"{value}{suffix}"
+    if str(value).strip(". ") == "":
+        return "is empty or means a folder"
+    if any(separator in name for separator in "/\\"):
+        return "leads into another folder"
+    if any(ord(letter) < 32 or ord(letter) == 127 or 0xD800 <= ord(letter) < 0xE000 for letter in name):
+        return "has a character that no name may have"
+    if len(name.encode()) > _MAX_NAME_BYTES:
+        return f"is longer than {_MAX_NAME_BYTES} bytes"
+    if name.partition(".")[0].upper() in _WINDOWS_DEVICES:
+        return "is the name of a device on Windows"
+    return None

@@ -1,0 +1,111 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from panoptic_deeplab.errors import ConfigError, DatasetError, OutputError
+from panoptic_deeplab.files import (
+    _UMASK,
+    file_name,
+    parse_json,
+    path_inside,
+    read_json,
+    read_text,
+    write_json,
+    written_whole,
+)
+
+TEXT = '{"name": "Straße 道路"}'
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_every_unicode_text_reads_alike(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "table.json"
+    path.write_text(TEXT, encoding)
+    assert read_text(path, what="table", error=ConfigError) == TEXT
+    assert read_json(path, what="table", error=ConfigError) == {"name": "Straße 道路"}
+
+
+def test_other_encodings_are_one_sentence_with_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "train.txt"
+    path.write_bytes("a.png\nStraße.png\n".encode("latin-1"))
+    with pytest.raises(DatasetError, match=r"list .*txt is no text in UTF-8.*0xdf in line 2\)\. Save it as"):
+        read_text(path, what="list", error=DatasetError)
+    with pytest.raises(DatasetError, match="cannot be read: No such file"):
+        read_text(tmp_path / "absent", what="list", error=DatasetError)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [("[" * 100_000, "nested too deeply"), ('{"a"', "not valid JSON"), ("9" * 5000, "not valid JSON")],
+)
+def test_bad_json_is_one_sentence(text: str, match: str) -> None:
+    with pytest.raises(ConfigError, match=f"^The table is {match}"):
+        parse_json(text, where="The table", error=ConfigError)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["../../x", "/etc/x", "cam/1", "cam\\1", "a\0b", "x" * 300, "", ".", "..", None, 1.5, True, ["a"], "nul", "\ud800"],
+)
+def test_names_that_lead_elsewhere_are_refused(value: object) -> None:
+    with pytest.raises(DatasetError, match=r"^Image 7 names a file .*Expected a plain name"):
+        file_name(value, where="Image 7", error=DatasetError, suffix=".png")
+
+
+def test_plain_names_and_numbers_name_files() -> None:
+    assert file_name("Straße 1.b", where="", error=DatasetError, suffix=".png") == "Straße 1.b.png"
+    assert file_name(7, where="", error=DatasetError) == "7"
+    assert file_name("..a", where="", error=DatasetError) == "..a"
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.png", "a/../../x.png", "/etc/passwd", "C:\\x.png", "~/x.png", "\\x.png", "link.png"]
+)
+def test_paths_stay_inside(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link.png").symlink_to("/etc/passwd")
+    with pytest.raises(DatasetError, match="lies outside of"):
+        path_inside(root, name, where="Image 7", error=DatasetError)
+    path_inside(root, name, where="Image 7", error=DatasetError, outside=True)
+
+
+def test_paths_below_the_root(tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(tmp_path, target_is_directory=True)
+    for name in ("a/b.png", "a\\b.png", "./a//b.png"):
+        assert path_inside(tmp_path / "linked", name, where="", error=DatasetError) == tmp_path / "linked/a/b.png"
+    assert path_inside(tmp_path, "/data/b.png", where="", error=DatasetError, outside=True) == Path("/data/b.png")
+
+
+def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    write_json(path, {"name": "道路"}, indent=1)
+    before = path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o666 & ~_UMASK
+    assert before.isascii()
+    with pytest.raises(OutputError, match=r"report.json cannot be written: No space left on device. Make room"):
+        _half_written(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
+
+
+def _half_written(path: Path) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_missing_folder_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"absent/a.json cannot be written: No such file or directory"):
+        write_json(tmp_path / "absent" / "a.json", {})
+
+
+def test_a_link_stays_and_a_device_is_written_to(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to("target.json")
+    write_json(tmp_path / "link.json", 1)
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "target.json").read_text() == "1\n"
+    write_json("/dev/null", 1)
+    assert Path("/dev/null").is_char_device()
