@@ -194,22 +194,6 @@ def test_scales_are_used_with_the_option_in_the_headers(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("recipe", OF_THE_PAPER)
-def test_each_has_a_variant_for_one_gpu_of_24_gb(recipe: str) -> None:
-    base, variant = config_of(recipe), config_of(f"{recipe}_24gb")
-    train = dataclasses.replace(variant.train, accumulation_steps=1, precision="float32")
-    data = dataclasses.replace(variant.data, crop_size=base.data.crop_size)
-    model = dataclasses.replace(variant.model, image_pool_size=base.model.image_pool_size)
-    assert dataclasses.replace(variant, train=train, data=data, model=model) == base
-    assert variant.model.image_pool_size == variant.data.crop_size
-    assert variant.train.precision == "bfloat16"
-    assert variant.train.batch_size // variant.train.accumulation_steps >= 2  # the image pool is normalised
-
-
-def test_no_variant_is_without_its_recipe() -> None:
-    assert {name.removesuffix("_24gb") for name in recipe_names() if name.endswith("_24gb")} == set(OF_THE_PAPER)
-
-
 @pytest.mark.parametrize("recipe", OF_PUBLIC_MODELS)
 def test_recipe_of_a_public_implementation_is_that_of_its_published_model(recipe: str) -> None:
     config, preset = config_of(recipe), PRESETS[OF_PUBLIC_MODELS[recipe]]
@@ -258,6 +242,5 @@ def test_schedule_of_a_public_implementation(
 
 def test_every_recipe_is_tested_here() -> None:
     own = {"coco27_lite0", "demo", "nuclei_lite0"}  # measured by us; their numbers are in their headers
-    variants = {f"{recipe}_24gb" for recipe in OF_THE_PAPER}
     further = {"cityscapes_xception71_from_mapillary"}
-    assert set(recipe_names()) == {*OF_THE_PAPER, *variants, *further, *OF_PUBLIC_MODELS, *own}
+    assert set(recipe_names()) == {*OF_THE_PAPER, *further, *OF_PUBLIC_MODELS, *own}
