@@ -20,8 +20,8 @@ from torch import Tensor
 from panoptic_deeplab import PanopticDeepLab
 from panoptic_deeplab.maps import RawMaps, Size, upsample, upsample_offset
 from panoptic_deeplab.model.converters import FAMILIES, convert_checkpoint
-from panoptic_deeplab.model.converters.presets import KNOWN_WEIGHTS, PRESETS, RECORDED_OUTPUTS
 from panoptic_deeplab.model.weights import load_weights, save_pretrained
+from panoptic_deeplab.model.zoo_list import zoo_models
 
 LARGEST_DEVIATION = 1e-4
 """Of max|ours - theirs| / std(theirs), for each map."""
@@ -89,14 +89,17 @@ CASES = {
     ),
 }
 
+KNOWN_WEIGHTS = {model.name for model in zoo_models().values() if model.verified}
+"""Models of which all names and shapes of the weights are known."""
+
 every_case = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if case.slow else []) for name, case in CASES.items()]
 )
 
 
 def test_every_published_model_has_a_second_construction() -> None:
-    assert set(CASES) == {name for name in PRESETS if not name.startswith("deeplab2/")}
-    assert RECORDED_OUTPUTS < KNOWN_WEIGHTS < set(CASES)
+    assert set(CASES) == {name for name in zoo_models() if not name.startswith("deeplab2/")}
+    assert set(CASES) > KNOWN_WEIGHTS
 
 
 @every_case
@@ -120,7 +123,7 @@ def test_second_construction_has_the_published_names(name: str, shared_folder: P
 @pytest.mark.parametrize("name", sorted(KNOWN_WEIGHTS))
 def test_every_published_entry_has_its_place(name: str, shared_folder: Path) -> None:
     listed = entries(shared_folder, name)
-    config = PRESETS[name]
+    config = zoo_models()[name].config
     with torch.device("meta"):  # names and shapes alone
         model = PanopticDeepLab(config.model, 133 if name.endswith("coco") else 19)
         state = {entry: torch.empty(shape) for entry, shape in listed.items()}
@@ -217,7 +220,7 @@ def test_a_wrong_detail_is_seen(change: dict[str, Any]) -> None:
 
 def model_with(name: str, weights: Any, **change: Any) -> PanopticDeepLab:
     """Our model with other settings than the published ones."""
-    config = PRESETS[name]
+    config = zoo_models()[name].config
     config = replace(config, model=replace(config.model, **change))
     model = PanopticDeepLab(config.model, 19).eval()
     load_weights(

@@ -249,7 +249,7 @@ def test_card_for_machines_and_people(tiny_config: Config) -> None:
     config = replace(tiny_config, data=replace(tiny_config.data, root="/home/me/secret"))
     results = Results(metrics={"PQ": 0.603, "mIoU": 0.787}, provenance="Reported by X.", source="https://example.org/x")
     card = model_card(
-        config, CategoryTable.load("synthetic"), origin="Converted from Y.", results=results, licence="CC BY 4.0."
+        config, CategoryTable.load("synthetic"), origin="Converted from Y.", results=results, license_text="CC BY 4.0."
     )
     _, front, text = card.split("---\n", 2)
     head = yaml.safe_load(front)
@@ -282,7 +282,7 @@ def test_card_says_what_the_training_began_with(tiny_config: Config, tmp_path: P
 def test_card_without_numbers(tiny_config: Config) -> None:
     card = model_card(tiny_config, CategoryTable.load("synthetic"))
     assert "These weights were not measured." in card
-    assert "## Licence\n\nNot stated." in card
+    assert "## License\n\nNot stated." in card
     assert "license" not in card.split("---\n")[1]
 
 
