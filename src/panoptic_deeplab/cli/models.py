@@ -64,7 +64,7 @@ def _paper_table(rows: "list[CountedRow]") -> str:
             (
                 str(paper.table),
                 paper.row,
-                paper.model.backbone,
+                paper.config.model.backbone,
                 size,
                 f"{parameters:.2f}",
                 "" if paper.paper_parameters is None else f"{paper.paper_parameters:.2f}",
