@@ -61,6 +61,17 @@ def test_help_lists_the_packaged_recipes(run: Run) -> None:
     assert set(recipe_names()) <= words
 
 
+def test_what_published_weights_need_comes_from_the_recipe_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[Config] = []
+    monkeypatch.setattr(trainer, "train", lambda config, **_: trained.append(config))
+    run("train", "cityscapes_detectron2_resnet52", "--train.batch-size", "8")
+    run("train", "--train.batch-size", "8", "cityscapes_detectron2_resnet52")
+    expected = load_config("cityscapes_detectron2_resnet52", {"train.batch_size": 8})
+    assert trained == [expected, expected]
+    assert expected.model.compat.multi_grid == (1, 2, 4)
+    assert "--model.compat" not in run("train", "cityscapes_detectron2_resnet52", "--help").out
+
+
 @pytest.mark.parametrize(
     ("recipe", "folder"),
     [

@@ -1,4 +1,4 @@
-"""Learning: targets, losses and optimisation."""
+"""Learning: targets, losses and optimization."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +11,7 @@ class TargetConfig:
     """Supervision made from labels."""
 
     sigma: float = 8.0
-    """Standard deviation of the Gaussian around a centre, in input pixels (section 3.1)."""
+    """Standard deviation of the Gaussian around a center, in input pixels (section 3.1)."""
     small_instance_area: int = 4096
     """Instances with fewer visible input pixels get `small_instance_weight` (section 4: 64 x 64)."""
     small_instance_weight: float = 3.0
@@ -51,7 +51,7 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The optimisation."""
+    """The optimization."""
 
     max_steps: int = 60_000
     """Section 4: 60K Cityscapes, 150K Mapillary Vistas, 200K COCO."""

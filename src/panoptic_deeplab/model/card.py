@@ -148,15 +148,17 @@ def _results_text(results: Results | None) -> str:
     return "\n\n".join(paragraphs)
 
 
-def _settings(config: Config) -> dict[str, dict[str, Any]]:
+def _settings(config: Config) -> dict[str, Any]:
     """What differs from the defaults, by section."""
-    usual = config_to_dict(Config())
-    settings = {
-        section: {
-            key: value
-            for key, value in values.items()
-            if value != usual[section][key] and f"{section}.{key}" not in _HIDDEN
-        }
-        for section, values in config_to_dict(config).items()
-    }
-    return {section: values for section, values in settings.items() if values}
+    return _different(config_to_dict(config), config_to_dict(Config()), "")
+
+
+def _different(values: dict[str, Any], usual: dict[str, Any], prefix: str) -> dict[str, Any]:
+    different: dict[str, Any] = {}
+    for key, value in values.items():
+        if value == usual[key] or f"{prefix}{key}" in _HIDDEN:
+            continue
+        below = _different(value, usual[key], f"{prefix}{key}.") if isinstance(value, dict) else value
+        if below != {}:
+            different[key] = below
+    return different

@@ -7,7 +7,7 @@ from panoptic_deeplab.errors import ConfigError, DatasetError, require
 
 
 def check_batch(config: Config, process: Process) -> None:
-    """See that the batch can be split, and that batch normalisation has enough of it.
+    """See that the batch can be split, and that batch normalization has enough of it.
 
     Raises:
         ConfigError: it is not so.
@@ -20,9 +20,9 @@ def check_batch(config: Config, process: Process) -> None:
         )
     if settings.batch_norm == "sync" and process.world_size > 1 and not process.device.startswith("cuda"):
         raise ConfigError("`train.batch_norm` sync needs GPUs. Use train, frozen_backbone or frozen on the CPU.")
-    if images_normalised_together(config, process) == 1 and _trains_norm_of_one_value(config):
+    if images_normalized_together(config, process) == 1 and _trains_norm_of_one_value(config):
         raise ConfigError(
-            "The image pool of the ASPP gives one value a channel and image, so its batch normalisation needs at least"
+            "The image pool of the ASPP gives one value a channel and image, so its batch normalization needs at least"
             f" 2 images at once. Got 1 (train.batch_size {settings.batch_size}, {process.world_size} processes,"
             f" train.images_at_once {settings.images_at_once}); use a larger batch or more images at once, or set"
             " model.image_pool_norm to false."
@@ -39,7 +39,7 @@ def check_packages() -> None:
     require("matplotlib.figure", extra="train", purpose="Drawing curves")
 
 
-def images_normalised_together(config: Config, process: Process) -> int:
+def images_normalized_together(config: Config, process: Process) -> int:
     """Over how many images batch normalization takes its statistics, in the pass that has fewest."""
     share = config.train.batch_size // process.world_size
     images = share // config.train.passes(share)
@@ -72,7 +72,7 @@ def check_validation(source: PanopticSource, config: Config) -> None:
 
 
 def _trains_norm_of_one_value(config: Config) -> bool:
-    """Whether the ASPP has a batch normalisation in training mode behind a pool of the whole feature map."""
+    """Whether the ASPP has a batch normalization in training mode behind a pool of the whole feature map."""
     model = config.model
     if not model.image_pool_norm or config.train.batch_norm == "frozen":
         return False

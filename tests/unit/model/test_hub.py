@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config import Config
+from panoptic_deeplab.config import CompatConfig, Config
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.card import PLACE, Results, model_card
@@ -246,7 +246,8 @@ def test_broken_folder_is_not_published(hub: Hub, folder: Path) -> None:
 
 
 def test_card_for_machines_and_people(tiny_config: Config) -> None:
-    config = replace(tiny_config, data=replace(tiny_config.data, root="/home/me/secret"))
+    model = replace(tiny_config.model, compat=CompatConfig(norm_eps=1e-3))
+    config = replace(tiny_config, data=replace(tiny_config.data, root="/home/me/secret"), model=model)
     results = Results(metrics={"PQ": 0.603, "mIoU": 0.787}, provenance="Reported by X.", source="https://example.org/x")
     card = model_card(
         config, CategoryTable.load("synthetic"), origin="Converted from Y.", results=results, license_text="CC BY 4.0."
@@ -261,6 +262,7 @@ def test_card_for_machines_and_people(tiny_config: Config) -> None:
         assert part in text
     recipe = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     assert recipe["model"]["backbone"] == "test_resnet"
+    assert recipe["model"]["compat"] == {"norm_eps": 1e-3}
     assert "secret" not in card
 
 

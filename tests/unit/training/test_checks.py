@@ -11,7 +11,7 @@ from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import ConfigError, DatasetError, MissingDependencyError
 from panoptic_deeplab.training import checks
-from panoptic_deeplab.training.checks import check_batch, check_validation, images_normalised_together
+from panoptic_deeplab.training.checks import check_batch, check_validation, images_normalized_together
 
 TWO = Process(world_size=2)
 
@@ -59,8 +59,8 @@ def test_one_image_is_enough_where_the_pool_has_no_statistics_of_one_value(tiny_
 
 def test_shared_statistics_are_over_all_processes(tiny_config: Config) -> None:
     config = _train(tiny_config, batch_size=8, images_at_once=2)
-    assert images_normalised_together(config, TWO) == 2
-    assert images_normalised_together(_train(config, batch_norm="sync"), TWO) == 4
+    assert images_normalized_together(config, TWO) == 2
+    assert images_normalized_together(_train(config, batch_norm="sync"), TWO) == 4
 
 
 @pytest.mark.parametrize(("at_once", "fewest"), [(None, 10), (10, 10), (99, 10), (9, 5), (4, 3), (3, 2), (1, 1)])
@@ -68,7 +68,7 @@ def test_the_smallest_pass_counts_where_a_batch_cannot_be_split_evenly(
     tiny_config: Config, at_once: int | None, fewest: int
 ) -> None:
     config = _train(tiny_config, batch_size=10, images_at_once=at_once)
-    assert images_normalised_together(config, Process()) == fewest
+    assert images_normalized_together(config, Process()) == fewest
 
 
 class Source:

@@ -60,7 +60,7 @@ def small(config: Config) -> Config:
 
 def run_reference(config: Config, images: torch.Tensor, num_classes: int) -> tuple[RawMaps, dict[str, np.ndarray]]:
     model = config.model
-    network = reference.Network(epsilon=model.norm_eps, output_stride=model.output_stride)
+    network = reference.Network(epsilon=model.compat.norm_eps, output_stride=model.output_stride)
     name = model.backbone.removeprefix("deeplab2_")
     if name.startswith("resnet"):
         features = network.resnet(images, beta=name.endswith("beta"))
