@@ -32,23 +32,21 @@ class ImageMaps(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """Between which samples of the map the pixels of one axis lie."""
+    """Where the pixels of one axis lie among the samples of the map."""
 
     before: Int64[Tensor, " L"]
-    """Index of the sample before the pixel."""
-    after: Int64[Tensor, " L"]
-    """Index of the sample behind it. Before the first sample and behind the last one, both are that sample."""
+    """Index of the sample before the pixel, or of the first one."""
     fraction: Float32[Tensor, " L"]
-    """How far the pixel is on the way from the one to the other, in [0, 1)."""
+    """How far the pixel is on the way to the next sample, in [0, 1); 0 before the first and behind the last one."""
 
 
 class Grid(NamedTuple):
-    """How the pixels of an image lie between the samples of a map."""
+    """Where the pixels of an image lie among the samples of a map."""
 
     rows: Axis
     columns: Axis
-    samples_of_rows: tuple[Int64[np.ndarray, " H"], Int64[np.ndarray, " H"]]
-    """`rows.before` and `rows.after` for the host, which must not wait for the device."""
+    first_samples: Int64[np.ndarray, " H"]
+    """`rows.before` for the host, which must not wait for the device."""
 
     @property
     def size(self) -> Size:
@@ -99,15 +97,15 @@ def make_grid(
         align_corners: convention of the model's resizing, as in `maps.upsample`.
         device: where the maps are.
     """
-    axes, samples = [], []
+    befores, axes = [], []
     for from_length, to_length, length in zip(map_size, input_size, content_size, strict=True):
         position = sample_positions(from_length, to_length, length, align_corners=align_corners)
-        floor = np.floor(position)
-        before, after = (side.clip(0, from_length - 1).astype(np.int64) for side in (floor, floor + 1))
-        arrays = before, after, (position - floor).astype(np.float32)
+        position = position.clip(0, from_length - 1)
+        before = np.floor(position).astype(np.int64)
+        arrays = before, (position - before).astype(np.float32)
+        befores.append(before)
         axes.append(Axis(*(torch.from_numpy(array).to(device) for array in arrays)))
-        samples.append((before, after))
-    return Grid(rows=axes[0], columns=axes[1], samples_of_rows=samples[0])
+    return Grid(rows=axes[0], columns=axes[1], first_samples=befores[0])
 
 
 def sample_positions(
@@ -130,10 +128,12 @@ def sample_positions(
     return half_pixel
 
 
-def between(a: Float[Tensor, "*a"], b: Float[Tensor, "*b"], fraction: Float32[Tensor, "*f"]) -> Float[Tensor, "*c"]:
-    """The one formula of interpolation: exactly `a` where both are equal."""
+def between(
+    start: Float[Tensor, "*a"], growth: Float[Tensor, "*b"], fraction: Float32[Tensor, "*f"]
+) -> Float[Tensor, "*c"]:
+    """The one formula of interpolation: a part of the way from a sample to the next, which is `growth` larger."""
     # multiplication and addition as two operators: a fused one may round differently in the tail of a vector
-    return (b - a).mul(fraction).add_(a)
+    return growth.mul(fraction).add_(start)
 
 
 def resize(map_: Float32[Tensor, "C h w"], grid: Grid, rows: slice = slice(None)) -> Float32[Tensor, "C R W"]:
@@ -141,15 +141,20 @@ def resize(map_: Float32[Tensor, "C h w"], grid: Grid, rows: slice = slice(None)
 
     Args:
         map_: samples; offsets keep their values.
-        grid: how the pixels lie between them.
+        grid: where the pixels lie among them.
         rows: which rows of pixels; default: all.
     """
-    before, after = grid.samples_of_rows
-    first, last = int(before[rows].min()), int(after[rows].max())  # both ascend, and say it at their ends
-    x, y = grid.columns, Axis(*(values[rows] for values in grid.rows))
-    samples = map_[:, first : last + 1]
-    wide = between(samples.index_select(2, x.before), samples.index_select(2, x.after), x.fraction)
-    return between(wide.index_select(1, y.before - first), wide.index_select(1, y.after - first), y.fraction[:, None])
+    x, y = grid.columns, grid.rows
+    first, last = grid.first_samples[rows][[0, -1]].tolist()
+    samples = map_[:, first : last + 2]
+    wide = between(samples.index_select(2, x.before), _growth(samples, 2).index_select(2, x.before), x.fraction)
+    before = y.before[rows] - first
+    return between(wide.index_select(1, before), _growth(wide, 1).index_select(1, before), y.fraction[rows, None])
+
+
+def _growth(samples: Float32[Tensor, "C h w"], dim: int) -> Float32[Tensor, "C h w"]:
+    """From each sample to the next one; 0 behind the last."""
+    return samples.diff(dim=dim, append=samples.narrow(dim, samples.shape[dim] - 1, 1))
 
 
 def pixel_positions(grid: Grid) -> tuple[Int64[Tensor, "H W"], Int64[Tensor, "H W"]]:
@@ -165,7 +170,7 @@ def classify_pixels(logits: Float32[Tensor, "C h w"], grid: Grid) -> PixelClasse
 
     Args:
         logits: class scores.
-        grid: how the pixels lie between the samples.
+        grid: where the pixels lie among the samples.
     """
     height, width = grid.size
     step = max(1, _BLOCK_ELEMENTS // (len(logits) * width))
@@ -194,18 +199,19 @@ def class_probability(
         train_ids: the class of which the probability is wanted.
         classes: what `classify_pixels` found.
         logits: class scores.
-        grid: how the pixels lie between the samples.
+        grid: where the pixels lie among the samples.
     """
-    flat, width = logits.flatten(), logits.shape[2]
-    plane = train_ids * (logits.shape[1] * width)
-    x, y = grid.columns, grid.rows
-    top, bottom = (
-        between(look_up(flat, plane + left), look_up(flat, plane + right), x.fraction)
-        for left, right in (
-            (row[:, None] * width + x.before, row[:, None] * width + x.after) for row in (y.before, y.after)
-        )
-    )
-    score = between(top, bottom, y.fraction[:, None])
+    flat, (height, width) = logits.flatten(), logits.shape[1:]
+    plane = train_ids * (height * width)
+    left, top = grid.columns.before, grid.rows.before[:, None] * width
+    right, bottom = (left + 1).clamp(max=width - 1), (top + width).clamp(max=(height - 1) * width)
+
+    def along(row: Int64[Tensor, "H 1"]) -> Float32[Tensor, "H W"]:
+        start, end = look_up(flat, plane + row + left), look_up(flat, plane + row + right)
+        return between(start, end - start, grid.columns.fraction)
+
+    above, below = along(top), along(bottom)
+    score = between(above, below - above, grid.rows.fraction[:, None])
     return (score - classes.largest).exp_() / classes.total
 
 

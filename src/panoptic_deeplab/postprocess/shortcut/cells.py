@@ -108,9 +108,9 @@ def interpolate(map_: Float[Tensor, "C h w"], grid: CellGrid, cells: Cells) -> F
     """The values of `pixels.resize`, in some cells."""
     top_left, top_right, bottom_left, bottom_right = _corners(map_, grid, cells)
     y, x = _fractions(grid, cells)
-    top = between(top_left[:, None], top_right[:, None], x)
-    bottom = between(bottom_left[:, None], bottom_right[:, None], x)
-    return between(top[:, None], bottom[:, None], y[:, None]).flatten(1, 2)
+    top = between(top_left[:, None], (top_right - top_left)[:, None], x)
+    bottom = between(bottom_left[:, None], (bottom_right - bottom_left)[:, None], x)
+    return between(top[:, None], (bottom - top)[:, None], y[:, None]).flatten(1, 2)
 
 
 def interpolate_channel(
@@ -121,7 +121,8 @@ def interpolate_channel(
     y, x = _fractions(grid, cells)
     y, x = y.repeat_interleave(len(x), dim=0), x.repeat(len(y), 1)
     corners = [look_up(map_.flatten(), channel * plane + index) for index in _corner_indices(map_, grid, cells)]
-    return between(between(corners[0], corners[1], x), between(corners[2], corners[3], x), y)
+    top, bottom = (between(left, right - left, x) for left, right in (corners[:2], corners[2:]))
+    return between(top, bottom - top, y)
 
 
 def pixel_rows_and_columns(grid: CellGrid, cells: Cells) -> tuple[Int64[Tensor, "J M"], Int64[Tensor, "J M"]]:
