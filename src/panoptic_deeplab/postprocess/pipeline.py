@@ -55,6 +55,7 @@ from panoptic_deeplab.encoding import VOID_ID
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.maps import RawMaps, Size
 from panoptic_deeplab.postprocess.centers import find_centers, no_centers
+from panoptic_deeplab.postprocess.dropped import Dropped, find_dropped
 from panoptic_deeplab.postprocess.grouping import group_pixels
 from panoptic_deeplab.postprocess.merging import PanopticTensors, SlotSums, decide_segments, score_segments
 from panoptic_deeplab.postprocess.pixels import (
@@ -196,6 +197,43 @@ class PanopticPostprocessor:
         ]
         with stage(stopwatch, "merging"):
             return [self.result(t) for t in tensors]  # the first transfer, after all work has been queued
+
+    @torch.inference_mode()
+    def explain(
+        self, raw_maps: RawMaps, input_size: Size, content_size: Size | None = None
+    ) -> tuple[PanopticResult, Dropped]:
+        """Post-process one image and say what its result leaves out: why a class or an object is missing.
+
+        Args:
+            raw_maps: as for a call, of one image.
+            input_size: as for a call.
+            content_size: size of the image without padding; None = no padding.
+
+        Returns:
+            The result of a call, and what the limits dropped.
+
+        Raises:
+            ConfigError: as for a call.
+            ValueError: as for a call.
+        """
+        content_size = input_size if content_size is None else content_size
+        self._check(raw_maps, input_size, [content_size])
+        align_corners, device = self.align_corners, raw_maps.semantic_logits.device
+        maps = maps_of_image(raw_maps, 0, input_size, align_corners=align_corners)
+        map_size = maps.logits.shape[1], maps.logits.shape[2]
+        grid = make_grid(map_size, input_size, content_size, align_corners=align_corners, device=device)
+        tensors = panoptic_tensors(
+            raw_maps,
+            0,
+            input_size,
+            content_size,
+            thing_mask=torch.from_numpy(self.categories.thing_mask).to(device),
+            config=self.config,
+            align_corners=align_corners,
+            grid=grid,
+        )
+        result = self.result(tensors)
+        return result, find_dropped(maps, grid, tensors, result, self.config)
 
     def _check(self, raw_maps: RawMaps, input_size: Size, content_sizes: Sequence[Size]) -> None:
         batch_size, num_classes = raw_maps.semantic_logits.shape[:2]
