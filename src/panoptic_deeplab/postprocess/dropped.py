@@ -92,8 +92,8 @@ class Dropped:
         kept = {segment.id for segment in after.segments_info}
         return replace(self, lost_in_resizing=tuple(s for s in before.segments_info if s.id not in kept))
 
-    def sentences(self) -> list[str]:
-        """Say it, a sentence for each kind of loss that there is; an empty list where nothing is missing."""
+    def lines(self) -> list[str]:
+        """Say it in words, a line for each kind of loss that there is; an empty list where nothing is missing."""
         settings = self.settings
         told = [
             (f"stuff classes below stuff_area_limit {settings.stuff_area_limit}", _areas(self.small_stuff)),

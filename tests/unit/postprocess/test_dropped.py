@@ -62,7 +62,7 @@ def scene():
 
 def test_nothing_is_missing():
     dropped = explain(maps_of(scene(), [(9, 5, 0.7)]))
-    assert dropped.sentences() == []
+    assert dropped.lines() == []
     assert dropped.small_stuff == dropped.without_center == dropped.outvoted == dropped.lost_in_resizing == ()
     assert dropped.weak_centers.count == dropped.centers_beyond_top_k.count == dropped.empty_centers.count == 0
 
@@ -71,7 +71,7 @@ def test_nothing_is_missing():
 def test_small_stuff(limit, is_dropped):
     dropped = explain(maps_of(scene(), [(9, 5, 0.7)]), stuff_area_limit=limit)
     assert dropped.small_stuff == ((DroppedClass(category_id=40, name="sky", area=40),) if is_dropped else ())
-    assert dropped.sentences() == (["stuff classes below stuff_area_limit 41: sky 40"] if is_dropped else [])
+    assert dropped.lines() == (["stuff classes below stuff_area_limit 41: sky 40"] if is_dropped else [])
 
 
 def test_things_without_a_center_and_the_peak_that_was_too_weak():
@@ -81,7 +81,7 @@ def test_things_without_a_center_and_the_peak_that_was_too_weak():
     first, second = dropped.weak_centers.strongest
     assert (first.y, first.x, first.score) == (9, 5, pytest.approx(0.1))
     assert second == Peak(y=9, x=20, score=0.0625)
-    assert dropped.sentences() == [
+    assert dropped.lines() == [
         "thing pixels in an image without a center: cat 80",
         "peaks at or below center_threshold 0.1: 2, 0.1 at (y=9, x=5), 0.0625 at (y=9, x=20)",
     ]
@@ -99,7 +99,7 @@ def test_centers_beyond_top_k():
     dropped = explain(maps_of(scene(), peaks), nms_kernel=3, top_k=3)
     assert dropped.centers_beyond_top_k.count == 2
     assert [(peak.y, peak.score) for peak in dropped.centers_beyond_top_k.strongest] == [(4, 21 / 32), (0, 20 / 32)]
-    assert any(line.startswith("centers beyond top_k 3: 2, 0.656 at (y=4, x=5)") for line in dropped.sentences())
+    assert any(line.startswith("centers beyond top_k 3: 2, 0.656 at (y=4, x=5)") for line in dropped.lines())
 
 
 def test_centers_that_no_pixel_belongs_to():
@@ -113,19 +113,19 @@ def test_the_minority_inside_an_instance():
     semantic[6, 3:6] = DOG
     dropped = explain(maps_of(semantic, [(9, 5, 0.7)]))
     assert dropped.outvoted == (DroppedClass(category_id=30, name="dog", area=3),)
-    assert dropped.sentences() == ["thing pixels outvoted inside of instances of another class: dog 3"]
+    assert dropped.lines() == ["thing pixels outvoted inside of instances of another class: dog 3"]
 
 
 def test_many_peaks_are_counted_and_ten_are_named():
     peaks = [(y, x, 0.75) for y in range(0, 20, 4) for x in range(0, 30, 5)]
     dropped = explain(maps_of(torch.full((20, 30), WALL), peaks), nms_kernel=3)
     assert (dropped.empty_centers.count, len(dropped.empty_centers.strongest)) == (30, 10)
-    assert dropped.sentences()[0].endswith(" ...")
+    assert dropped.lines()[0].endswith(" ...")
 
 
 def test_semantic_only():
     dropped = explain(RawMaps(maps_of(scene(), []).semantic_logits, None, None))
-    assert dropped.sentences() == ["thing pixels in an image without a center: cat 80"]
+    assert dropped.lines() == ["thing pixels in an image without a center: cat 80"]
 
 
 def test_segments_that_vanish_at_another_size():
@@ -137,7 +137,7 @@ def test_segments_that_vanish_at_another_size():
     assert [segment.name for segment in small.segments_info] == ["wall"]
     after = dropped.after_resizing(result, small)
     assert [segment.name for segment in after.lost_in_resizing] == ["cat"]
-    assert after.sentences() == ["segments without a pixel at the size of the image: cat 1"]
+    assert after.lines() == ["segments without a pixel at the size of the image: cat 1"]
     assert after == replace(dropped, lost_in_resizing=after.lost_in_resizing)
 
 
@@ -146,7 +146,7 @@ def test_padding_is_not_looked_at():
     maps = maps_of(scene(), [(9, 5, 0.7), (18, 28, 0.9), (9, 28, 0.09)])
     _, dropped = postprocessor.explain(maps, (20, 30), (16, 20))
     assert dropped.size == (16, 20)
-    assert dropped.sentences() == []
+    assert dropped.lines() == []
 
 
 def test_a_batch_is_refused():
