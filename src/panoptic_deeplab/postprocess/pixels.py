@@ -97,15 +97,15 @@ def make_grid(
         align_corners: convention of the model's resizing, as in `maps.upsample`.
         device: where the maps are.
     """
-    befores, axes = [], []
+    samples, axes = [], []
     for from_length, to_length, length in zip(map_size, input_size, content_size, strict=True):
         position = sample_positions(from_length, to_length, length, align_corners=align_corners)
         position = position.clip(0, from_length - 1)
         before = np.floor(position).astype(np.int64)
         arrays = before, (position - before).astype(np.float32)
-        befores.append(before)
+        samples.append(before)
         axes.append(Axis(*(torch.from_numpy(array).to(device) for array in arrays)))
-    return Grid(rows=axes[0], columns=axes[1], first_samples=befores[0])
+    return Grid(rows=axes[0], columns=axes[1], first_samples=samples[0])
 
 
 def sample_positions(
