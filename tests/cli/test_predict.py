@@ -277,3 +277,31 @@ def test_a_missing_exported_file_is_called_a_file(run, photo, tmp_path):
     outcome = run("predict", photo, "--model", tmp_path / "nope.onnx", "--output", tmp_path / "out")
     assert outcome.code == 2
     assert "There is no model file" in outcome.err
+
+
+def test_what_was_left_out_is_said(run: Run, model_folder: Path, photo: Path, tmp_path: Path) -> None:
+    limit = ("--postprocess.stuff-area-limit", "1000000")
+    options = (photo, "--model", model_folder, *limit, "--explain")
+    printed = run("predict", *options)
+    assert printed.code == 0
+    head, line, *_ = printed.out[printed.out.index("Left out of ") :].splitlines()
+    assert head.startswith(f"Left out of {photo}, in pixels of the network's input of ")
+    assert line.startswith("  stuff classes below stuff_area_limit 1000000: ")
+
+    document = json.loads(run("predict", *options, "--json").out)
+    (image,) = document["images"]
+    dropped = image["dropped"]
+    assert dropped["small_stuff"]
+    assert not any(not segment["isthing"] for segment in image["segments_info"])
+    assert dropped["settings"]["stuff_area_limit"] == 1000000
+
+    files = run("predict", *options, "--output", tmp_path / "out", "--save", "maps")
+    assert line in files.out
+    assert (tmp_path / "out" / "photo_heatmap.png").is_file()
+    assert "Left out" not in run("predict", photo, "--model", model_folder, *limit).out
+
+
+def test_explanations_go_image_by_image(run: Run, model_folder: Path, photo: Path) -> None:
+    outcome = run("predict", photo, "--model", model_folder, "--explain", "--batch-size", "2")
+    assert outcome.code != 0
+    assert "`explain` goes image by image" in outcome.err

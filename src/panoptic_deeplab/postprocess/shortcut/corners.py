@@ -8,7 +8,7 @@ Inside of a cell, every resized map is a convex mixture of its four samples. Two
 
 So most pixels need no look at their scores. Rounding to float32 could decide otherwise only where two classes or
 centers are nearly equal; such cells are left undecided by a margin many times the largest possible error, as are ties.
-Undecided cells are worked out pixel by pixel in `pixels.py`; the answer is the same, to the last pixel.
+Undecided cells are worked out pixel by pixel in `undecided.py`; the answer is the same, to the last pixel.
 
 Dimension letters: `C` classes, `K` centers, `h w` samples of the map, `p q` with those thought beyond its border, `Y X`
 cells, `R` runs of cells, `G P` groups of samples.
@@ -22,19 +22,19 @@ from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from panoptic_deeplab.postprocess.bands import for_each_band
-from panoptic_deeplab.postprocess.cells import (
+from panoptic_deeplab.postprocess.centers import Centers
+from panoptic_deeplab.postprocess.merging import Rectangles
+from panoptic_deeplab.postprocess.pixels import look_up
+from panoptic_deeplab.postprocess.shortcut.bands import for_each_band
+from panoptic_deeplab.postprocess.shortcut.candidates import nearest_centers
+from panoptic_deeplab.postprocess.shortcut.cells import (
     CellGrid,
     Cells,
-    Rectangles,
     count_pixels,
     largest_corner,
-    look_up,
     pad_samples,
     smallest_corner,
 )
-from panoptic_deeplab.postprocess.centers import Centers
-from panoptic_deeplab.postprocess.grouping import nearest_centers
 from panoptic_deeplab.runs import find_runs
 from panoptic_deeplab.stopwatch import Stopwatch, stage
 
@@ -67,7 +67,7 @@ class CellLabels(NamedTuple):
 
 def label_cells(
     logits: Float32[Tensor, "C h w"],
-    offset: Float32[Tensor, "2 h w"],
+    offset: Float32[Tensor, "2 h w"] | None,
     grid: CellGrid,
     centers: Centers,
     *,
@@ -78,9 +78,9 @@ def label_cells(
 
     Args:
         logits: class scores.
-        offset: `(dy, dx)` in pixels of the network input.
+        offset: `(dy, dx)` in pixels of the network input; None without centers.
         grid: the cells of these maps.
-        centers: of the image (no batch dimension).
+        centers: centers of the image.
         thing_mask: which classes are things.
         stopwatch: measures the stages `upsample + argmax` and `grouping`.
     """
@@ -95,7 +95,7 @@ def label_cells(
         )
         slots = len(centers.valid) + first.to(torch.int32)
         is_decided = is_class_clear
-    if centers.valid.any():
+    if offset is not None and centers.valid.any():
         with stage(stopwatch, "grouping"):
             is_thing = look_up(thing_mask, first)
             nearest, is_center_clear = _nearest_of_cells(offset, look_up(thing_mask, train_ids), grid, centers)

@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from panoptic_deeplab.postprocess.bands import for_each_band
-from panoptic_deeplab.postprocess.cells import CellGrid
-from panoptic_deeplab.postprocess.corners import CellLabels
+from panoptic_deeplab.postprocess.shortcut.bands import for_each_band
+from panoptic_deeplab.postprocess.shortcut.cells import CellGrid
+from panoptic_deeplab.postprocess.shortcut.corners import CellLabels
 
 
 def probability_in_cells(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from panoptic_deeplab.postprocess import bands
-from panoptic_deeplab.postprocess.bands import for_each_band
+from panoptic_deeplab.postprocess.shortcut import bands
+from panoptic_deeplab.postprocess.shortcut.bands import for_each_band
 
 
 @pytest.mark.parametrize("num_threads", [1, 3])

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from panoptic_deeplab.postprocess.cells import CellGrid, make_grid
 from panoptic_deeplab.postprocess.centers import Centers
-from panoptic_deeplab.postprocess.corners import CellLabels, decided_runs, label_cells, undecided_cells
+from panoptic_deeplab.postprocess.shortcut.cells import CellGrid, make_cells
+from panoptic_deeplab.postprocess.shortcut.corners import CellLabels, decided_runs, label_cells, undecided_cells
 
 THING_MASK = torch.tensor([False, True])
 
@@ -15,7 +15,7 @@ def label(logits, *, offset=None, points=(), align_corners=True) -> tuple[CellLa
     logits = torch.as_tensor(logits).float()
     height, width = logits.shape[1:]
     size = (4 * height - 3, 4 * width - 3) if align_corners else (4 * height, 4 * width)
-    grid = make_grid((height, width), size, size, align_corners=align_corners, device=torch.device("cpu"))
+    grid = make_cells((height, width), size, size, align_corners=align_corners)
     centers = Centers(
         points=torch.tensor(points).float().view(-1, 2),
         scores=torch.ones(len(points)),

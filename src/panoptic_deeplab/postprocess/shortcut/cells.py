@@ -1,8 +1,7 @@
 """Cells: the squares between four neighboring samples of a decoder map, and the pixels of the input inside of them.
 
-Resizing a map bilinearly gives each pixel a mixture of the four samples around it, at the same sampling positions as
-`maps.upsample`. Sorting pixels by cells instead of rows has two uses: what holds at the four corners of a cell often
-holds in all of it (see `corners.py`), and the C x H x W array of a resized map never needs to exist.
+What holds at the four corners of a cell often holds in all of it (see `corners.py`); and pixels of one cell, which are
+mixtures of the same four samples, are quickly interpolated together, with the values of `pixels.resize`.
 
 At both ends of an axis the first and last sample are thought to go on forever, so an axis of `n` samples has `n + 1`
 cells, and each pixel lies in exactly one. In the usual case of stride 4, a cell has 4 x 4 pixels.
@@ -15,13 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64, Integer, Shaped
+from jaxtyping import Bool, Float, Float32, Int64, Shaped
 from torch import Tensor
 
 from panoptic_deeplab.maps import Size
+from panoptic_deeplab.postprocess.pixels import between, look_up, sample_positions
 
 
-class Axis(NamedTuple):
+class CellAxis(NamedTuple):
     """How the pixels of one axis lie between the samples; `n` cells, `r` places a cell."""
 
     before: Int64[Tensor, " n"]
@@ -49,15 +49,12 @@ class Axis(NamedTuple):
     cell: Int64[Tensor, " L"]
     """Cell of each pixel."""
 
-    filled: Int64[Tensor, " f"]
-    """Cells with a pixel."""
-
 
 class CellGrid(NamedTuple):
     """The cells of a map."""
 
-    rows: Axis
-    columns: Axis
+    rows: CellAxis
+    columns: CellAxis
 
     @property
     def size(self) -> Size:
@@ -82,38 +79,19 @@ class Cells(NamedTuple):
     column: Int64[Tensor, " M"]
 
 
-class Rectangles(NamedTuple):
-    """Rectangles of pixels, or single pixels; the last row and column belong to them."""
-
-    top: Int64[Tensor, "*N"]
-    bottom: Int64[Tensor, "*N"]
-    left: Int64[Tensor, "*N"]
-    right: Int64[Tensor, "*N"]
-
-
-def make_grid(
-    map_size: Size, input_size: Size, content_size: Size, *, align_corners: bool, device: torch.device
-) -> CellGrid:
-    """The cells of a map that is resized.
+def make_cells(map_size: Size, input_size: Size, content_size: Size, *, align_corners: bool) -> CellGrid:
+    """Sort the pixels of an image into cells.
 
     Args:
-        map_size: of the map.
-        input_size: of the resized map, which includes padding of the network input.
-        content_size: of its top-left part that is wanted.
-        align_corners: as in `maps.upsample`.
-        device: of the map.
+        map_size: size of the map.
+        input_size: size of the network input, padding included.
+        content_size: size of its top-left part that is image.
+        align_corners: convention of the model's resizing.
     """
     rows, columns = (
-        _axis(*lengths, align_corners=align_corners, device=device)
-        for lengths in zip(map_size, input_size, content_size, strict=True)
+        _axis(*lengths, align_corners=align_corners) for lengths in zip(map_size, input_size, content_size, strict=True)
     )
     return CellGrid(rows, columns)
-
-
-def all_cells(grid: CellGrid) -> Cells:
-    """Every cell that has a pixel, in raster order."""
-    rows, columns = torch.meshgrid(grid.rows.filled, grid.columns.filled, indexing="ij")
-    return Cells(row=rows.flatten(), column=columns.flatten())
 
 
 def split_cells(cells: Cells, length: int) -> list[Cells]:
@@ -127,15 +105,12 @@ def count_pixels(grid: CellGrid) -> Int64[Tensor, "Y X"]:
 
 
 def interpolate(map_: Float[Tensor, "C h w"], grid: CellGrid, cells: Cells) -> Float[Tensor, "C J M"]:
-    """Values of the resized map in some cells: equal to `maps.upsample` up to float32 rounding.
-
-    A value depends on its four samples only, not on what is computed with it, and is exact where neighbors are equal.
-    """
+    """The values of `pixels.resize`, in some cells."""
     top_left, top_right, bottom_left, bottom_right = _corners(map_, grid, cells)
     y, x = _fractions(grid, cells)
-    top = _between(top_left[:, None], top_right[:, None], x)
-    bottom = _between(bottom_left[:, None], bottom_right[:, None], x)
-    return _between(top[:, None], bottom[:, None], y[:, None]).flatten(1, 2)
+    top = between(top_left[:, None], (top_right - top_left)[:, None], x)
+    bottom = between(bottom_left[:, None], (bottom_right - bottom_left)[:, None], x)
+    return between(top[:, None], (bottom - top)[:, None], y[:, None]).flatten(1, 2)
 
 
 def interpolate_channel(
@@ -146,7 +121,8 @@ def interpolate_channel(
     y, x = _fractions(grid, cells)
     y, x = y.repeat_interleave(len(x), dim=0), x.repeat(len(y), 1)
     corners = [look_up(map_.flatten(), channel * plane + index) for index in _corner_indices(map_, grid, cells)]
-    return _between(_between(corners[0], corners[1], x), _between(corners[2], corners[3], x), y)
+    top, bottom = (between(left, right - left, x) for left, right in (corners[:2], corners[2:]))
+    return between(top, bottom - top, y)
 
 
 def pixel_rows_and_columns(grid: CellGrid, cells: Cells) -> tuple[Int64[Tensor, "J M"], Int64[Tensor, "J M"]]:
@@ -189,16 +165,6 @@ def largest_corner(plane: Shaped[Tensor, "p q"]) -> Shaped[Tensor, "p-1 q-1"]:
     return torch.maximum(pairs[:, 1:], pairs[:, :-1])
 
 
-def look_up(table: Shaped[Tensor, " N"], index: Integer[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
-    """`table[index]`, several times faster on a CPU."""
-    return table.index_select(0, index.flatten().to(torch.int64)).view(index.shape)
-
-
-def _between(a: Tensor, b: Tensor, fraction: Tensor) -> Tensor:
-    # multiplication and addition as two operators: a fused one may round differently in the tail of a vector
-    return (b - a).mul(fraction).add_(a)
-
-
 def _corner_indices(map_: Float[Tensor, "C h w"], grid: CellGrid, cells: Cells) -> list[Int64[Tensor, " M"]]:
     """Places of the four samples in a flat plane: top left, top right, bottom left, bottom right."""
     row, column = grid.rows, grid.columns
@@ -219,21 +185,18 @@ def _fractions(grid: CellGrid, cells: Cells) -> tuple[Float32[Tensor, "rows M"],
     return rows, columns
 
 
-def _places(axis: Axis) -> Int64[Tensor, " r"]:
-    return torch.arange(axis.fraction.shape[1], device=axis.start.device)
+def _places(axis: CellAxis) -> Int64[Tensor, " r"]:
+    return torch.arange(axis.fraction.shape[1])
 
 
-def _axis(from_length: int, to_length: int, length: int, *, align_corners: bool, device: torch.device) -> Axis:
-    pixel = np.arange(length)
+def _axis(from_length: int, to_length: int, length: int, *, align_corners: bool) -> CellAxis:
     sample = np.arange(-1, from_length + 1)
-    # whole numbers are multiplied before the division, so a pixel that lies on a sample gets the fraction 0
+    coordinate = sample_positions(from_length, to_length, length, align_corners=align_corners)
     if align_corners:
         step = (from_length - 1) / max(to_length - 1, 1)
-        coordinate = pixel * (from_length - 1) / max(to_length - 1, 1)
         position = sample * (to_length - 1) / max(from_length - 1, 1)
     else:
         step = from_length / to_length
-        coordinate = (2 * pixel + 1) * from_length / (2 * to_length) - 0.5
         position = (2 * sample + 1) * to_length / (2 * from_length) - 0.5
 
     before = np.floor(coordinate).astype(np.int64)
@@ -244,17 +207,13 @@ def _axis(from_length: int, to_length: int, length: int, *, align_corners: bool,
     last = np.maximum(count - 1, 0)[:, None]
     inside = np.minimum(start[:, None] + np.minimum(place, last), length - 1)
 
-    def tensor(array: Shaped[np.ndarray, "..."]) -> Tensor:
-        return torch.from_numpy(array).to(device)
-
-    return Axis(
-        before=tensor(sample[:-1].clip(0)),
-        after=tensor(sample[1:].clip(None, from_length - 1)),
-        start=tensor(start),
-        num_pixels=tensor(count),
-        fraction=tensor((coordinate - before)[inside].astype(np.float32)),
+    return CellAxis(
+        before=torch.from_numpy(sample[:-1].clip(0)),
+        after=torch.from_numpy(sample[1:].clip(None, from_length - 1)),
+        start=torch.from_numpy(start),
+        num_pixels=torch.from_numpy(count),
+        fraction=torch.from_numpy((coordinate - before)[inside].astype(np.float32)),
         step=step,
-        position=None if step == 0 else tensor(position.astype(np.float32)),
-        cell=tensor(cell),
-        filled=tensor(np.flatnonzero(count)),
+        position=None if step == 0 else torch.from_numpy(position.astype(np.float32)),
+        cell=torch.from_numpy(cell),
     )
