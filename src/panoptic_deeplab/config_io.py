@@ -23,6 +23,7 @@ import yaml
 
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.errors import ConfigError, did_you_mean
+from panoptic_deeplab.files import write_text
 
 _Places = dict[str, str]  # dotted key -> "my.yaml, line 7"; the whole document is under ""
 
@@ -76,7 +77,7 @@ def save_config(config: Config, path: str | Path) -> None:
     command = f"panoptic-deeplab train {Path(path).name} --run-folder NEW"
     header = f"# Complete configuration of one run. Repeat it, in another folder, with: {command}\n"
     body = yaml.dump(config_to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
-    Path(path).write_text(header + body, "utf-8")
+    write_text(path, header + body)
 
 
 # ------------------------------------------------------------------------------------------------- text -> plain data

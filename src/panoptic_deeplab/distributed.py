@@ -4,15 +4,17 @@ Without torchrun (no RANK in the environment) everything below is the one-proces
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.errors import ConfigError, PanopticDeepLabError
 
 if TYPE_CHECKING:
     import torch
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +112,13 @@ def all_reduce_sum(tensor: "torch.Tensor") -> "torch.Tensor":
     return tensor
 
 
+def any_process(flag: bool) -> bool:
+    """Whether `flag` is true in any process. All processes must call it together."""
+    import torch
+
+    return bool(all_reduce_sum(torch.tensor(float(flag))) > 0)
+
+
 def broadcast_buffers(module: "torch.nn.Module") -> None:
     """Give the buffers of the first process's `module` to all others, in place.
 
@@ -131,6 +140,29 @@ def gather_objects(value: Any) -> list[Any]:
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def of_main_process(process: Process, action: Callable[[], _Value]) -> _Value:
+    """What `action` returns in the first process, which alone calls it; all processes must call this function together.
+
+    An error of this package or the system is raised in all of them, so that none waits for a process that has left.
+
+    Args:
+        process: this process.
+        action: returns what can be pickled.
+    """
+    value: _Value | None = None
+    error: PanopticDeepLabError | OSError | None = None
+    if process.is_main:
+        try:
+            value = action()
+        except (PanopticDeepLabError, OSError) as reason:
+            error = reason
+    if _several_processes():
+        value, error = gather_objects((value, error))[0]
+    if error is not None:
+        raise error
+    return value  # type: ignore[return-value]  # None only where `action` returned it
 
 
 def barrier() -> None:

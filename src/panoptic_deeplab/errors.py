@@ -10,6 +10,8 @@
     ├── OutputError(OSError)                   a file cannot be written: a full disk, a folder without permission
     └── MissingDependencyError(ImportError)    an optional package is not installed
 
+    StoppedBySignal(KeyboardInterrupt)         no error: Ctrl+C or SIGTERM came, and what was done is kept
+
 A message is one sentence (or a few short lines) that says what is wrong, where, what was expected and what to do.
 Invariants of our own code are `assert`s, not errors.
 """
@@ -54,6 +56,19 @@ class OutputError(PanopticDeepLabError, OSError):
 
 class MissingDependencyError(PanopticDeepLabError, ImportError):
     """An optional package is not installed."""
+
+
+class StoppedBySignal(KeyboardInterrupt):
+    """Ctrl+C or SIGTERM asked to stop, and what was done until then is on disk.
+
+    Args:
+        message: what is kept, and how to go on.
+        number: of the signal.
+    """
+
+    def __init__(self, message: str, *, number: int) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 def first_line(error: BaseException) -> str:

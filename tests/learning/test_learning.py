@@ -13,8 +13,8 @@ from panoptic_deeplab.evaluation import evaluate
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.losses import PanopticDeepLabLoss
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.training.checkpoint import TrainingState
 from panoptic_deeplab.training.optimizer import build_optimizer
+from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.training.step import optimization_step
 
 FIRST_LOSSES = [

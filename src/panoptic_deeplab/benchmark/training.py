@@ -13,11 +13,11 @@ from panoptic_deeplab.data.sources import open_source
 from panoptic_deeplab.distributed import Process, resolve_device
 from panoptic_deeplab.losses import PanopticDeepLabLoss
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.training.checkpoint import TrainingState
 from panoptic_deeplab.training.ema import ExponentialMovingAverage
 from panoptic_deeplab.training.memory import keep_freed_memory
 from panoptic_deeplab.training.optimizer import build_optimizer
 from panoptic_deeplab.training.precision import with_resolved_precision
+from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.training.step import batch_to_device, optimization_step, place_network
 
 

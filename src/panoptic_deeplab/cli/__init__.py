@@ -9,6 +9,7 @@ Verbs that report numbers take `--json` and then write one JSON document to stdo
 import inspect
 import os
 import select
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn, Union
@@ -29,7 +30,7 @@ from panoptic_deeplab.cli.submission import Submission
 from panoptic_deeplab.cli.train import Train
 from panoptic_deeplab.cli.verb import Verb, leading_recipe, log_to_stderr
 from panoptic_deeplab.config import CompatConfig
-from panoptic_deeplab.errors import ConfigError, PanopticDeepLabError
+from panoptic_deeplab.errors import ConfigError, PanopticDeepLabError, StoppedBySignal
 
 PROGRAM = "panoptic-deeplab"
 
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Raises:
         SystemExit: with code 2 after an error of the user or the system, 1 after a finding (of `data check`, `doctor`,
-            or an image that cannot be predicted), 130 after Ctrl-C, 0 after `--help`.
+            or an image that cannot be predicted), 130 after Ctrl-C, 143 after SIGTERM in a training, 0 after `--help`.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments == ["--version"]:
@@ -90,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from error
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "Interrupted.", file=sys.stderr)
-        raise SystemExit(130) from interrupt
+        number = interrupt.number if isinstance(interrupt, StoppedBySignal) else signal.SIGINT
+        raise SystemExit(128 + number) from interrupt  # as a shell tells of a signal
 
 
 def _reader_has_left() -> bool:

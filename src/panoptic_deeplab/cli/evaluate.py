@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from panoptic_deeplab.cli.inference_options import InferenceVerb, options_of_model
+from panoptic_deeplab.cli.inference_options import DataLike, InferenceVerb, options_of_model
 from panoptic_deeplab.cli.verb import Flag, OptionalFolder, make_folder, print_json, progress_bar
 from panoptic_deeplab.config import DataConfig, EvaluationConfig
 
@@ -38,6 +38,7 @@ class Evaluate(InferenceVerb):
     output: OptionalFolder = None
     """Also write report.json, table.txt, per_class_pq.png and mosaic.png here."""
     data: DataConfig = field(default_factory=DataConfig)
+    data_like: DataLike = None
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     @classmethod
@@ -48,13 +49,14 @@ class Evaluate(InferenceVerb):
             return None
         return cls(
             data=replace(found.config.data, categories=found.categories),
+            data_like=found.data_like,
             evaluation=found.config.evaluation,
             **found.defaults,
         )
 
     def execute(self) -> None:
         """Evaluate; print the report."""
-        from panoptic_deeplab.data.sources import open_source
+        from panoptic_deeplab.data.identity import open_same_source
         from panoptic_deeplab.distributed import process_group
         from panoptic_deeplab.evaluation import evaluate
         from panoptic_deeplab.evaluation_files import write_report_files
@@ -70,7 +72,7 @@ class Evaluate(InferenceVerb):
             if process.is_main and not predictor.config.model.instance_branch:
                 print(_SEMANTIC_ONLY, file=sys.stderr)
             split = self.split or self.data.val_split
-            source = open_source(self.data, split)
+            source = open_same_source(self.data, split, like=self.data_like)
             with progress_bar("evaluate") as on_image:
                 report = evaluate(
                     predictor,

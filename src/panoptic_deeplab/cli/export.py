@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from panoptic_deeplab.cli.inference_options import InferenceVerb, options_of_model
+from panoptic_deeplab.cli.inference_options import DataLike, InferenceVerb, options_of_model
 from panoptic_deeplab.cli.verb import Flag, make_folder, print_json, progress_bar
 from panoptic_deeplab.config import DataConfig, Precision
 from panoptic_deeplab.errors import ConfigError
@@ -57,6 +57,7 @@ class Export(InferenceVerb):
     """With --int8: so many images of data.train_split show in which range numbers lie. Default: 100."""
     data: DataConfig = field(default_factory=DataConfig)
     """With --int8: the labelled set."""
+    data_like: DataLike = None
     json: Flag = False
     """Write one JSON document to stdout."""
 
@@ -67,7 +68,7 @@ class Export(InferenceVerb):
         if found is None:
             return None
         data = replace(found.config.data, categories=found.categories)
-        return cls(output=Path("model.onnx"), data=data, **found.defaults)
+        return cls(output=Path("model.onnx"), data=data, data_like=found.data_like, **found.defaults)
 
     def execute(self) -> None:
         """Export; say what was written and how well it agrees."""
@@ -131,10 +132,10 @@ class Export(InferenceVerb):
         return self._document(report.files, report.info, agreement=asdict(report.agreement))
 
     def _quantized(self, predictor: "PanopticPredictor") -> dict[str, Any]:
-        from panoptic_deeplab.data.sources import open_source
+        from panoptic_deeplab.data.identity import open_same_source
         from panoptic_deeplab.export.quantized import export_quantized
 
-        training = open_source(self.data, self.data.train_split)
+        training = open_same_source(self.data, self.data.train_split, like=self.data_like)
         count = min(self.calibration or _CALIBRATION, len(training))
         chosen = [index * len(training) // count for index in range(count)]  # evenly over the set
         with progress_bar("evaluate") as on_image:
@@ -143,7 +144,7 @@ class Export(InferenceVerb):
                 self.output,
                 format=self.format,
                 calibration=[training[index].image for index in chosen],
-                labelled=open_source(self.data, self.data.val_split),
+                labelled=open_same_source(self.data, self.data.val_split, like=self.data_like),
                 kind=self._kind(),
                 size=self.size,
                 on_image=on_image,

@@ -81,6 +81,10 @@ class InferenceVerb(Verb):
         return {"output_stride": self.output_stride, **{name: asdict(getattr(self, name)) for name in names}}
 
 
+DataLike = Annotated[Path | None, tyro.conf.Suppress]
+"""No option: the model folder whose data set is meant, or None (`OptionsOfModel.data_like`)."""
+
+
 class OptionsOfModel(NamedTuple):
     """What options that are not named depend on."""
 
@@ -90,6 +94,8 @@ class OptionsOfModel(NamedTuple):
     """Of the first model."""
     defaults: dict[str, Any]
     """Of the fields of `InferenceVerb`."""
+    data_like: Path | None
+    """For `open_same_source`: the folder whose data set is meant; None where the user names another `data.root`."""
 
     @property
     def categories(self) -> str:
@@ -113,4 +119,5 @@ def options_of_model(arguments: Sequence[str]) -> OptionsOfModel | None:
         "test_time_augmentation": config.test_time_augmentation,
         "postprocess": config.postprocess,
     }
-    return OptionsOfModel(folder, config, defaults)
+    names_data = any(argument.partition("=")[0] == "--data.root" for argument in arguments)
+    return OptionsOfModel(folder, config, defaults, None if names_data else folder)

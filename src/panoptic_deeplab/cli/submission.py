@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from panoptic_deeplab.cli.inference_options import InferenceVerb, options_of_model
+from panoptic_deeplab.cli.inference_options import DataLike, InferenceVerb, options_of_model
 from panoptic_deeplab.cli.verb import Flag, Folder, make_folder, print_json, progress_bar
 from panoptic_deeplab.config import DataConfig
 from panoptic_deeplab.errors import ConfigError
@@ -43,6 +43,7 @@ class Submission(InferenceVerb):
     json: Flag = False
     """Write one JSON document to stdout."""
     data: DataConfig = field(default_factory=DataConfig)
+    data_like: DataLike = None
 
     @classmethod
     def defaults(cls, arguments: Sequence[str]) -> "Submission | None":
@@ -51,11 +52,11 @@ class Submission(InferenceVerb):
         if found is None:
             return None
         data = replace(found.config.data, categories=found.categories)
-        return cls(output=Path("submission"), data=data, **found.defaults)
+        return cls(output=Path("submission"), data=data, data_like=found.data_like, **found.defaults)
 
     def execute(self) -> None:
         """Predict; write; score."""
-        from panoptic_deeplab.data.sources import open_source
+        from panoptic_deeplab.data.identity import open_same_source
         from panoptic_deeplab.metrics.cityscapes_official import cityscapes_scores, require_scripts
         from panoptic_deeplab.metrics.submission import SubmissionWriter
 
@@ -79,7 +80,7 @@ class Submission(InferenceVerb):
                 " another folder."
             )
         predictor = self.load_predictor()
-        source = open_source(self.data, self.split)
+        source = open_same_source(self.data, self.split, like=self.data_like)
         writer = SubmissionWriter(
             self.output,
             benchmark,  # type: ignore[arg-type]  # a value of _BENCHMARKS

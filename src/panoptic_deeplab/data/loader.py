@@ -67,7 +67,7 @@ def training_batches(
         ),
         num_workers=config.data.num_workers,  # PyTorch gives each worker one thread
         collate_fn=_collate,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=ignore_signals,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # the loader draws a seed for its workers: leave the global generator alone
     )
@@ -133,11 +133,14 @@ def _close(reference: "weakref.ref[Generator[Batch, None, None]]") -> None:
         batches.close()
 
 
-def _ignore_signals(worker: int) -> None:
-    """The training process decides when to stop, and ends its workers.
+def ignore_signals(worker: int) -> None:
+    """For worker processes: the training process decides when to stop, and ends its workers.
 
     Ctrl+C and most job schedulers send their signal to all processes at once; the death of a worker would be an error
     in the training process.
+
+    Args:
+        worker: its number, which does not matter.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

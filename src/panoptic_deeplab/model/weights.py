@@ -25,6 +25,7 @@ from panoptic_deeplab.config_io import config_from_dict, config_to_dict
 from panoptic_deeplab.errors import CheckpointError, MissingDependencyError, PanopticDeepLabError, first_line
 from panoptic_deeplab.model.backbones.build import OWN_NETWORKS, create_timm_network
 from panoptic_deeplab.model.card import CARD_FILE, model_card
+from panoptic_deeplab.model.checksums import CHECKSUMS_FILE, check_files, read_checksums
 from panoptic_deeplab.model.locations import model_folder
 from panoptic_deeplab.model.network import PanopticDeepLab, with_output_stride
 from panoptic_deeplab.model.weight_files import COUNTER, check_entries, read_content
@@ -58,6 +59,7 @@ def save_pretrained(
     assert categories.num_classes == model.num_classes
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / CHECKSUMS_FILE).unlink(missing_ok=True)  # of other weights
     save_weights(folder / MODEL_FILE, model.state_dict())
     (folder / CONFIG_FILE).write_text(json.dumps(config_to_dict(config), indent=2) + "\n", "utf-8")
     (folder / CATEGORIES_FILE).write_text(
@@ -79,7 +81,7 @@ def load_pretrained(
             (`network.with_output_stride`); the configuration says so.
 
     Raises:
-        CheckpointError: a file is missing, truncated, or does not fit the others; it says which.
+        CheckpointError: a file is missing, truncated, or does not fit the others or its checksum; it says which.
         ConfigError: the network does not exist at `output_stride`.
     """
     folder = model_folder(folder)
@@ -96,7 +98,10 @@ def load_pretrained(
     if output_stride is not None:  # errors from here on are no fault of the folder
         config = replace(config, model=with_output_stride(config.model, output_stride))
         model = PanopticDeepLab(config.model, categories.num_classes)
-    weights_path = folder / EMA_FILE if (folder / EMA_FILE).exists() else folder / MODEL_FILE
+    sums = read_checksums(folder)
+    weights_path = folder / (EMA_FILE if EMA_FILE in sums or (folder / EMA_FILE).exists() else MODEL_FILE)
+    if sums:
+        check_files(folder, [weights_path.name], sums)
     load_weights(model, read_weights(weights_path), where=str(weights_path))
     return model.to(device).eval(), config, categories
 

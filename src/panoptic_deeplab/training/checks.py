@@ -1,9 +1,19 @@
 """What can be known to be wrong before the first step, so that no hours are lost."""
 
+import logging
+import time
+
 from panoptic_deeplab.config import Config
+from panoptic_deeplab.data.look import Look, look_at
 from panoptic_deeplab.data.sample import PanopticSource
-from panoptic_deeplab.distributed import Process
+from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.distributed import Process, gather_objects
 from panoptic_deeplab.errors import ConfigError, DatasetError, require
+
+logger = logging.getLogger(__name__)
+
+MAX_TRAINING_IMAGES = 1000
+"""So many are read before the first step, evenly over the set; the first epoch reads the others."""
 
 
 def check_batch(config: Config, process: Process) -> None:
@@ -47,21 +57,15 @@ def images_normalized_together(config: Config, process: Process) -> int:
 
 
 def check_validation(source: PanopticSource, config: Config) -> None:
-    """See that `evaluation.metric` can be measured on a validation split, as far as its first image tells.
+    """See that there is something to validate on, and that `evaluation.metric` can be measured.
 
     Raises:
-        DatasetError: the split has no image, or no labels.
+        DatasetError: the split has no image.
         ConfigError: there are no things to measure AP on.
         MissingDependencyError: AP needs pycocotools.
     """
     if len(source) == 0:
         raise DatasetError("The validation split has no image; see data.root and data.val_split.")
-    first = source[0]
-    if first.panoptic_map is None:
-        raise DatasetError(
-            f"{first.image_id} of the validation split {config.data.val_split!r} has no labels. Validation needs a"
-            " split with labels; see data.val_split."
-        )
     if config.evaluation.metric == "AP":
         require("pycocotools.cocoeval", extra="eval", purpose="`evaluation.metric` AP")
         if not any(category.isthing for category in source.categories.categories):
@@ -69,6 +73,83 @@ def check_validation(source: PanopticSource, config: Config) -> None:
                 f"`evaluation.metric` is AP, but the categories {source.categories.name} have no thing to measure it"
                 " on. Use PQ or mIoU."
             )
+
+
+def check_data(training: PanopticSource, validation: PanopticSource, config: Config, process: Process) -> None:
+    """Read every validation image and up to `MAX_TRAINING_IMAGES` training images with their labels, once.
+
+    The first step comes after it, so that no image is found damaged when the run is over. All processes must call it
+    together; each reads its share. Scenes that are computed are not looked at.
+
+    Args:
+        training: the training split.
+        validation: the validation split.
+        config: of the run.
+        process: this process.
+
+    Raises:
+        DatasetError: an image or label cannot be used, or validation images have nothing to measure on; in every
+            process.
+        ConfigError: `evaluation.metric` is AP, and no validation image has an instance.
+    """
+    if len(training) == 0:
+        raise DatasetError("The training split has no image; see data.root and data.train_split.")
+    count = min(MAX_TRAINING_IMAGES, len(training))
+    chosen = [index * len(training) // count for index in range(count)]
+    if isinstance(validation, SyntheticSource):
+        return
+    started = time.perf_counter()
+    logger.info(
+        "Reading all %d validation images and %d of %d training images with their labels once, to find damaged files"
+        " before the first step.",
+        len(validation),
+        count,
+        len(training),
+    )
+    looks = _looks(validation, list(range(len(validation))), config, process)
+    _check_looks(looks, validation, split=config.data.val_split, setting="data.val_split")
+    _check_measurable(looks, config)
+    _check_looks(
+        _looks(training, chosen, config, process), training, split=config.data.train_split, setting="data.train_split"
+    )
+    logger.info("They were read in %.0f s.", time.perf_counter() - started)
+
+
+def _looks(source: PanopticSource, indices: list[int], config: Config, process: Process) -> dict[int, Look]:
+    """A look at each of the samples, of all processes, by index."""
+    own = indices[process.rank :: process.world_size]
+    found = dict(zip(own, look_at(source, own, num_workers=config.data.num_workers), strict=True))
+    of_all = {index: look for looks in gather_objects(found) for index, look in looks.items()}
+    return {index: of_all[index] for index in indices}
+
+
+def _check_looks(looks: dict[int, Look], source: PanopticSource, *, split: str, setting: str) -> None:
+    errors = [look.error for look in looks.values() if look.error is not None]
+    if errors:
+        raise DatasetError(
+            f"{len(errors)} of {len(looks)} images of the split {split!r} cannot be used. The first one: {errors[0]}"
+            " List them all with: panoptic-deeplab data check"
+        )
+    without = [index for index, look in looks.items() if not look.labelled]
+    if without:
+        raise DatasetError(
+            f"{source.image_ids[without[0]]} of the split {split!r} has no labels. Training and validation need splits"
+            f" with labels; see {setting}."
+        )
+
+
+def _check_measurable(looks: dict[int, Look], config: Config) -> None:
+    split = config.data.val_split
+    if not any(look.segments for look in looks.values()):
+        raise DatasetError(
+            f"The labels of all {len(looks)} images of the validation split {split!r} are void, so nothing can be"
+            " measured. Label some of it, or see data.val_split and data.categories."
+        )
+    if config.evaluation.metric == "AP" and not any(look.instances for look in looks.values()):
+        raise ConfigError(
+            f"`evaluation.metric` is AP, but no image of the validation split {split!r} has an instance of a thing. Use"
+            " PQ or mIoU, or see data.val_split."
+        )
 
 
 def _trains_norm_of_one_value(config: Config) -> bool:

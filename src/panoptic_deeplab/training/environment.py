@@ -1,7 +1,6 @@
 """environment.json: for each start of a run, what a reader needs to repeat it."""
 
 import importlib.metadata
-import json
 import logging
 import os
 import platform
@@ -14,6 +13,7 @@ import torch
 
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import CheckpointError
+from panoptic_deeplab.files import read_json, write_json
 from panoptic_deeplab.provenance import source_commit
 
 logger = logging.getLogger(__name__)
@@ -32,24 +32,23 @@ def write_environment(run_folder: Path, *, process: Process, seed: int, start_st
 
     Raises:
         CheckpointError: the file is there and damaged.
+        OutputError: the system refuses to write.
     """
     path = run_folder / ENVIRONMENT_FILE
     current = _environment(process) | {"seed": seed, "start_step": start_step}
     starts: list[dict[str, Any]] = []
     if path.exists():
         try:
-            starts = json.loads(path.read_text("utf-8"))
+            starts = read_json(path, what="history of the run", error=CheckpointError)
             before = _execution(starts[-1])
-        except (ValueError, LookupError, TypeError) as error:
+        except (CheckpointError, LookupError, TypeError, AttributeError) as error:
+            said = str(error) if isinstance(error, CheckpointError) else f"{path} is damaged ({type(error).__name__})."
             raise CheckpointError(
-                f"{path} is damaged ({type(error).__name__}). Nothing but the history of the run depends on it: delete"
-                " it to go on."
+                f"{said} Nothing but the history of the run depends on it: delete it to go on."
             ) from error
         if start_step > 0 and before != _execution(current):
             _warn(before, _execution(current))
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps([*starts, current], indent=2) + "\n", "utf-8")
-    temporary.replace(path)
+    write_json(path, [*starts, current], indent=2)
 
 
 def _execution(environment: dict[str, Any]) -> dict[str, Any]:

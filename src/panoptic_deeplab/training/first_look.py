@@ -9,6 +9,7 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import InputConfig
 from panoptic_deeplab.data.loader import Batch
 from panoptic_deeplab.data.sample import PanopticSource
+from panoptic_deeplab.files import written_whole
 from panoptic_deeplab.visualize.curves import draw_label_statistics
 from panoptic_deeplab.visualize.mosaic import draw_train_batch
 
@@ -32,7 +33,8 @@ def write_label_statistics(source: PanopticSource, path: Path) -> None:
             num_segments[names[segment.category_id]] += 1
             num_pixels[names[segment.category_id]] += segment.area
     title = f"Labels of {len(indices)} of {len(source)} training images"
-    draw_label_statistics(num_segments, num_pixels, path, title=title)
+    with written_whole(path) as temporary:
+        draw_label_statistics(num_segments, num_pixels, temporary, title=title)
 
 
 def write_training_batch(batch: Batch, path: Path, *, categories: CategoryTable, config: InputConfig) -> None:
@@ -44,4 +46,6 @@ def write_training_batch(batch: Batch, path: Path, *, categories: CategoryTable,
         categories: classes of the semantic target.
         config: how the images were normalised.
     """
-    draw_train_batch(batch.images, batch.targets, categories=categories, input_config=config).save(path)
+    picture = draw_train_batch(batch.images, batch.targets, categories=categories, input_config=config)
+    with written_whole(path) as temporary:
+        picture.save(temporary)

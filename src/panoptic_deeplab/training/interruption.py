@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl+C: finish the step, write a checkpoint, then stop."""
+"""SIGTERM and Ctrl+C: finish the step, write a checkpoint, then stop; during a validation, stop at once."""
 
 import signal
 import threading
@@ -9,6 +9,8 @@ import torch
 
 from panoptic_deeplab.distributed import all_reduce_sum
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 class Interruption:
     """Context in which the first SIGTERM or SIGINT is only noted; the second one acts as usual.
@@ -17,12 +19,13 @@ class Interruption:
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested: int | None = None
+        """The signal that came, in this process."""
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():  # Python allows signal handlers only there
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in _SIGNALS:
                 self._previous[number] = signal.signal(number, self._note)
         return self
 
@@ -31,12 +34,16 @@ class Interruption:
     ) -> None:
         self._restore()
 
-    def agreed(self) -> bool:
-        """True in every process once any process was asked to stop. All processes must call it together."""
-        return bool(all_reduce_sum(torch.tensor(float(self.requested))) > 0)  # on the CPU: no GPU is waited for
+    def agreed(self) -> int | None:
+        """The signal, in every process, once any process got one. All processes must call it together."""
+        came = torch.tensor([float(self.requested == number) for number in _SIGNALS])  # on the CPU: waits for no GPU
+        for number, count in zip(_SIGNALS, all_reduce_sum(came).tolist(), strict=True):
+            if count > 0:
+                return number
+        return None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
+        self.requested = number
         self._restore()
 
     def _restore(self) -> None:

@@ -14,8 +14,8 @@ from panoptic_deeplab.losses import LossTerms, PanopticDeepLabLoss
 from panoptic_deeplab.maps import Targets
 from panoptic_deeplab.model.depthwise import use_fast_depthwise
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.training.checkpoint import TrainingState
 from panoptic_deeplab.training.optimizer import learning_rate_factor, set_learning_rate
+from panoptic_deeplab.training.state import TrainingState
 
 
 def optimization_step(

@@ -1,6 +1,5 @@
 """What a run writes while it trains: metrics.csv, TensorBoard events, progress on the terminal."""
 
-import csv
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,8 @@ from rich.progress import (
 )
 
 from panoptic_deeplab.distributed import Process
-from panoptic_deeplab.errors import require
+from panoptic_deeplab.errors import OutputError, require
+from panoptic_deeplab.training.metrics_file import MetricsFile
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +58,9 @@ class Tracker:
         if not self._is_main:
             return
         tensorboard = require("torch.utils.tensorboard", extra="train", purpose="logging to TensorBoard")
+        self._metrics = MetricsFile(run_folder / METRICS_FILE, columns=_COLUMNS, start_step=start_step)
+        self._run_folder = run_folder
         self._events = tensorboard.SummaryWriter(str(run_folder), purge_step=start_step + 1)
-        self._csv_path = run_folder / METRICS_FILE
-        self._last_row = _start_csv(self._csv_path, start_step)
         if console is not None and console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -109,47 +109,26 @@ class Tracker:
         Args:
             step: steps made.
             values: any of TRAINING_COLUMNS and VALIDATION_COLUMNS.
+
+        Raises:
+            OutputError: the system refuses to write.
         """
         if not self._is_main:
             return
-        self._write_row({"step": str(step), **{name: f"{value:.8g}" for name, value in values.items()}})
-        for name, value in values.items():
-            section = "validation" if name in VALIDATION_COLUMNS else "training"
-            self._events.add_scalar(f"{section}/{name}", value, step)
-        self._events.flush()
+        self._metrics.write({"step": str(step), **{name: f"{value:.8g}" for name, value in values.items()}})
+        try:
+            for name, value in values.items():
+                section = "validation" if name in VALIDATION_COLUMNS else "training"
+                self._events.add_scalar(f"{section}/{name}", value, step)
+            self._events.flush()
+        except OSError as error:
+            said = error.strerror or str(error)
+            raise OutputError(f"The events for TensorBoard in {self._run_folder} cannot be written: {said}.") from error
         if self._progress is None:
             logger.info("%s", _line(step, self._max_steps, values))
         elif "loss" in values:
             note = f"loss {values['loss']:.3f}  {values['images_per_second']:.1f} images/s"
             self._progress.update(self._training_bar, note=note)
-
-    def _write_row(self, row: dict[str, str]) -> None:
-        place = self._csv_path.stat().st_size
-        if self._last_row.get("step") == row["step"]:
-            place -= len(_text(self._last_row))
-            row = self._last_row | row
-        with self._csv_path.open("r+b") as file:
-            file.seek(place)
-            file.write(_text(row))
-            file.truncate()
-        self._last_row = row
-
-
-def _start_csv(path: Path, start_step: int) -> dict[str, str]:
-    """Write the header, keep the rows up to `start_step` of the run that is resumed, and give the last of them."""
-    rows: list[dict[str, str]] = []
-    if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start_step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(b"".join([_text(dict(zip(_COLUMNS, _COLUMNS, strict=True))), *map(_text, rows)]))
-    temporary.replace(path)
-    return rows[-1] if rows else {}
-
-
-def _text(row: Mapping[str, str]) -> bytes:
-    """A line of metrics.csv; no value needs quotes."""
-    return (",".join(row.get(name, "") for name in _COLUMNS) + "\n").encode()
 
 
 def _line(step: int, max_steps: int, values: Mapping[str, float]) -> str:

@@ -1,6 +1,6 @@
 """`train`: the training loop, on one page.
 
-Launch it (the recipe is a name or a YAML file; `runs/street` is the run folder, see `checkpoint.py`):
+Launch it (the recipe is a name or a YAML file; `runs/street` is the run folder, see `run_folder.py`):
 
     # CPU, or one GPU where there is one
     panoptic-deeplab train cityscapes_xception71 --run-folder runs/street
@@ -20,7 +20,9 @@ Other launchers that set RANK, LOCAL_RANK and WORLD_SIZE work too.
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,25 +34,25 @@ from torch.nn.parallel import DistributedDataParallel
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, TrainConfig
 from panoptic_deeplab.config_io import save_config
+from panoptic_deeplab.data.identity import identify
 from panoptic_deeplab.data.loader import training_batches
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.data.sources import open_source
-from panoptic_deeplab.distributed import Process, barrier, process_group
+from panoptic_deeplab.distributed import Process, any_process, of_main_process, process_group
+from panoptic_deeplab.errors import StoppedBySignal
+from panoptic_deeplab.files import written_whole
 from panoptic_deeplab.losses import PanopticDeepLabLoss
 from panoptic_deeplab.model.initial_weights import load_initial_weights
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.model.weights import load_backbone_weights
-from panoptic_deeplab.training.checkpoint import (
-    BEST,
-    TrainingState,
-    add_validation,
-    check_run_folder,
-    finish_replacing,
-    has_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
+from panoptic_deeplab.training.checkpoint import add_validation, save_checkpoint
+from panoptic_deeplab.training.checks import (
+    check_batch,
+    check_data,
+    check_packages,
+    check_validation,
+    images_normalized_together,
 )
-from panoptic_deeplab.training.checks import check_batch, check_packages, check_validation, images_normalized_together
 from panoptic_deeplab.training.ema import ExponentialMovingAverage
 from panoptic_deeplab.training.environment import write_environment
 from panoptic_deeplab.training.first_look import write_label_statistics, write_training_batch
@@ -60,9 +62,22 @@ from panoptic_deeplab.training.meter import Meter
 from panoptic_deeplab.training.model_card import training_card
 from panoptic_deeplab.training.optimizer import build_optimizer, describe_schedule, learning_rate
 from panoptic_deeplab.training.precision import with_resolved_precision
+from panoptic_deeplab.training.resume import load_checkpoint
+from panoptic_deeplab.training.run_folder import (
+    BATCH_PICTURE,
+    BEST,
+    CONFIG_YAML,
+    CURVES_PICTURE,
+    LABELS_PICTURE,
+    check_run_folder,
+    locked,
+    newest_checkpoint,
+    tidy,
+)
+from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.training.step import batch_to_device, optimization_step, place_network
 from panoptic_deeplab.training.tracking import METRICS_FILE, Tracker
-from panoptic_deeplab.training.validation import validate
+from panoptic_deeplab.training.validation import Validation, validate
 from panoptic_deeplab.visualize.curves import draw_curves
 
 logger = logging.getLogger(__name__)
@@ -81,7 +96,7 @@ def train(
 
     Args:
         config: everything about the run.
-        run_folder: where all files go; see `checkpoint.py`.
+        run_folder: where all files go; see `run_folder.py`.
         resume: go on with the run in `run_folder` (from step 0 if it has no checkpoint yet).
         device: `cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one.
         console: draws a progress bar if it is a terminal; otherwise progress goes to the log.
@@ -94,48 +109,64 @@ def train(
         CheckpointError: a checkpoint, or the weights that the network or its backbone starts from, cannot be used.
         DatasetError: the data cannot be read.
         MissingDependencyError: a package of the extra `train` is not installed.
-        TrainingError: a loss is not finite.
-        KeyboardInterrupt: after SIGTERM or Ctrl+C, when the checkpoint is written.
+        OutputError: a file cannot be written, as on a full disk; the last checkpoint stays.
+        TrainingError: a loss or a weight is not finite.
+        StoppedBySignal: after SIGTERM or Ctrl+C, when the checkpoint is written; a `KeyboardInterrupt`.
     """
     run_folder = Path(run_folder)
-    with process_group(device) as process, Interruption() as interruption:
+    with process_group(device) as process, locked(run_folder, process):
         config = with_resolved_precision(config, process.device)
         settings = config.train
         on_cpu = process.device == "cpu"
         if on_cpu:
             keep_freed_memory()
 
-        # Data, network, loss
-        check_run_folder(run_folder, resume=resume)
+        # Run folder, data, settings
+        resuming = of_main_process(process, lambda: _look_into(run_folder, resume=resume))
         check_batch(config, process)
         check_packages()
         source = open_source(config.data, config.data.train_split)
         validation_source = open_source(config.data, config.data.val_split)
         check_validation(validation_source, config)
-        barrier()  # every process has looked at the folder before one of them changes it
-        if process.is_main:
-            finish_replacing(run_folder)
-        barrier()
-        resuming = resume and has_checkpoint(run_folder)
+        if not resuming:
+            check_data(source, validation_source, config, process)
+        splits = {config.data.train_split: source, config.data.val_split: validation_source}
+        dataset = of_main_process(process, lambda: identify(config.data, splits))
+
+        # Network, loss
         state = _new_state(config, source.categories, process, with_weights=not resuming)
-        validated = load_checkpoint(run_folder, state, config=config) if resuming else False
+        validated = load_checkpoint(run_folder, state, config=config, dataset=dataset) if resuming else False
         network = _distributed(state.model, process)
         loss = PanopticDeepLabLoss(config.loss, align_corners=config.model.align_corners)
         batches = training_batches(
             source, config, rank=process.rank, world_size=process.world_size, start_step=state.step
         )
-
-        # Run folder
-        if process.is_main:
-            if resume and not resuming:
-                logger.warning("There is no checkpoint in %s to go on from: training starts at step 0.", run_folder)
-            _start_run_folder(run_folder, config, source, process, start_step=state.step)
+        if resume and not resuming and process.is_main:
+            logger.warning("There is no checkpoint in %s to go on from: training starts at step 0.", run_folder)
+        of_main_process(process, lambda: _start_run_folder(run_folder, config, source, process, start_step=state.step))
         tracker = Tracker(
             run_folder, process=process, max_steps=settings.max_steps, start_step=state.step, console=console
         )
-        with tracker, closing(batches):
+
+        interruption = Interruption()
+
+        def save() -> None:
+            card = training_card(config, source.categories, step=state.step)
+            save_checkpoint(
+                run_folder, state, config=config, categories=source.categories, dataset=dataset, model_card=card
+            )
+
+        def validate_and_add() -> None:
+            on_image = _stopping(interruption, tracker, state.step, common=len(validation_source) // process.world_size)
+            found = validate(
+                state, validation_source, config=config, run_folder=run_folder, process=process, on_image=on_image
+            )
+            of_main_process(process, lambda: tracker.log(state.step, found.metrics))
+            of_main_process(process, lambda: _add(found, state, config, source.categories, run_folder))
+
+        with tracker, closing(batches), interruption:
             if not validated and _validates_after(state.step, settings):
-                _validate(state, validation_source, config, run_folder=run_folder, process=process, tracker=tracker)
+                validate_and_add()
             meter, last_saved = Meter(process, batch_size=settings.batch_size), time.monotonic()
             while state.step < settings.max_steps:
                 # One step
@@ -145,37 +176,41 @@ def train(
                 terms = optimization_step(network, loss, state, batch, config=settings, process=process)
                 meter.add(state.step, terms, batch.image_ids)
                 tracker.advance(state.step)
-                if state.step == 1 and process.is_main:
-                    write_training_batch(
-                        batch, run_folder / "train_batch.png", categories=source.categories, config=config.input
-                    )
+                if state.step == 1:
+                    picture = partial(write_training_batch, batch, run_folder / BATCH_PICTURE)
+                    of_main_process(process, partial(picture, categories=source.categories, config=config.input))
 
                 # What is due after it. Looking at losses waits for a GPU, so there it happens with the log lines only.
                 validates = _validates_after(state.step, settings)
                 logs = validates or state.step % settings.log_every == 0
-                interrupted = interruption.agreed()
-                if not (logs or interrupted or on_cpu):
+                signal_number = interruption.agreed()
+                if not (logs or signal_number or on_cpu):
                     continue
                 meter.check()
                 if logs:
                     row = meter.summary() | {"learning_rate": learning_rate(state.step - 1, settings)}
-                    tracker.log(state.step, row)
-                overdue = time.monotonic() - last_saved > 60 * SAVE_EVERY_MINUTES
-                if process.is_main and (validates or interrupted or overdue):
-                    card = training_card(config, source.categories, step=state.step)
-                    save_checkpoint(run_folder, state, config=config, categories=source.categories, model_card=card)
+                    of_main_process(process, partial(tracker.log, state.step, row))
+                overdue = process.is_main and time.monotonic() - last_saved > 60 * SAVE_EVERY_MINUTES
+                if validates or signal_number or any_process(overdue):
+                    of_main_process(process, save)
                     last_saved = time.monotonic()
-                if interrupted:
-                    barrier()  # the first process to end takes the others with it, so let the checkpoint be written
-                    raise KeyboardInterrupt(f"Interrupted after step {state.step}, with a checkpoint. Use --resume.")
+                if signal_number:
+                    raise StoppedBySignal(
+                        f"Interrupted after step {state.step}, with a checkpoint. Use --resume.", number=signal_number
+                    )
                 if validates:
-                    _validate(state, validation_source, config, run_folder=run_folder, process=process, tracker=tracker)
+                    validate_and_add()
                 if logs:
                     meter.restart()
-        if process.is_main:
-            draw_curves(run_folder / METRICS_FILE, run_folder / "curves.png")
-        barrier()
+        of_main_process(process, lambda: _draw_curves(run_folder))
     return run_folder / BEST
+
+
+def _look_into(run_folder: Path, *, resume: bool) -> bool:
+    """Whether there is a checkpoint to go on from, in a folder that this training may use."""
+    check_run_folder(run_folder, resume=resume)
+    tidy(run_folder)
+    return resume and newest_checkpoint(run_folder) is not None
 
 
 def _validates_after(step: int, settings: TrainConfig) -> bool:
@@ -183,23 +218,39 @@ def _validates_after(step: int, settings: TrainConfig) -> bool:
     return regularly or step == settings.max_steps
 
 
-def _validate(
-    state: TrainingState,
-    source: PanopticSource,
-    config: Config,
-    *,
-    run_folder: Path,
-    process: Process,
-    tracker: Tracker,
+def _stopping(interruption: Interruption, tracker: Tracker, step: int, *, common: int) -> Callable[[int, int], None]:
+    """What a validation calls after each image. It stops where a signal came, as long as all processes have images.
+
+    Args:
+        interruption: knows of the signal.
+        tracker: shows progress.
+        step: whose checkpoint is validated.
+        common: so many images every process has.
+    """
+
+    def on_image(done: int, total: int) -> None:
+        tracker.advance_validation(done, total)
+        number = interruption.agreed() if done <= common else None
+        if number:
+            raise StoppedBySignal(
+                f"Interrupted in the validation after step {step}, whose checkpoint is written. Use --resume.",
+                number=number,
+            )
+
+    return on_image
+
+
+def _add(
+    validation: Validation, state: TrainingState, config: Config, categories: CategoryTable, run_folder: Path
 ) -> None:
-    """Measure the weights of the last checkpoint, and add the result to it."""
-    validation = validate(state, source, config=config, run_folder=run_folder, process=process, tracker=tracker)
-    tracker.log(state.step, validation.metrics)
-    if process.is_main:
-        card = training_card(
-            config, source.categories, step=state.step, metrics=validation.metrics, table=validation.table
-        )
-        add_validation(run_folder, state, validation.metrics, metric=config.evaluation.metric, model_card=card)
+    """Add what was measured to the last checkpoint."""
+    card = training_card(config, categories, step=state.step, metrics=validation.metrics, table=validation.table)
+    add_validation(run_folder, state, validation.metrics, metric=config.evaluation.metric, model_card=card)
+
+
+def _draw_curves(run_folder: Path) -> None:
+    with written_whole(run_folder / CURVES_PICTURE) as path:
+        draw_curves(run_folder / METRICS_FILE, path)
 
 
 def _new_state(config: Config, categories: CategoryTable, process: Process, *, with_weights: bool) -> TrainingState:
@@ -233,11 +284,10 @@ def _start_run_folder(
     run_folder: Path, config: Config, source: PanopticSource, process: Process, *, start_step: int
 ) -> None:
     """Write what is known before the first step, and say what is going to happen."""
-    run_folder.mkdir(parents=True, exist_ok=True)
-    save_config(config, run_folder / "config.yaml")
+    save_config(config, run_folder / CONFIG_YAML)
     write_environment(run_folder, process=process, seed=config.train.seed, start_step=start_step)
     if start_step == 0:
-        write_label_statistics(source, run_folder / "labels.png")
+        write_label_statistics(source, run_folder / LABELS_PICTURE)
     settings = config.train
     logger.info(
         "Training %s on %d images (%s), step %d to %d with %d images a step on %d x %s. Everything goes to %s.",

@@ -1,18 +1,18 @@
 """A validation during training: metrics, and the files of `validation/step_NNNNNN/`."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from panoptic_deeplab.config import Config, TestTimeAugmentationConfig
 from panoptic_deeplab.data.sample import PanopticSource
-from panoptic_deeplab.distributed import Process, broadcast_buffers
+from panoptic_deeplab.distributed import Process, broadcast_buffers, of_main_process
 from panoptic_deeplab.evaluation import EvaluationReport, evaluate
 from panoptic_deeplab.evaluation_files import write_report_files
 from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.training.checkpoint import TrainingState
 from panoptic_deeplab.training.precision import with_resolved_precision
-from panoptic_deeplab.training.tracking import Tracker
+from panoptic_deeplab.training.state import TrainingState
 
 
 class Validation(NamedTuple):
@@ -31,7 +31,7 @@ def validate(
     config: Config,
     run_folder: Path,
     process: Process,
-    tracker: Tracker,
+    on_image: Callable[[int, int], None],
 ) -> Validation:
     """Evaluate the averaged weights where there are such, else the current ones. All processes must call it together.
 
@@ -41,7 +41,7 @@ def validate(
         config: of the run.
         run_folder: the main process writes report.json, table.txt, mosaic.png and per_class_pq.png below it.
         process: this process; it predicts its share of the images.
-        tracker: shows progress.
+        on_image: called after each image with the number of images done and to do, in this process.
 
     Raises:
         ConfigError: the labels do not allow to measure `evaluation.metric`.
@@ -60,11 +60,11 @@ def validate(
         source,
         config=config.evaluation,
         process=process,
-        on_image=tracker.advance_validation,
+        on_image=on_image,
         provenance={"run_folder": str(run_folder), "step": state.step, "split": config.data.val_split},
     )
-    if process.is_main:
-        write_report_files(report, run_folder / "validation" / f"step_{state.step:06d}")
+    folder = run_folder / "validation" / f"step_{state.step:06d}"
+    of_main_process(process, lambda: write_report_files(report, folder))
     report.metric(config.evaluation.metric)  # says what is wrong where it cannot be measured
     return Validation(metrics=_metrics(report), table=report.table())
 

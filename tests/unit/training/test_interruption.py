@@ -10,9 +10,9 @@ from panoptic_deeplab.training.interruption import Interruption
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_first_signal_is_noted(number: signal.Signals) -> None:
     with Interruption() as interruption:
-        assert not interruption.agreed()
+        assert interruption.agreed() is None
         signal.raise_signal(number)
-        assert interruption.agreed()
+        assert interruption.agreed() == number
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_second_signal_acts_as_usual() -> None:
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert interruption.requested
+    assert interruption.requested == signal.SIGINT
 
 
 def test_handlers_are_restored() -> None:
@@ -50,4 +50,4 @@ def test_other_threads_leave_signals_alone() -> None:
     thread = threading.Thread(target=enter)
     thread.start()
     thread.join()
-    assert seen == [(before, False)]
+    assert seen == [(before, None)]

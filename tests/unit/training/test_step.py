@@ -11,9 +11,9 @@ from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.losses import PanopticDeepLabLoss
 from panoptic_deeplab.maps import RawMaps, Targets
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.training.checkpoint import TrainingState
 from panoptic_deeplab.training.ema import ExponentialMovingAverage
 from panoptic_deeplab.training.optimizer import build_optimizer
+from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.training.step import (
     accumulate_gradients,
     batch_to_device,

@@ -22,7 +22,7 @@ from panoptic_deeplab.errors import DatasetError, MissingDependencyError, Traini
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.losses import LossTerms
 from panoptic_deeplab.training import trainer, validation
-from panoptic_deeplab.training.checkpoint import TrainingState
+from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.training.trainer import train
 
 ReadMetrics = Callable[[Path], list[dict[str, float]]]

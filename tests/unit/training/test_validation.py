@@ -8,9 +8,8 @@ from panoptic_deeplab.config import TestTimeAugmentationConfig
 from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.training.checkpoint import TrainingState
 from panoptic_deeplab.training.optimizer import build_optimizer
-from panoptic_deeplab.training.tracking import Tracker
+from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.training.validation import validate
 
 
@@ -30,8 +29,10 @@ def test_images_are_predicted_at_one_scale_whatever_the_recipe_asks_for_at_the_e
     state = TrainingState(model=model, optimizer=build_optimizer(model, config.train), ema=None)
     calls = []
     model.register_forward_hook(lambda *_: calls.append(1))
-    other = Process(rank=1, world_size=2)  # whose tracker does nothing
-    tracker = Tracker(tmp_path, process=other, max_steps=1, start_step=0, console=None)
-    validation = validate(state, source, config=config, run_folder=tmp_path, process=Process(), tracker=tracker)
+    done = []
+    validation = validate(
+        state, source, config=config, run_folder=tmp_path, process=Process(), on_image=lambda *n: done.append(n)
+    )
+    assert done == [(1, 2), (2, 2)]
     assert len(calls) == 2
     assert 0 <= validation.metrics["mIoU"] <= 1

@@ -1,0 +1,21 @@
+"""`TrainingState`: everything that a step changes."""
+
+from dataclasses import dataclass
+
+import torch
+
+from panoptic_deeplab.model.network import PanopticDeepLab
+from panoptic_deeplab.training.ema import ExponentialMovingAverage
+
+
+@dataclass(kw_only=True)
+class TrainingState:
+    """What changes while training, and is restored on resume."""
+
+    model: PanopticDeepLab
+    optimizer: torch.optim.Optimizer
+    ema: ExponentialMovingAverage | None
+    step: int = 0
+    """Optimizer steps made."""
+    best_metric: float | None = None
+    """Of `evaluation.metric`, in [0, 1]; None before the first validation."""
