@@ -97,7 +97,9 @@ def test_kill_during_validation(
     _assert_equal_runs(run_folder, reference, read_metrics)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_to_the_whole_process_group(
+    number: signal.Signals,
     config: Config,
     reference: Path,
     tmp_path: Path,
@@ -108,9 +110,14 @@ def test_signal_to_the_whole_process_group(
     run_folder = tmp_path / "run"
     process = start_training(config, run_folder, "--data.num-workers", "2")
     _wait(lambda: _num_rows(run_folder) >= 2, process)
-    os.killpg(process.pid, signal.SIGTERM)
+    other = start_training(config, run_folder, "--resume")
+    _, messages = other.communicate(timeout=300)
+    assert other.returncode == 2, messages
+    assert f"{run_folder} is in use by another training (process {process.pid} on " in messages
+    assert process.poll() is None
+    os.killpg(process.pid, number)
     _, messages = process.communicate(timeout=300)
-    assert process.returncode == 130, messages
+    assert process.returncode == 128 + number, messages
     assert "Interrupted after step" in messages
     assert "worker" not in messages
     step = int((run_folder / "last").resolve().name.removeprefix("step_"))

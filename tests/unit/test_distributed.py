@@ -6,9 +6,11 @@ import torch
 from panoptic_deeplab.distributed import (
     Process,
     all_reduce_sum,
+    any_process,
     barrier,
     broadcast_buffers,
     gather_objects,
+    of_main_process,
     process_group,
     resolve_device,
 )
@@ -79,3 +81,15 @@ def test_one_process_needs_no_group() -> None:
         assert gather_objects("a") == ["a"]
         barrier()
         broadcast_buffers(torch.nn.BatchNorm2d(2))
+
+
+def test_one_process_does_and_decides_for_itself() -> None:
+    assert any_process(True)
+    assert not any_process(False)
+    assert of_main_process(Process(), lambda: 5) == 5
+
+    def refuse() -> None:
+        raise ConfigError("no")
+
+    with pytest.raises(ConfigError, match="no"):
+        of_main_process(Process(), refuse)

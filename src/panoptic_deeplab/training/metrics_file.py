@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
 from panoptic_deeplab.errors import CheckpointError, OutputError
@@ -30,7 +31,8 @@ class MetricsFile:
         self._columns = columns
         rows, damaged = _read(path, columns) if path.exists() else ([], [])
         if damaged:
-            copy = path.with_name(f"{path.stem}_damaged{path.suffix}")
+            names = (f"{path.stem}_damaged_{number}{path.suffix}" for number in count(1))
+            copy = next(p for p in map(path.with_name, names) if not p.exists())
             with written_whole(copy) as temporary:
                 shutil.copyfile(path, temporary)
             numbers = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.config import Config, ModelConfig
 from panoptic_deeplab.errors import CheckpointError
+from panoptic_deeplab.model.checksums import write_checksums
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.model.weights import (
     load_backbone_weights,
@@ -70,6 +71,29 @@ def test_truncated_weights(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(CheckpointError, match="may be truncated"):
+        load_pretrained(folder)
+
+
+def test_weights_that_are_not_those_of_the_checksums(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    write_checksums(folder, {path.name: path})
+    load_pretrained(folder)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 4  # of a weight
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged or was changed.*delete that list"):
+        load_pretrained(folder)
+    save_pretrained(folder, PanopticDeepLab(CONFIG.model, 2), config=CONFIG, categories=CATEGORIES)
+    load_pretrained(folder)  # other weights, to which those checksums do not belong
+
+
+def test_an_average_that_is_lost_is_not_replaced_in_silence(folder: Path) -> None:
+    path = folder / "ema.safetensors"
+    save_weights(path, load_pretrained(folder)[0].state_dict())
+    write_checksums(folder, {path.name: path})
+    load_pretrained(folder)
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r"ema\.safetensors is missing"):
         load_pretrained(folder)
 
 

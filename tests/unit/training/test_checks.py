@@ -1,17 +1,19 @@
 import dataclasses
+import logging
 from typing import Any
 
 import numpy as np
 import pytest
 
 from panoptic_deeplab.categories import Category, CategoryTable
-from panoptic_deeplab.config import Config, EvaluationConfig
+from panoptic_deeplab.config import Config, DataConfig, EvaluationConfig
 from panoptic_deeplab.data.sample import Sample
 from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import ConfigError, DatasetError, MissingDependencyError
+from panoptic_deeplab.results import Segment
 from panoptic_deeplab.training import checks
-from panoptic_deeplab.training.checks import check_batch, check_validation, images_normalized_together
+from panoptic_deeplab.training.checks import check_batch, check_data, check_validation, images_normalized_together
 
 TWO = Process(world_size=2)
 
@@ -72,20 +74,38 @@ def test_the_smallest_pass_counts_where_a_batch_cannot_be_split_evenly(
 
 
 class Source:
-    """One image, with labels or without."""
+    """Images of 4x4 pixels, all grass, with labels or without."""
 
-    def __init__(self, categories: CategoryTable, *, num_images: int = 1, labelled: bool = True) -> None:
+    def __init__(
+        self,
+        categories: CategoryTable,
+        *,
+        num_images: int = 1,
+        labelled: bool = True,
+        damaged: int | None = None,
+        segments: list[Segment] | None = None,
+    ) -> None:
         self.categories = categories
-        self.image_ids = ["street_1"] * num_images
+        self.image_ids = [f"street_{index}" for index in range(num_images)]
         self.labelled = labelled
+        self.damaged = damaged
+        grass = Segment(id=1, category_id=1, name="grass", isthing=False, area=16, bbox=(0, 0, 4, 4))
+        self.segments = [grass] if segments is None else segments
+        self.read: list[int] = []
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def __getitem__(self, index: int) -> Sample:
-        panoptic_map = np.zeros((4, 4), np.int32) if self.labelled else None
-        image = np.zeros((4, 4, 3), np.uint8)
-        return Sample(image_id=self.image_ids[index], image=image, panoptic_map=panoptic_map, segments_info=[])
+        self.read.append(index)
+        if index == self.damaged:
+            raise DatasetError(f"{self.image_ids[index]} is cut.")
+        return Sample(
+            image_id=self.image_ids[index],
+            image=np.zeros((4, 4, 3), np.uint8),
+            panoptic_map=np.ones((4, 4), np.int32) if self.labelled else None,
+            segments_info=self.segments if self.labelled else [],
+        )
 
 
 STUFF = CategoryTable(name="fields", categories=(Category(id=1, name="grass", isthing=False, color=(0, 0, 0)),))
@@ -94,11 +114,6 @@ STUFF = CategoryTable(name="fields", categories=(Category(id=1, name="grass", is
 def test_labelled_validation_split_is_accepted() -> None:
     check_validation(SyntheticSource(1, size=(32, 32)), Config(evaluation=EvaluationConfig(metric="AP")))
     check_validation(Source(STUFF), Config())
-
-
-def test_validation_split_without_labels_is_an_error() -> None:
-    with pytest.raises(DatasetError, match=r"street_1 of the validation split 'val' has no labels.*data\.val_split"):
-        check_validation(Source(STUFF, labelled=False), Config())
 
 
 def test_empty_validation_split_is_an_error() -> None:
@@ -119,3 +134,52 @@ def test_ap_needs_pycocotools(monkeypatch: pytest.MonkeyPatch) -> None:
     check_validation(Source(STUFF), Config())
     with pytest.raises(MissingDependencyError, match=r"`evaluation\.metric` AP needs pycocotools\.cocoeval of eval"):
         check_validation(Source(STUFF), Config(evaluation=EvaluationConfig(metric="AP")))
+
+
+def _check(training: Any, validation: Any, *, metric: str = "PQ", num_workers: int = 0) -> None:
+    config = Config(data=DataConfig(num_workers=num_workers), evaluation=EvaluationConfig(metric=metric))
+    check_data(training, validation, config, Process())
+
+
+def test_every_validation_image_is_read_before_the_first_step(caplog: pytest.LogCaptureFixture) -> None:
+    good, bad = Source(STUFF, num_images=3), Source(STUFF, num_images=3, damaged=2)
+    with caplog.at_level(logging.INFO):
+        _check(good, good)
+    assert "all 3 validation images and 3 of 3 training images" in caplog.text
+    with pytest.raises(DatasetError, match=r"1 of 3 images of the split 'val'.*street_2 is cut.*data check"):
+        _check(good, bad)
+    with pytest.raises(DatasetError, match=r"1 of 3 images of the split 'train' cannot be used"):
+        _check(bad, good)
+
+
+def test_many_training_images_are_read_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "MAX_TRAINING_IMAGES", 2)
+    training = Source(STUFF, num_images=10)
+    _check(training, Source(STUFF))
+    assert training.read == [0, 5]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_splits_without_labels_are_an_error(split: str) -> None:
+    sources = {name: Source(STUFF, labelled=name != split) for name in ("train", "val")}
+    with pytest.raises(DatasetError, match=rf"street_0 of the split '{split}' has no labels.*data\.{split}_split"):
+        _check(*sources.values())
+
+
+def test_an_empty_training_split_is_an_error() -> None:
+    with pytest.raises(DatasetError, match=r"training split has no image"):
+        _check(Source(STUFF, num_images=0), Source(STUFF))
+
+
+def test_labels_on_which_nothing_can_be_measured_are_an_error() -> None:
+    void = Source(STUFF, segments=[])
+    with pytest.raises(DatasetError, match=r"all 1 images of the validation split 'val' are void"):
+        _check(Source(STUFF), void)
+    with pytest.raises(ConfigError, match=r"is AP, but no image of the validation split 'val' has an instance"):
+        _check(Source(STUFF), Source(STUFF), metric="AP")
+
+
+def test_computed_scenes_are_not_looked_at(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        _check(SyntheticSource(1, size=(32, 32)), SyntheticSource(1, size=(32, 32)))
+    assert not caplog.text

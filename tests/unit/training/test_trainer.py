@@ -17,8 +17,9 @@ from panoptic_deeplab import evaluation_files
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config_io import load_config
+from panoptic_deeplab.data.convert import write_coco_panoptic
 from panoptic_deeplab.data.loader import Batch
-from panoptic_deeplab.errors import DatasetError, MissingDependencyError, TrainingError
+from panoptic_deeplab.errors import DatasetError, MissingDependencyError, StoppedBySignal, TrainingError
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.losses import LossTerms
 from panoptic_deeplab.training import trainer, validation
@@ -138,11 +139,71 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint(
     config = _demanding(tiny_config)
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "optimization_step", _after_step(2, lambda: signal.raise_signal(signal.SIGTERM)))
-        with pytest.raises(KeyboardInterrupt, match="after step 2"):
+        with pytest.raises(StoppedBySignal, match="after step 2") as caught:
             train(config, run_folder=tmp_path, device="cpu")
+    assert caught.value.number == signal.SIGTERM
     assert (tmp_path / "last").resolve().name == "step_000002"
     train(config, run_folder=tmp_path, resume=True, device="cpu")
     _assert_equal_weights(tmp_path, reference)
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_a_signal_stops_a_validation_at_once(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(
+        tiny_config,
+        data=dataclasses.replace(tiny_config.data, val_split="val:3"),
+        train=dataclasses.replace(tiny_config.train, max_steps=1),
+    )
+    predicted = []
+    original = PanopticPredictor.predict
+
+    def predict(*arguments: Any, **keywords: Any) -> Any:
+        predicted.append(1)
+        signal.raise_signal(signal.SIGTERM)
+        return original(*arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PanopticPredictor, "predict", predict)
+        with pytest.raises(StoppedBySignal, match="in the validation after step 1, whose checkpoint is written"):
+            train(config, run_folder=tmp_path, device="cpu")
+    assert predicted == [1]
+    assert train(config, run_folder=tmp_path, resume=True, device="cpu") == tmp_path / "best"
+    assert (tmp_path / "best" / "validation.json").exists()
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_weights_that_a_step_has_made_nan_stop_the_run_before_they_are_saved(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = trainer.optimization_step
+
+    def poisoned(network: torch.nn.Module, loss: Any, state: TrainingState, batch: Batch, **keywords: Any) -> LossTerms:
+        terms = original(network, loss, state, batch, **keywords)
+        if state.step == 3:  # which is saved and validated
+            with torch.no_grad():
+                next(network.center_head.parameters()).fill_(float("nan"))
+        return terms
+
+    monkeypatch.setattr(trainer, "optimization_step", poisoned)
+    with pytest.raises(TrainingError, match="Step 3 has made weights that are not finite"):
+        train(tiny_config, run_folder=tmp_path, device="cpu")
+    assert not list((tmp_path).glob("checkpoints/*"))
+
+
+def test_a_damaged_validation_image_is_found_before_the_run_begins(tiny_config: Config, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write_coco_panoptic(trainer.open_source(tiny_config.data, "train:2"), tmp_path / "set", split)
+    path = sorted((tmp_path / "set" / "val").iterdir())[1]
+    path.write_bytes(path.read_bytes()[:200])
+    data = dataclasses.replace(
+        tiny_config.data, format="coco_panoptic", root=str(tmp_path / "set"), train_split="train", val_split="val"
+    )
+    config = dataclasses.replace(tiny_config, data=data)
+    with pytest.raises(DatasetError, match=rf"1 of 2 images of the split 'val' cannot be used.*{path.name}"):
+        train(config, run_folder=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.usefixtures("no_plots")
