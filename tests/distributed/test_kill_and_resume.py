@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from panoptic_deeplab.config import Config
+from panoptic_deeplab.training import run_folder as run_folder_module
 
 StartTraining = Callable[..., "subprocess.Popen[str]"]
 TrainHere = Callable[..., None]
@@ -110,11 +111,6 @@ def test_signal_to_the_whole_process_group(
     run_folder = tmp_path / "run"
     process = start_training(config, run_folder, "--data.num-workers", "2")
     _wait(lambda: _num_rows(run_folder) >= 2, process)
-    other = start_training(config, run_folder, "--resume")
-    _, messages = other.communicate(timeout=300)
-    assert other.returncode == 2, messages
-    assert f"{run_folder} is in use by another training (process {process.pid} on " in messages
-    assert process.poll() is None
     os.killpg(process.pid, number)
     _, messages = process.communicate(timeout=300)
     assert process.returncode == 128 + number, messages
@@ -123,6 +119,34 @@ def test_signal_to_the_whole_process_group(
     step = int((run_folder / "last").resolve().name.removeprefix("step_"))
     assert 2 <= step < config.train.max_steps
     train_here(config, run_folder, "--resume")
+    _assert_equal_runs(run_folder, reference, read_metrics)
+
+
+def test_a_second_training_in_the_folder_is_refused_and_the_first_loses_nothing(
+    config: Config,
+    reference: Path,
+    tmp_path: Path,
+    start_training: StartTraining,
+    train_here: TrainHere,
+    read_metrics: ReadMetrics,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run_folder_module, "_SECONDS_FOR_WORKERS", 0.1)
+    run_folder = tmp_path / "run"
+    process = start_training(config, run_folder)
+    _wait(lambda: _num_rows(run_folder) >= 2, process)
+    process.send_signal(signal.SIGSTOP)  # so that it does not end meanwhile
+    for options in ((), ("--resume",)):
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            train_here(config, run_folder, *options)
+        assert caught.value.code == 2
+        message = f"The run folder {run_folder} is in use by another training (process {process.pid} on "
+        assert message in capfd.readouterr().err
+    process.send_signal(signal.SIGCONT)
+    _, messages = process.communicate(timeout=300)
+    assert process.returncode == 0, messages
     _assert_equal_runs(run_folder, reference, read_metrics)
 
 

@@ -5,9 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from panoptic_deeplab.config import EvaluationConfig
 from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.errors import OutputError
 from panoptic_deeplab.evaluation import EvaluationReport, evaluate
 from panoptic_deeplab.evaluation_files import write_report_files
 from panoptic_deeplab.results import PanopticResult
@@ -34,6 +36,19 @@ def test_all_files(tmp_path: Path, report: EvaluationReport) -> None:
     assert {path.name for path in folder.iterdir()} == {"report.json", "table.txt", "per_class_pq.png", "mosaic.png"}
     assert json.loads((folder / "report.json").read_text()) == json.loads(json.dumps(report.to_json()))
     assert (folder / "table.txt").read_text() == report.table(per_class=True)
+
+
+def test_a_full_disk_leaves_each_file_whole_or_not_at_all(
+    tmp_path: Path, report: EvaluationReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(picture: object, path: str | Path, **keywords: object) -> None:
+        Path(path).write_bytes(b"the first part")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OutputError, match=r"per_class_pq\.png cannot be written: No space left"):
+        write_report_files(report, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "table.txt"}
 
 
 def test_without_pictures_there_is_no_mosaic(tmp_path: Path, report: EvaluationReport) -> None:

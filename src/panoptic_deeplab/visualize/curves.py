@@ -1,12 +1,14 @@
 """Plots of a run: its course over the steps, PQ of each class, and how often each class is labelled."""
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from panoptic_deeplab.errors import DatasetError, require
+from panoptic_deeplab.files import read_text
 
 _BLUE, _ORANGE = "#3366aa", "#cc7722"
 
@@ -21,7 +23,7 @@ def draw_curves(metrics_csv: str | Path, path: str | Path) -> None:
         path: PNG, SVG or PDF file to write.
 
     Raises:
-        DatasetError: the file is missing or has no column `step`.
+        DatasetError: the file is missing, no table, or has no column `step`.
         MissingDependencyError: matplotlib is not installed.
     """
     series = _read_series(Path(metrics_csv))
@@ -121,12 +123,12 @@ def _panels(series: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _read_series(path: Path) -> dict[str, list[tuple[float, float]]]:
     """(step, value) pairs of each column with a finite value."""
+    text = read_text(path, what="table of metrics", error=DatasetError)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            rows, columns = list(reader), reader.fieldnames or []
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error}.") from error
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        rows, columns = list(reader), reader.fieldnames or []
+    except csv.Error as error:
+        raise DatasetError(f"The table of metrics {path} is damaged: {error}.") from error
     if "step" not in columns:
         raise DatasetError(f"{path} has no column `step`, only {list(columns)}. Expected the metrics.csv of a run.")
     series: dict[str, list[tuple[float, float]]] = {}

@@ -50,6 +50,10 @@ def test_curves_of_a_run_that_has_just_started(tmp_path):
 def test_files_without_steps_are_errors(tmp_path):
     with pytest.raises(DatasetError, match=r"metrics\.csv cannot be read"):
         draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    for content in (b"\x89PNG\r\n\x1a\n\xff", b'step,"' + b"1" * 200_000):
+        (tmp_path / "metrics.csv").write_bytes(content)
+        with pytest.raises(DatasetError, match=r"metrics\.csv is (no text|damaged)"):
+            draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
     (tmp_path / "metrics.csv").write_text("epoch,loss\n1,2\n")
     with pytest.raises(DatasetError, match="no column `step`"):
         draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
