@@ -20,7 +20,6 @@ not be written whole is removed, and the checkpoint before it stays.
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,20 +135,19 @@ def add_validation(
 @contextmanager
 def _undone_on_error(run_folder: Path, folder: Path) -> Iterator[Path]:
     """Give a folder to write a checkpoint to; it is removed if that fails, and unfinished ones make room before."""
+    temporary = folder.with_name(f"{WRITING}{folder.name}")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         tidy(run_folder)
-        temporary = Path(tempfile.mkdtemp(prefix=WRITING, dir=folder.parent))
+        temporary.mkdir(parents=True)
         try:
-            temporary.chmod(0o755)  # mkdtemp's folders are closed to everybody else
             yield temporary
         finally:
             shutil.rmtree(temporary, ignore_errors=True)  # where it was renamed, there is nothing to remove
     except OSError as error:
         before = [f for f in checkpoints(run_folder) if f.name != folder.name]
         go_on = f" Then --resume goes on from {before[-1]}." if before else ""
-        said = str(error) if isinstance(error, OutputError) else f"{error}. Make room."
-        raise OutputError(f"The checkpoint {folder} could not be written. {said}{go_on}") from error
+        said = str(error) if isinstance(error, OutputError) else f"{folder} cannot be written: {error}. Make room."
+        raise OutputError(f"{said.replace(temporary.name, folder.name)}{go_on}") from error
 
 
 def _check_finite(run_folder: Path, state: TrainingState) -> None:
