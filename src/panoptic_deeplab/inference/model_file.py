@@ -19,7 +19,7 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config_io import config_from_dict, config_to_dict
 from panoptic_deeplab.encoding import VOID_ID
-from panoptic_deeplab.errors import CheckpointError, ConfigError
+from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.files import parse_json
 from panoptic_deeplab.inference.onnx_file import read_metadata
 from panoptic_deeplab.inference.torch_archive import open_archive

@@ -16,13 +16,14 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from panoptic_deeplab.errors import CheckpointError
+from panoptic_deeplab.errors import CheckpointError, first_line
 from panoptic_deeplab.files import parse_json
 
 _ALLOWED = re.compile(
@@ -68,21 +69,20 @@ class Entries:
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self.path, self._archive = path, archive
         self._entries: dict[str, zipfile.ZipInfo] = {}
-        folders = set()
+        if len({entry.filename.partition("/")[0] for entry in archive.infolist()}) > 1:
+            raise CheckpointError(
+                f"{path} has entries outside of its folder, as no file of torch has. Export it again."
+            )
         for entry in archive.infolist():
-            folder, _, name = entry.filename.partition("/")
-            folders.add(folder)
+            name = entry.filename.partition("/")[2]
             if name in self._entries:
                 raise CheckpointError(f"{path} has two entries {name!r}. Export the model again.")
             if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
                 raise CheckpointError(f"The entry {name!r} of {path} is compressed. Export the model again.")
             self._entries[name] = entry
-        size = path.stat().st_size
-        if len(folders) > 1 or sum(entry.file_size for entry in self._entries.values()) > size:
-            raise CheckpointError(
-                f"{path} is no archive of `panoptic-deeplab export`: it has entries outside of its folder, or that are"
-                f" larger than the file of {size} bytes. Export the model again."
-            )
+        claimed, size = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
+        if claimed > size:
+            raise CheckpointError(f"{path} claims entries of {claimed} bytes, and has {size}. Copy or export it again.")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -99,7 +99,7 @@ class Entries:
         entry = self._entries[name]
         content = bytearray(entry.file_size)
         with self._archive.open(entry) as file:
-            length = file.readinto(content)
+            length = cast(BufferedIOBase, file).readinto(content)
         if length != entry.file_size:
             raise CheckpointError(f"The entry {name!r} of {self.path} is truncated. Copy or export the file again.")
         return content
@@ -119,7 +119,8 @@ def open_archive(path: Path) -> Iterator[Entries]:
         raise
     except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile) as error:  # RuntimeError: encrypted
         raise CheckpointError(
-            f"{path} cannot be read ({type(error).__name__}: {error}). It may be truncated; copy or export it again."
+            f"{path} cannot be read ({type(error).__name__}: {first_line(error)}). It may be truncated; copy or export"
+            " it again."
         ) from error
 
 

@@ -1,8 +1,8 @@
 """Programs of torch.export, run without torch's own loader, which executes what a file says.
 
-`torch.export.load` unpickles parts of an archive, evaluates the formulas of symbolic sizes as Python, calls any function
-of torch that a program names, and writes names from the file into Python source, which it compiles. None of that is
-needed to run a program. It is a list of operators, each with the names of what it reads and gives:
+`torch.export.load` unpickles parts of an archive, evaluates the formulas of symbolic sizes as Python, calls any
+function of torch that a program names, and writes names from the file into Python source, which it compiles. None of
+that is needed to run a program. It is a list of operators, each with the names of what it reads and gives:
 
     conv2d = torch.ops.aten.conv2d.default(images, p_weight, None, [2, 2], [1, 1])
     add_1 = _operator.add(sym_size_int_1, 16)
@@ -35,12 +35,13 @@ _NUMBERS: dict[str, Callable[..., Any]] = {
     **{f"_operator.{name}": getattr(operator, name) for name in ("neg", "add", "sub", "mul", "floordiv", "truediv")},
     **{f"_operator.{name}": getattr(operator, name) for name in ("mod", "eq", "ne", "ge", "gt", "le", "lt")},
     **{f"_operator.{name}": getattr(operator, name) for name in ("and_", "or_", "not_")},
-    **{f"math.{name}": getattr(math, name) for name in ("ceil", "floor", "trunc")},
+    **{f"math.{name}": getattr(math, name) for name in ("ceil", "floor", "sqrt", "trunc")},
     "torch.sym_float": float,
     "torch.sym_int": int,
     "torch.sym_max": max,
     "torch.sym_min": min,
     "torch.sym_not": operator.not_,
+    "torch.sym_sum": sum,
 }
 """Functions of sizes."""
 
