@@ -228,22 +228,45 @@ class PanopticPredictor:
 
         Yields:
             One result an image, in the order of `images`.
+
+        Raises:
+            ImageError: an image cannot be read; after the results of all images before it. So does what `images` itself
+                raises.
+            CheckpointError: as for `predict`; after the results of all images before.
         """
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1. Got {batch_size} instead.")
         stream = iter(images)
         window = 1 if batch_size == 1 else _WINDOW * batch_size
-        while ready := [self._ready(image) for image in islice(stream, window)]:
-            by_size: dict[tuple[object, ...], list[int]] = {}
-            for index, item in enumerate(ready):
-                by_size.setdefault(item.group, []).append(index)
-            results: dict[int, PanopticResult] = {}
-            for indices in by_size.values():
-                for start in range(0, len(indices), batch_size):
-                    chosen = indices[start : start + batch_size]
-                    results.update(zip(chosen, self._predict_batch([ready[i] for i in chosen])[0], strict=True))
-            for index in range(len(ready)):
-                yield results[index]
+        while True:
+            ready, failure = self._read_ahead(stream, window)
+            yield from self._in_order(ready, batch_size)
+            if failure is not None:
+                raise failure
+            if len(ready) < window:
+                return
+
+    def _read_ahead(self, stream: Iterator[ImageLike], window: int) -> tuple[list[ReadyImage], Exception | None]:
+        """The next images, fewer than `window` at the end of the stream or before one that fails; and why it does."""
+        ready: list[ReadyImage] = []
+        try:
+            for image in islice(stream, window):
+                ready.append(self._ready(image))
+        except Exception as error:  # of the user's generator it can be any
+            return ready, error
+        return ready, None
+
+    def _in_order(self, ready: Sequence[ReadyImage], batch_size: int) -> Iterator[PanopticResult]:
+        """The results of images that were read together; each batch is predicted when its first one's turn has come."""
+        by_size: dict[tuple[object, ...], list[int]] = {}
+        for index, item in enumerate(ready):
+            by_size.setdefault(item.group, []).append(index)
+        results: dict[int, PanopticResult] = {}
+        for index, item in enumerate(ready):
+            if index not in results:
+                chosen, by_size[item.group] = by_size[item.group][:batch_size], by_size[item.group][batch_size:]
+                results.update(zip(chosen, self._predict_batch([ready[i] for i in chosen])[0], strict=True))
+            yield results.pop(index)
 
     def predict_with_maps(self, image: ImageLike) -> tuple[PanopticResult, UpsampledMaps]:
         """Segment one image and keep what the instance heads said, for pictures.
