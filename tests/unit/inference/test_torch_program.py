@@ -1,5 +1,6 @@
 """Programs in `.pt2` files: they compute what torch computes, and nothing of their author's is executed."""
 
+import json
 import runpy
 import zipfile
 from contextlib import suppress
@@ -17,8 +18,9 @@ from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.export.writers import save_torch
 from panoptic_deeplab.inference.model_file import ModelFileInfo, read_model_file_info
 from panoptic_deeplab.inference.runtimes import open_model_file
+from panoptic_deeplab.inference.torch_archive import read_contents
 from panoptic_deeplab.inference.torch_operators import NAMESPACE, OPERATORS
-from panoptic_deeplab.inference.torch_program import load_program
+from panoptic_deeplab.inference.torch_program import _program, load_program
 
 Entry = tuple[str, bytes]
 
@@ -88,6 +90,24 @@ def test_it_computes_what_torch_computes(good: Path) -> None:
 def test_the_file_runs_behind_the_predictors_interface(good: Path) -> None:
     maps = open_model_file(good, device="cpu")(torch.rand(1, 3, 40, 60))
     assert maps.semantic_logits.shape == (1, 10, 10, 15)  # type: ignore[union-attr]
+
+
+def test_a_program_of_the_cpu_runs_on_another_device(entries: list[Entry], tmp_path: Path) -> None:
+    """New tensors, too, are made where the program runs: a device of its own that has no numbers."""
+
+    def without_loop(document: dict[str, Any]) -> None:
+        graph = document["graph_module"]["graph"]
+        (loop,) = [node for node in graph["nodes"] if node["target"] == "torch.ops.higher_order.while_loop"]
+        graph["nodes"].remove(loop)  # its condition is a number
+        (after,) = [output["as_tensor"]["name"] for output in loop["outputs"]][1:]
+        (before,) = [entry["name"] for entry in loop["inputs"][2]["arg"]["as_tensors"]][1:]
+        document["graph_module"]["graph"] = json.loads(json.dumps(graph).replace(f'"{after}"', f'"{before}"'))
+
+    contents = read_contents(crafted.write(tmp_path / "plain.pt2", crafted.edited(entries, without_loop)))
+    program = _program(tmp_path / "plain.pt2", contents.document, contents.tensors, torch.device("meta"))
+    (maps,) = program(torch.empty(1, 3, 40, 60, device="meta"))
+    assert maps.device.type == "meta"
+    assert maps.shape == (1, 10, 10, 15)
 
 
 def test_torch_is_not_asked_to_load(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
