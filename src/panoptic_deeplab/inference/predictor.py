@@ -21,7 +21,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple, overload
 
@@ -32,10 +31,11 @@ from torch import Tensor, nn
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig, Precision, TestTimeAugmentationConfig
-from panoptic_deeplab.data.transforms import PreparedImage, padded_size, prepare_image
+from panoptic_deeplab.data.transforms import padded_size, prepare_image
 from panoptic_deeplab.distributed import resolve_device
 from panoptic_deeplab.errors import CheckpointError, ConfigError
 from panoptic_deeplab.images import ImageLike, read_image
+from panoptic_deeplab.inference.batching import ReadyImage, in_batches
 from panoptic_deeplab.inference.captured import CapturedPath
 from panoptic_deeplab.inference.device_path import Queued, are_finite, queue_postprocessing, to_host
 from panoptic_deeplab.inference.fast_network import FastNetwork
@@ -45,9 +45,6 @@ from panoptic_deeplab.maps import RawMaps, Size, each_map, upsample, upsample_of
 from panoptic_deeplab.postprocess.dropped import Dropped
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
 from panoptic_deeplab.results import PanopticResult
-
-_WINDOW = 4
-"""How many batches of images are read ahead to find images of one size."""
 
 _EXAMPLE_SIZE = (64, 96)
 """`(height, width)`, without padding, of an image that shows how a network's layers follow one another."""
@@ -62,27 +59,13 @@ class UpsampledMaps(NamedTuple):
     """`(dy, dx)` to the centre, in pixels of the original image."""
 
 
-class ReadyImage(NamedTuple):
-    """An image before the network."""
-
-    prepared: PreparedImage
-    original_size: Size
-    others: tuple[PreparedImage, ...] = ()
-    """The image as the further models of an ensemble take it."""
-
-    @property
-    def group(self) -> tuple[object, ...]:
-        """Images with an equal one can go through the network together.
-
-        Several networks need images of one geometry, since their maps are brought to one grid.
-        """
-        if not self.others:
-            return tuple(self.prepared.tensor.shape)
-        return tuple((tuple(image.tensor.shape), image.content_size) for image in (self.prepared, *self.others))
-
-
 class PanopticPredictor:
     """A model with everything around it that turns images into results.
+
+    Several threads may share one and get what each would get alone. Where an image takes the model for itself, they
+    wait for one another: for averages over scales or mirror images, for `compile` on a GPU, and for OpenVINO files. On
+    a processor, one thread keeps all cores busy, so more of them save time at reading and writing images only. What
+    must not go on meanwhile is a change of the model: training, or loading weights.
 
     Args:
         model: `images (B, 3, H, W) -> RawMaps`, normalised images of the sizes that `transforms.padded_size` gives. An
@@ -131,7 +114,8 @@ class PanopticPredictor:
         is_plain = config.test_time_augmentation.is_plain  # averages take small tensors from the host in between
         self._is_captured = compile and self.device.type == "cuda" and is_plain
         self._captured: tuple[object, CapturedPath] | None = None
-        self._lock = threading.Lock()  # a recording has one place for its images and its answer
+        # A recording has one place for its images and its answer; averages change windows of pools inside of the model.
+        self._lock = threading.Lock()
         self._thing_mask = torch.from_numpy(categories.thing_mask).to(self.device)
 
     @classmethod
@@ -229,22 +213,20 @@ class PanopticPredictor:
 
         Yields:
             One result an image, in the order of `images`.
+
+        Raises:
+            ImageError: an image cannot be read; after the results of all images before it. So does what `images` itself
+                raises.
+            CheckpointError: as for `predict`; after the results of all images before.
         """
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1. Got {batch_size} instead.")
-        stream = iter(images)
-        window = 1 if batch_size == 1 else _WINDOW * batch_size
-        while ready := [self._ready(image) for image in islice(stream, window)]:
-            by_size: dict[tuple[object, ...], list[int]] = {}
-            for index, item in enumerate(ready):
-                by_size.setdefault(item.group, []).append(index)
-            results: dict[int, PanopticResult] = {}
-            for indices in by_size.values():
-                for start in range(0, len(indices), batch_size):
-                    chosen = indices[start : start + batch_size]
-                    results.update(zip(chosen, self._predict_batch([ready[i] for i in chosen])[0], strict=True))
-            for index in range(len(ready)):
-                yield results[index]
+        return in_batches(
+            images,
+            batch_size=batch_size,
+            prepare=self._ready,
+            predict=lambda batch: self._predict_batch(batch)[0],
+        )
 
     def predict_with_maps(self, image: ImageLike) -> tuple[PanopticResult, UpsampledMaps]:
         """Segment one image and keep what the instance heads said, for pictures.
@@ -358,7 +340,8 @@ class PanopticPredictor:
             output_stride=self.config.model.output_stride,
             align_corners=self.config.model.align_corners,
         )
-        raw_maps = model(images)
+        with self._lock if not self.config.test_time_augmentation.is_plain else nullcontext():
+            raw_maps = model(images)
         num_classes = raw_maps.semantic_logits.shape[1]
         if num_classes != len(self.categories):
             raise CheckpointError(
