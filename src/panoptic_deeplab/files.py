@@ -164,7 +164,11 @@ def path_inside(
         PanopticDeepLabError: the name leads out of `root`, or no file can have it; of the class `error`.
     """
     path = path_below(root, name, where=where, error=error, outside=outside, option=option)
-    real, allowed = path.resolve(), (root, root if within is None else within)
+    allowed = (root, root if within is None else within)
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError) as reason:  # Python's word for a circle of links
+        raise error(f"{where} names the file {name!r}, whose links cannot be followed: {reason}.") from reason
     if not outside and not any(real.is_relative_to(folder.resolve()) for folder in allowed):
         raise error(_lies_outside(name, allowed[-1], where, option))
     return path

@@ -154,6 +154,14 @@ def image_files(folder: Path) -> list[Path]:
     )
 
 
+def has_decoder(path: Path) -> bool:
+    """Tell by the suffix of a picture whether it can be read here; plug-ins of Pillow count."""
+    suffix = path.suffix.lower()
+    return (
+        suffix not in UNREADABLE_SUFFIXES or Image.registered_extensions().get(suffix) in Image.OPEN.keys() - _PROGRAMS
+    )
+
+
 def range_warning(path: Path) -> str | None:
     """Tell whether an image of 16 bits a channel uses less than a quarter of its range, so that it is read as dark.
 
