@@ -36,6 +36,14 @@ class Category:
     """RGB, 0..255."""
     dataset_ids: tuple[int, ...] = ()
     """Ids of the data set that go into this class; empty means just `id`."""
+    dataset_names: tuple[str, ...] = ()
+    """Names of the data set at `dataset_ids`, to hold against its files; empty where they are not known."""
+
+    def dataset_name(self, dataset_id: int) -> str | None:
+        """Name that the data set gives one of the ids of this class; None where it is not known."""
+        if not self.dataset_ids:
+            return self.name
+        return self.dataset_names[self.dataset_ids.index(dataset_id)] if self.dataset_names else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +75,10 @@ class CategoryTable:
             ids = [category.id, *category.dataset_ids]
             if min(ids) < 0:
                 raise ConfigError(f"{where} must have ids of at least 0. Got {ids}.")
+            if category.dataset_names and len(category.dataset_names) != len(category.dataset_ids):
+                raise ConfigError(
+                    f"{where} must have a name in `dataset_names` for each of its `dataset_ids`, or none."
+                )
             if not all(0 <= channel <= 255 for channel in category.color):
                 raise ConfigError(f"{where} must have a color [r, g, b] of numbers 0 to 255. Got {category.color}.")
         dataset_ids = [i for c in self.categories for i in (c.dataset_ids or (c.id,))]
@@ -118,6 +130,8 @@ class CategoryTable:
             row: dict[str, Any] = {"id": c.id, "name": c.name, "isthing": c.isthing, "color": list(c.color)}
             if c.dataset_ids:
                 row["dataset_ids"] = list(c.dataset_ids)
+            if c.dataset_names:
+                row["dataset_names"] = list(c.dataset_names)
             rows.append(row)
         return {"name": self.name, "categories": rows, "void_ids": list(self.void_ids)}
 
@@ -126,7 +140,8 @@ class CategoryTable:
         """Build a table from plain data.
 
         Args:
-            data: `{"name", "categories": [{"id", "name", "isthing", "color", "dataset_ids"?}], "void_ids"?}`.
+            data: `{"name", "categories": [{"id", "name", "isthing", "color", "dataset_ids"?, "dataset_names"?}],
+                "void_ids"?}`.
             where: file name for error messages.
 
         Raises:
@@ -180,6 +195,9 @@ def packaged_tables() -> dict[str, Any]:
 def _category(row: Any) -> Category:
     red, green, blue = (_integer(v, "color") for v in row["color"])
     dataset_ids: Iterable[int] = row.get("dataset_ids", ())
+    dataset_names = row.get("dataset_names", [])
+    if not (isinstance(dataset_names, list) and all(isinstance(name, str) for name in dataset_names)):
+        raise TypeError(f"`dataset_names` must be a list of names, got {dataset_names!r}")
     if not isinstance(row["isthing"], (bool, int)) or row["isthing"] not in (0, 1):
         raise TypeError(f"`isthing` must be true or false, got {row['isthing']!r}")
     return Category(
@@ -188,6 +206,7 @@ def _category(row: Any) -> Category:
         isthing=bool(row["isthing"]),
         color=(red, green, blue),
         dataset_ids=tuple(_integer(i, "dataset_ids") for i in dataset_ids),
+        dataset_names=tuple(dataset_names),
     )
 
 

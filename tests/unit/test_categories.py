@@ -124,3 +124,23 @@ def test_coco_tables_equal_their_sources(shared_folder):
     assert [c.name for c in table.categories] == merged["names"]
     assert np.flatnonzero(table.thing_mask).tolist() == merged["things"]
     assert table.train_id_by_dataset_id == {int(i): t for i, t in merged["category_id_to_index"].items()}
+
+
+def test_names_of_a_merged_table():
+    row = {"id": 1, "name": "animal", "isthing": True, "color": [1, 2, 3], "dataset_ids": [16, 17]}
+    named = row | {"dataset_names": ["bird", "cat"]}
+    table = CategoryTable.from_json({"name": "merged", "categories": [named]})
+    assert [table[0].dataset_name(i) for i in (16, 17)] == ["bird", "cat"]
+    assert CategoryTable.from_json(table.to_json()) == table
+    unnamed = CategoryTable.from_json({"name": "merged", "categories": [row]})
+    assert unnamed[0].dataset_name(16) is None
+    assert "dataset_names" not in unnamed.to_json()["categories"][0]
+    for wrong in (["bird"], "bc", [1, 2], None):
+        with pytest.raises(ConfigError, match="dataset_names"):
+            CategoryTable.from_json({"name": "merged", "categories": [row | {"dataset_names": wrong}]})
+
+
+def test_the_packaged_merged_table_names_what_it_merges():
+    coco = {c.id: c.name for c in CategoryTable.load("coco").categories}
+    for category in CategoryTable.load("coco27").categories:
+        assert [coco[i] for i in category.dataset_ids] == list(category.dataset_names)

@@ -16,6 +16,8 @@ class DataConfig:
     """Folder of the data set (ignored by `synthetic`)."""
     categories: str = "coco"
     """Name of a packaged category table, or a path to a JSON file."""
+    outside_root: bool = False
+    """Read files outside of `root` too, where the set names them: absolute names, `..`, and links."""
     train_split: str = "train"
     val_split: str = "val"
     crop_size: tuple[int, int] = (1025, 2049)

@@ -1,6 +1,7 @@
 """What can be known to be wrong before the first step, so that no hours are lost."""
 
 from panoptic_deeplab.config import Config
+from panoptic_deeplab.data.instances import check_instances
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import ConfigError, DatasetError, require
@@ -46,11 +47,21 @@ def images_normalized_together(config: Config, process: Process) -> int:
     return images * process.world_size if config.train.batch_norm == "sync" else images
 
 
+def check_training(source: PanopticSource, config: Config) -> None:
+    """See that there are instances to learn, if the network has a branch for them.
+
+    Raises:
+        DatasetError: all things are crowd or absent.
+    """
+    if config.model.instance_branch:
+        check_instances(source)
+
+
 def check_validation(source: PanopticSource, config: Config) -> None:
     """See that `evaluation.metric` can be measured on a validation split, as far as its first image tells.
 
     Raises:
-        DatasetError: the split has no image, or no labels.
+        DatasetError: the split has no image, no labels, or no instances for a network that finds them.
         ConfigError: there are no things to measure AP on.
         MissingDependencyError: AP needs pycocotools.
     """
@@ -62,6 +73,8 @@ def check_validation(source: PanopticSource, config: Config) -> None:
             f"{first.image_id} of the validation split {config.data.val_split!r} has no labels. Validation needs a"
             " split with labels; see data.val_split."
         )
+    if config.model.instance_branch:
+        check_instances(source)
     if config.evaluation.metric == "AP":
         require("pycocotools.cocoeval", extra="eval", purpose="`evaluation.metric` AP")
         if not any(category.isthing for category in source.categories.categories):

@@ -50,7 +50,13 @@ from panoptic_deeplab.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from panoptic_deeplab.training.checks import check_batch, check_packages, check_validation, images_normalized_together
+from panoptic_deeplab.training.checks import (
+    check_batch,
+    check_packages,
+    check_training,
+    check_validation,
+    images_normalized_together,
+)
 from panoptic_deeplab.training.ema import ExponentialMovingAverage
 from panoptic_deeplab.training.environment import write_environment
 from panoptic_deeplab.training.first_look import write_label_statistics, write_training_batch
@@ -111,6 +117,7 @@ def train(
         check_packages()
         source = open_source(config.data, config.data.train_split)
         validation_source = open_source(config.data, config.data.val_split)
+        check_training(source, config)
         check_validation(validation_source, config)
         barrier()  # every process has looked at the folder before one of them changes it
         if process.is_main:
