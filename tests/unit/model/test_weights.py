@@ -126,9 +126,8 @@ def test_damaged_file_of_weights(tmp_path: Path, content: bytes) -> None:
 def test_an_image_is_no_weights_and_never_to_be_trusted(tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     Image.new("RGB", (8, 8)).save(path)
-    with pytest.raises(CheckpointError, match=r"\(Unsupported operand 80\)\. Copy") as caught:
+    with pytest.raises(CheckpointError, match=r"cannot be read .* none of the marks of such files"):
         read_weights(path)
-    assert "weights_only" not in str(caught.value)
 
 
 def test_of_a_run_folder_its_best_model_is_named(folder: Path, tmp_path: Path) -> None:
