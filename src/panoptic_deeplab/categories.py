@@ -7,7 +7,6 @@ ids of a data set into one class: it is a category space of its own, whose entri
 Tables are JSON (`recipes/categories/*.json`), and every checkpoint carries its own.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from jaxtyping import Bool, UInt8
 
 from panoptic_deeplab.encoding import IGNORE_INDEX
 from panoptic_deeplab.errors import ConfigError, did_you_mean
+from panoptic_deeplab.files import read_json, user_path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,21 +154,15 @@ class CategoryTable:
             ConfigError: there is no such table, or the file is not one.
         """
         packaged = packaged_tables()
-        if str(name_or_path) in packaged:
-            where, text = f"{name_or_path}.json", packaged[str(name_or_path)].read_text("utf-8")
-        else:
-            path = Path(name_or_path)
-            if not path.is_file():
-                raise ConfigError(
-                    f"There is no category table {str(name_or_path)!r}, neither in the package nor as a JSON file."
-                    f" {did_you_mean(str(name_or_path), packaged)}"
-                )
-            where, text = str(path), path.read_text("utf-8")
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{where} is not valid JSON: {error}.") from error
-        return cls.from_json(data, where=where)
+        name = str(name_or_path)
+        path: Any = packaged[name] if name in packaged else user_path(name_or_path)
+        if not path.is_file():
+            raise ConfigError(
+                f"There is no category table {name!r}, neither in the package nor as a JSON file."
+                f" {did_you_mean(name, packaged)}"
+            )
+        where = f"{name}.json" if name in packaged else str(path)
+        return cls.from_json(read_json(path, what="category table", error=ConfigError), where=where)
 
 
 def packaged_tables() -> dict[str, Any]:

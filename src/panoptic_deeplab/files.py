@@ -160,6 +160,18 @@ def path_inside(
     return path
 
 
+def make_folder(path: str | Path) -> Path:
+    """Make a folder, with those above it, and give its path, without `~`.
+
+    Raises:
+        OutputError: the system refuses: a file stands there, a folder without permission.
+    """
+    folder = user_path(path)
+    with _refused(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Give a path to write to; what is written there takes its place at the end, in one step.
@@ -171,7 +183,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     Raises:
         OutputError: the system refuses to write: a full disk, a folder without permission.
     """
-    path = Path(path)
+    path = user_path(path)
     if path.exists() and not path.is_file():  # /dev/stdout, a pipe: nothing can be renamed there
         with _refused(path):
             yield path
