@@ -19,34 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from panoptic_deeplab.model.size_limit import Memory
+
 _MOST_INSTRUCTIONS = 1_000_000
 """Of one pickle; the largest checkpoints have some ten thousand. Each may make an object of some hundred bytes."""
-
-_ALLOWANCE = 4
-"""So many times its own size a file may take: the storages, the tensors on them, a second name for some of these."""
-
-
-class Memory:
-    """Counts what reading a file takes.
-
-    Args:
-        file_size: in bytes.
-    """
-
-    def __init__(self, file_size: int) -> None:
-        self._left = _ALLOWANCE * file_size + 2**20
-
-    def take(self, size: Any) -> None:
-        """Count `size` bytes, before they are allocated.
-
-        Raises:
-            MemoryError: the file is too small to need so much.
-        """
-        if type(size) is not int or size < 0:
-            raise ValueError(f"it has a size of {size!r}")
-        if size > self._left:
-            raise MemoryError(f"its tensors claim {size / 1e9:.2f} GB and more")
-        self._left -= size
 
 
 class Storage(NamedTuple):

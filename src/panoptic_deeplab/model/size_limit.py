@@ -1,4 +1,7 @@
-"""`at_most`: a network that is larger than its weights file or the machine is refused before it takes memory."""
+"""Sizes that a file claims, compared with its own before any memory is taken.
+
+`Memory` counts what reading a file makes; `at_most` what a network takes that a file asks for.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +12,33 @@ from torch.overrides import TorchFunctionMode
 
 _MAKERS = frozenset({torch.empty, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros})
 """By which modules make their parameters."""
+
+
+_ALLOWANCE = 4
+"""So many times its own size a file may take: its bytes, what is made of them, a second name for some of that."""
+
+
+class Memory:
+    """Counts what reading a file takes.
+
+    Args:
+        file_size: in bytes.
+    """
+
+    def __init__(self, file_size: int) -> None:
+        self._left = _ALLOWANCE * file_size + 2**20
+
+    def take(self, size: Any) -> None:
+        """Count `size` bytes, before they are allocated.
+
+        Raises:
+            MemoryError: the file is too small to need so much.
+        """
+        if type(size) is not int or size < 0:
+            raise ValueError(f"it has a size of {size!r}")
+        if size > self._left:
+            raise MemoryError(f"what it holds claims {size / 1e9:.2f} GB and more")
+        self._left -= size
 
 
 class TooLargeError(Exception):

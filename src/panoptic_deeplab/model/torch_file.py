@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from panoptic_deeplab.model.restricted_pickle import Memory, Storage, load_plain
+from panoptic_deeplab.model.restricted_pickle import Storage, load_plain
+from panoptic_deeplab.model.size_limit import Memory
 
 _ZIP = b"PK\x03\x04"
 _FIRST_BYTES = frozenset(b"\x80") | frozenset(range(0x80))
