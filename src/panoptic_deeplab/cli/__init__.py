@@ -29,7 +29,6 @@ from panoptic_deeplab.cli.predict import Predict
 from panoptic_deeplab.cli.submission import Submission
 from panoptic_deeplab.cli.train import Train
 from panoptic_deeplab.cli.verb import Verb, leading_recipe, log_to_stderr
-from panoptic_deeplab.config import CompatConfig
 from panoptic_deeplab.errors import ConfigError, PanopticDeepLabError
 
 PROGRAM = "panoptic-deeplab"

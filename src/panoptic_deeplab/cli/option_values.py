@@ -44,7 +44,7 @@ def _without_options(info: StructTypeInfo) -> StructConstructorSpec | None:
 
 
 def with_home(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the home folder in place of `~`, which shells leave alone in quotes and in `--option=~/path`."""
+    """The arguments with the home folder for `~`, which shells leave alone in quotes and in `--option=~/path`."""
     return [_with_home(argument) for argument in arguments]
 
 

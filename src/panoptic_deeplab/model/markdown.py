@@ -1,0 +1,41 @@
+"""Text from data (names of classes, of splits, of models) as text in Markdown: never as markup, HTML or a link."""
+
+import re
+
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>#!|~$&@:.])")
+"""Punctuation that means something to some reader of Markdown; `:`, `.` and `@` make bare addresses into links."""
+
+
+def one_line(text: str) -> str:
+    """Without line breaks and other characters that show nothing, which become spaces."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def escaped(text: str) -> str:
+    r"""For running text.
+
+    >>> escaped("<b>road</b>\n# `x`")
+    '\\<b\\>road\\</b\\> \\# \\`x\\`'
+    """
+    return _MARKUP.sub(r"\\\1", one_line(text))
+
+
+def code_span(text: str) -> str:
+    """For running text, as it is: between more backticks than it has in a row.
+
+    >>> code_span("val"), code_span("a``b")
+    ('`val`', '``` a``b ```')
+    """
+    line, backticks = one_line(text), "`" * (_longest_run(text) + 1)
+    return f"{backticks} {line} {backticks}" if len(backticks) > 1 else f"`{line}`"
+
+
+def fenced(text: str, language: str = "") -> str:
+    """As a block of code, whose end is not in it."""
+    fence = "`" * max(3, _longest_run(text) + 1)
+    lines = ("".join(letter if letter.isprintable() else " " for letter in line) for line in text.strip().split("\n"))
+    return "\n".join((f"{fence}{language}", *lines, fence))
+
+
+def _longest_run(text: str) -> int:
+    return max((len(run) for run in re.findall("`+", text)), default=0)
