@@ -1,9 +1,10 @@
 """Text from data (names of classes, of splits, of models) as text in Markdown: never as markup, HTML or a link."""
 
 import re
+from html import escape
 
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>#!|~$&@:.])")
-"""Punctuation that means something to some reader of Markdown; `:`, `.` and `@` make bare addresses into links."""
+_MARKUP = re.compile(r"([\\`*{}\[\]!|~$@:#]|(?<!\w)_|_(?!\w)|(?<=www)\.)", re.IGNORECASE)
+"""Punctuation that means something to some reader of Markdown. Bare addresses would become links."""
 
 
 def one_line(text: str) -> str:
@@ -15,9 +16,9 @@ def escaped(text: str) -> str:
     r"""For running text.
 
     >>> escaped("<b>road</b>\n# `x`")
-    '\\<b\\>road\\</b\\> \\# \\`x\\`'
+    '&lt;b&gt;road&lt;/b&gt; \\# \\`x\\`'
     """
-    return _MARKUP.sub(r"\\\1", one_line(text))
+    return escape(_MARKUP.sub(r"\\\1", one_line(text)), quote=False)
 
 
 def code_span(text: str) -> str:
