@@ -231,6 +231,9 @@ def _build_dataclass(cls: type, value: Any, key: str, places: Places) -> Any:
 
 _NO_MATCH = object()
 
+_MOST_BITS = 63
+"""Of an integer."""
+
 
 def _match(expected: Any, value: Any) -> Any:
     """`value` converted to `expected`, or `_NO_MATCH`."""
@@ -254,7 +257,7 @@ def _match(expected: Any, value: Any) -> Any:
         return _as_float(value)
     if expected is type(None):
         return None if value is None else _NO_MATCH
-    if expected is int and type(value) is int and value.bit_length() > 63:
+    if expected is int and type(value) is int and value.bit_length() > _MOST_BITS:
         return _NO_MATCH  # no count of anything, and no number that torch takes
     return value if type(value) is expected else _NO_MATCH  # exact: True is no integer
 

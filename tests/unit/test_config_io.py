@@ -150,7 +150,7 @@ def test_tuples_optionals_and_literals(load: Load) -> None:
         ("train:\n  seed: !!timestamp 2024-99-99\n", "YAML tag tag:yaml.org,2002:timestamp is not allowed (my.yaml, l"),
         ("train:\n  seed: !!binary aGk=\n", "YAML tag tag:yaml.org,2002:binary is not allowed (my.yaml, line 2)."),
         ("train:\n  seed: " + "9" * 5000, "A value in my.yaml, line 2 is no int that can be read."),
-        ("train:\n  seed: 99999999999999999999\n", "`train.seed` must be an integer. Got 99999999999999999999 instead"),
+        ("train:\n  seed: 99999999999999999999\n", "`train.seed` must be an integer of at most 63 bits. Got 9999"),
         ("train:\n  learning_rate: " + "9" * 400, "`train.learning_rate` must be a number. Got 9999999"),
         ('train:\n  "\\e[31m": 1\n', "unknown key `train.'\\x1b[31m'` in my.yaml, line 2. Choose from: "),
         ('data:\n  root: "\\ud83d"\n', "A value in my.yaml, line 2 is no str that can be read."),

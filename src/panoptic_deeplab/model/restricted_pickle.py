@@ -64,7 +64,7 @@ def _look_through(file: BufferedIOBase) -> None:
         if count > _MOST_INSTRUCTIONS:
             raise MemoryError(f"it has more than {_MOST_INSTRUCTIONS:,} instructions")
         # The C unpickler makes a list as long as the highest number.
-        if instruction.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > count:
+        if instruction.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > count:
             raise MemoryError(f"it remembers its object {count:,} as number {argument:,}")
 
 

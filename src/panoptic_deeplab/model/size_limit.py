@@ -64,7 +64,7 @@ def at_most(limit: int | None) -> Iterator[None]:
 
 class _Counting(TorchFunctionMode):
     def __init__(self, limit: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._left = limit
 
     def __torch_function__(

@@ -112,7 +112,7 @@ def _new_storage(memory: Memory, dtype: torch.dtype, count: Any) -> Tensor:
 
 def _fill(data: Tensor, file: Any, key: Any) -> None:
     """Read the numbers of a storage."""
-    place = memoryview(data.numpy())
+    place = memoryview(data.numpy())  # type: ignore[arg-type]  # NumPy's stubs, not yet Python 3.12's `Buffer`
     while len(place):
         count = file.readinto(place)
         if not count:
