@@ -197,19 +197,17 @@ def _convert(expected: Any, value: Any, key: str, places: Places) -> Any:
         return _build_dataclass(expected, value, key, places)
     converted = _match(expected, value)
     if converted is _NO_MATCH:
-        raise ConfigError(
-            f"`{key}` must be {_describe(expected)}. Got {_shown(value)} instead ({_place(key, places)})."
-        )
+        wanted = _describe(expected)
+        if wanted.startswith(_NAMES[int]) and type(value) is int and value.bit_length() > _MOST_BITS:
+            wanted += f" of at most {_MOST_BITS} bits"
+        raise ConfigError(f"`{key}` must be {wanted}. Got {_shown(value)} instead ({_place(key, places)}).")
     return converted
 
 
 def _build_dataclass(cls: type, value: Any, key: str, places: Places) -> Any:
     if not isinstance(value, Mapping):
-        if not key:
-            raise ConfigError(
-                f"{places['']} must hold sections such as `data` and `train`. Got {_shown(value)} instead."
-            )
-        raise ConfigError(f"`{key}` must be a section with keys. Got {_shown(value)} instead ({_place(key, places)}).")
+        what = f"`{key}` must be a section with keys" if key else "A configuration must hold sections with keys"
+        raise ConfigError(f"{what}. Got {_shown(value)} instead ({_place(key, places)}).")
     hints = get_type_hints(cls)
     prefix = f"{key}." if key else ""
     for name in value:
