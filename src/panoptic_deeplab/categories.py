@@ -22,6 +22,8 @@ from panoptic_deeplab.encoding import IGNORE_INDEX
 from panoptic_deeplab.errors import ConfigError, did_you_mean
 from panoptic_deeplab.files import read_json, user_path
 
+_LARGEST_ID = 2**31 - 1
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Category:
@@ -65,8 +67,8 @@ class CategoryTable:
         for category in self.categories:
             where = f"Category {category.name!r} of table {self.name!r}"
             ids = [category.id, *category.dataset_ids]
-            if min(ids) < 0:
-                raise ConfigError(f"{where} must have ids of at least 0. Got {ids}.")
+            if min(ids) < 0 or max(ids) > _LARGEST_ID:
+                raise ConfigError(f"{where} must have ids of at least 0 and at most {_LARGEST_ID}. Got {ids}.")
             if not all(0 <= channel <= 255 for channel in category.color):
                 raise ConfigError(f"{where} must have a color [r, g, b] of numbers 0 to 255. Got {category.color}.")
         dataset_ids = [i for c in self.categories for i in (c.dataset_ids or (c.id,))]
@@ -134,7 +136,7 @@ class CategoryTable:
         """
         try:
             return cls(
-                name=str(data["name"]),
+                name=_text(data["name"]),
                 categories=tuple(_category(row) for row in data["categories"]),
                 void_ids=tuple(_integer(i, "void_ids") for i in data.get("void_ids", ())),
             )
@@ -178,11 +180,18 @@ def _category(row: Any) -> Category:
         raise TypeError(f"`isthing` must be true or false, got {row['isthing']!r}")
     return Category(
         id=_integer(row["id"], "id"),
-        name=str(row["name"]),
+        name=_text(row["name"]),
         isthing=bool(row["isthing"]),
         color=(red, green, blue),
         dataset_ids=tuple(_integer(i, "dataset_ids") for i in dataset_ids),
     )
+
+
+def _text(value: Any) -> str:
+    """Not `str(value)`, which would take null and lists."""
+    if not isinstance(value, str) or not value.strip():
+        raise TypeError(f"`name` must be text, got {value!r}")
+    return value
 
 
 def _integer(value: Any, key: str) -> int:
