@@ -7,7 +7,6 @@ ids of a data set into one class: it is a category space of its own, whose entri
 Tables are JSON (`recipes/categories/*.json`), and every checkpoint carries its own.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +20,9 @@ from jaxtyping import Bool, UInt8
 
 from panoptic_deeplab.encoding import IGNORE_INDEX
 from panoptic_deeplab.errors import ConfigError, did_you_mean
+from panoptic_deeplab.files import read_json, user_path
+
+_LARGEST_ID = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,8 +75,8 @@ class CategoryTable:
         for category in self.categories:
             where = f"Category {category.name!r} of table {self.name!r}"
             ids = [category.id, *category.dataset_ids]
-            if min(ids) < 0:
-                raise ConfigError(f"{where} must have ids of at least 0. Got {ids}.")
+            if min(ids) < 0 or max(ids) > _LARGEST_ID:
+                raise ConfigError(f"{where} must have ids of at least 0 and at most {_LARGEST_ID}. Got {ids}.")
             if category.dataset_names and len(category.dataset_names) != len(category.dataset_ids):
                 raise ConfigError(
                     f"{where} must have a name in `dataset_names` for each of its `dataset_ids`, or none."
@@ -149,7 +151,7 @@ class CategoryTable:
         """
         try:
             return cls(
-                name=str(data["name"]),
+                name=_text(data["name"]),
                 categories=tuple(_category(row) for row in data["categories"]),
                 void_ids=tuple(_integer(i, "void_ids") for i in data.get("void_ids", ())),
             )
@@ -169,21 +171,15 @@ class CategoryTable:
             ConfigError: there is no such table, or the file is not one.
         """
         packaged = packaged_tables()
-        if str(name_or_path) in packaged:
-            where, text = f"{name_or_path}.json", packaged[str(name_or_path)].read_text("utf-8")
-        else:
-            path = Path(name_or_path)
-            if not path.is_file():
-                raise ConfigError(
-                    f"There is no category table {str(name_or_path)!r}, neither in the package nor as a JSON file."
-                    f" {did_you_mean(str(name_or_path), packaged)}"
-                )
-            where, text = str(path), path.read_text("utf-8")
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{where} is not valid JSON: {error}.") from error
-        return cls.from_json(data, where=where)
+        name = str(name_or_path)
+        path: Any = packaged[name] if name in packaged else user_path(name_or_path)
+        if not path.is_file():
+            raise ConfigError(
+                f"There is no category table {name!r}, neither in the package nor as a JSON file."
+                f" {did_you_mean(name, packaged)}"
+            )
+        where = f"{name}.json" if name in packaged else str(path)
+        return cls.from_json(read_json(path, what="category table", error=ConfigError), where=where)
 
 
 def packaged_tables() -> dict[str, Any]:
@@ -202,12 +198,19 @@ def _category(row: Any) -> Category:
         raise TypeError(f"`isthing` must be true or false, got {row['isthing']!r}")
     return Category(
         id=_integer(row["id"], "id"),
-        name=str(row["name"]),
+        name=_text(row["name"]),
         isthing=bool(row["isthing"]),
         color=(red, green, blue),
         dataset_ids=tuple(_integer(i, "dataset_ids") for i in dataset_ids),
         dataset_names=tuple(dataset_names),
     )
+
+
+def _text(value: Any) -> str:
+    """Not `str(value)`, which would take null and lists."""
+    if not isinstance(value, str) or not value.strip():
+        raise TypeError(f"`name` must be text, got {value!r}")
+    return value
 
 
 def _integer(value: Any, key: str) -> int:

@@ -10,12 +10,15 @@
 import codecs
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path, PureWindowsPath
 from typing import Any
+
+from safetensors import SafetensorError
 
 from panoptic_deeplab.errors import OutputError, PanopticDeepLabError
 
@@ -25,12 +28,23 @@ _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BO
 _MAX_NAME_BYTES = 255
 """What file systems allow in one name."""
 
+_TORCH_WRITER = re.compile(r"inline_container|iostream error|PytorchStreamWriter")
+"""In what `torch.save` says where the disk is full: the number of the system's error does not reach it."""
+
 _WINDOWS_DEVICES = frozenset(
     {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
 )
 
 _UMASK = os.umask(0o022)  # it can only be read by setting it, so once, before there are threads
 os.umask(_UMASK)
+
+
+def user_path(path: str | Path) -> Path:
+    """A path as a person writes it: `~` in front is the home folder, as in a shell."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # ~name of nobody, or a user without a home
+        return Path(path)
 
 
 def read_text(path: Traversable, *, what: str, error: type[PanopticDeepLabError]) -> str:
@@ -174,17 +188,30 @@ def path_inside(
     return path
 
 
+def make_folder(path: str | Path) -> Path:
+    """Make a folder, with those above it, and give its path, without `~`.
+
+    Raises:
+        OutputError: the system refuses: a file stands there, a folder without permission.
+    """
+    folder = user_path(path)
+    with _refused(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Give a path to write to; what is written there takes its place at the end, in one step.
 
     The path given lies in the same folder and has the same suffix. After an error nothing is left of it, and a file
-    that stood in the place before is untouched.
+    that stood in the place before is untouched. For `torch.save` and safetensors too, whose own errors are no
+    `OSError`.
 
     Raises:
         OutputError: the system refuses to write: a full disk, a folder without permission.
     """
-    path = Path(path)
+    path = user_path(path)
     if path.exists() and not path.is_file():  # /dev/stdout, a pipe: nothing can be renamed there
         with _refused(path):
             yield path
@@ -195,8 +222,8 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         try:
-            temporary.chmod(0o666 & ~_UMASK)  # mkstemp's files are closed to everybody else
             yield temporary
+            temporary.chmod(0o666 & ~_UMASK)  # files of mkstemp, and of safetensors, are closed to everybody else
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -228,9 +255,21 @@ def _refused(path: Path) -> Iterator[None]:
         yield
     except OutputError:
         raise
-    except OSError as reason:
-        said = reason.strerror or str(reason)
+    except (OSError, SafetensorError, RuntimeError) as reason:
+        said = _refusal(reason)
+        if said is None:
+            raise
         raise OutputError(f"{path} cannot be written: {said}. Make room, or choose another folder.") from reason
+
+
+def _refusal(reason: Exception) -> str | None:
+    """What the system said, in an error of Python, safetensors or `torch.save`; None if it is an error of ours."""
+    if isinstance(reason, OSError):
+        return reason.strerror or str(reason)
+    code = re.search(r"\(os error (\d+)\)", str(reason))  # Rust's
+    if code is not None:
+        return os.strerror(int(code[1]))
+    return "the system took only a part of it" if _TORCH_WRITER.search(str(reason)) else None
 
 
 def _fault(value: str | int, suffix: str = "") -> str | None:

@@ -30,6 +30,7 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from panoptic_deeplab.errors import ImageError
+from panoptic_deeplab.files import user_path
 
 ImageLike = str | Path | Image.Image | np.ndarray | torch.Tensor
 """What `read_image` takes."""
@@ -74,6 +75,10 @@ _PILLOW_ERRORS = (
 """What Pillow raises on broken files."""
 
 
+_BYTES_TO_READ = 6
+"""Of a pixel: RGB as Pillow decodes it, and the array."""
+
+
 def read_image(source: ImageLike) -> UInt8[np.ndarray, "H W 3"]:
     """Read an image.
 
@@ -90,7 +95,7 @@ def read_image(source: ImageLike) -> UInt8[np.ndarray, "H W 3"]:
             or range.
     """
     if isinstance(source, (str, Path)):
-        with opened(Path(source)) as picture:
+        with opened(user_path(source)) as picture:
             return decode(picture, where=str(source), exif=True)
     if isinstance(source, Image.Image):
         _check_single(source, where="the PIL image")
@@ -117,7 +122,7 @@ def find_images(source: str | Path) -> list[Path]:
     Raises:
         ImageError: nothing was found.
     """
-    path = Path(source)
+    path = user_path(source)
     if path.is_file():
         return [path]
     if path.is_dir():
@@ -295,10 +300,11 @@ def _pillow_errors(where: str) -> Iterator[None]:
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        num_pixels = re.findall(r"\d+", str(error))[0]  # Pillow keeps the number nowhere else
+        num_pixels = int(re.findall(r"\d+", str(error))[0])  # Pillow keeps the number nowhere else
         raise ImageError(
-            f"{where} is too large: {num_pixels} pixels. At most {Image.MAX_IMAGE_PIXELS} are read; cut it into tiles,"
-            " or raise `PIL.Image.MAX_IMAGE_PIXELS` if you trust the file."
+            f"{where} is too large: {num_pixels} pixels. At most {Image.MAX_IMAGE_PIXELS} are read, and this one takes"
+            f" {_BYTES_TO_READ * num_pixels / 1e9:.2g} GB before anything is predicted; cut it into tiles, or raise"
+            " `PIL.Image.MAX_IMAGE_PIXELS` if you trust the file."
         ) from error
     except _PILLOW_ERRORS as error:
         raise ImageError(

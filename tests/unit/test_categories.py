@@ -42,7 +42,7 @@ def test_json_round_trip():
         ({"color": [1, 2, 256]}, r"Category 'animal' of table 'farm' must have a color .* 0 to 255. Got \(1, 2, 256\)"),
         ({"color": [1, 2, -1]}, "0 to 255"),
         ({"color": [1, 2, 3.5]}, "`color` must hold integers, got 3.5"),
-        ({"id": -3}, r"must have ids of at least 0. Got \[-3, 20, 21\]"),
+        ({"id": -3}, r"must have ids of at least 0 and at most 2147483647. Got \[-3, 20, 21\]"),
         ({"dataset_ids": [20, -1]}, "must have ids of at least 0"),
         ({"id": "7"}, "`id` must hold integers, got '7'"),
         ({"id": 1.7}, "`id` must hold integers, got 1.7"),
@@ -144,3 +144,30 @@ def test_the_packaged_merged_table_names_what_it_merges():
     coco = {c.id: c.name for c in CategoryTable.load("coco").categories}
     for category in CategoryTable.load("coco27").categories:
         assert [coco[i] for i in category.dataset_ids] == list(category.dataset_names)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"name": None}, "`name` must be text, got None"),
+        ({"name": ["a"]}, r"`name` must be text, got \['a'\]"),
+        ({"name": " "}, "`name` must be text"),
+        ({"id": 10**30}, "ids of at least 0 and at most 2147483647"),
+    ],
+)
+def test_names_are_text_and_ids_fit(change: dict[str, object], said: str) -> None:
+    row = {"id": 1, "name": "a", "isthing": True, "color": [0, 0, 0]}
+    with pytest.raises(ConfigError, match=said):
+        CategoryTable.from_json({"name": "t", "categories": [row | change]})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_tables_in_any_encoding_of_unicode(tmp_path: Path, encoding: str) -> None:
+    row = {"id": 1, "name": "Straße", "isthing": True, "color": [0, 0, 0]}
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps({"name": "t", "categories": [row]}, ensure_ascii=False), encoding)
+    if encoding == "latin-1":
+        with pytest.raises(ConfigError, match=r"table\.json is no text in UTF-8.*Save it as UTF-8\.$"):
+            CategoryTable.load(path)
+    else:
+        assert CategoryTable.load(path)[0].name == "Straße"

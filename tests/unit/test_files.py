@@ -1,8 +1,12 @@
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from panoptic_deeplab.errors import ConfigError, DatasetError, OutputError
 from panoptic_deeplab.files import (
@@ -13,6 +17,7 @@ from panoptic_deeplab.files import (
     path_inside,
     read_json,
     read_text,
+    user_path,
     write_json,
     written_whole,
 )
@@ -99,6 +104,14 @@ def test_paths_below_the_root(tmp_path: Path) -> None:
     assert path_inside(tmp_path, "/data/b.png", where="", error=DatasetError, outside=True) == Path("/data/b.png")
 
 
+def test_a_tilde_is_the_home_folder_as_in_a_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/a.png") == tmp_path / "a.png"
+    assert user_path(Path("~")) == tmp_path
+    assert user_path("a/~") == Path("a/~")
+    assert user_path("~nobody-of-this-name/a") == Path("~nobody-of-this-name/a")
+
+
 def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     write_json(path, {"name": "道路"}, indent=1)
@@ -115,6 +128,47 @@ def _half_written(path: Path) -> None:
     with written_whole(path) as temporary:
         temporary.write_text("half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_one_sentence_for_torch_and_safetensors_too(tmp_path: Path) -> None:
+    # In a process of its own, since the limit stays. The system then answers as a full disk does, with another number.
+    finished = subprocess.run([sys.executable, "-c", _WRITE_BEYOND_THE_LIMIT, str(tmp_path)], capture_output=True)
+    assert finished.returncode == 0, finished.stderr.decode()
+    assert finished.stdout.decode().splitlines() == [
+        f"{tmp_path}/a.safetensors cannot be written: File too large. Make room, or choose another folder.",
+        f"{tmp_path}/a.pt cannot be written: the system took only a part of it. Make room, or choose another folder.",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+_WRITE_BEYOND_THE_LIMIT = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from panoptic_deeplab.errors import OutputError
+from panoptic_deeplab.files import written_whole
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+for name, write in (("a.safetensors", save_file), ("a.pt", torch.save)):
+    try:
+        with written_whole(Path(sys.argv[1]) / name) as temporary:
+            write({"a": torch.zeros(10_000)}, temporary)
+    except OutputError as error:
+        print(error)
+"""
+
+
+def test_errors_of_the_writer_itself_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"^a fault$"), written_whole(tmp_path / "a.pt"):
+        raise RuntimeError("a fault")
+
+
+def test_weights_can_be_read_by_others(tmp_path: Path) -> None:
+    with written_whole(tmp_path / "a.safetensors") as temporary:
+        save_file({"a": torch.zeros(1)}, temporary)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o666 & ~_UMASK
 
 
 def test_missing_folder_is_one_sentence(tmp_path: Path) -> None:

@@ -156,8 +156,17 @@ def test_truncated_pil_images_are_errors(tmp_path, suffix):
 def test_files_with_too_many_pixels_are_errors(tmp_path, monkeypatch, limit):
     Image.new("RGB", (40, 40)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(ImageError, match=rf"bomb.png is too large: 1600 pixels. At most {limit} are read"):
+    with pytest.raises(
+        ImageError, match=rf"bomb.png is too large: 1600 pixels. At most {limit} are read, and .* takes 9.6e-06 GB"
+    ):
         read_image(tmp_path / "bomb.png")
+
+
+def test_images_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.png")
+    assert read_image("~/a.png").shape == (3, 4, 3)
+    assert find_images("~") == find_images("~/*.png") == [tmp_path / "a.png"]
 
 
 def test_find_images_in_files_folders_and_patterns(tmp_path):

@@ -34,11 +34,13 @@ from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig, Prec
 from panoptic_deeplab.data.transforms import padded_size, prepare_image
 from panoptic_deeplab.distributed import resolve_device
 from panoptic_deeplab.errors import CheckpointError, ConfigError
+from panoptic_deeplab.files import user_path
 from panoptic_deeplab.images import ImageLike, read_image
 from panoptic_deeplab.inference.batching import ReadyImage, in_batches
 from panoptic_deeplab.inference.captured import CapturedPath
 from panoptic_deeplab.inference.device_path import Queued, are_finite, queue_postprocessing, to_host
 from panoptic_deeplab.inference.fast_network import FastNetwork
+from panoptic_deeplab.inference.memory_need import MemoryNeed
 from panoptic_deeplab.inference.model_file import is_model_file
 from panoptic_deeplab.inference.test_time_augmentation import AugmentedModel
 from panoptic_deeplab.maps import RawMaps, Size, each_map, upsample, upsample_offset
@@ -110,6 +112,7 @@ class PanopticPredictor:
             compile=compile,
             example_size=padded_size(_EXAMPLE_SIZE, config.model.output_stride, align_corners=align_corners),
         )
+        self._memory_need = MemoryNeed(self.model, config, device=self.device, precision=precision)
         self._postprocess = PanopticPostprocessor(categories, config.postprocess, align_corners=align_corners)
         is_plain = config.test_time_augmentation.is_plain  # averages take small tensors from the host in between
         self._is_captured = compile and self.device.type == "cuda" and is_plain
@@ -159,7 +162,7 @@ class PanopticPredictor:
             from panoptic_deeplab.inference.runtimes import open_model_file
 
             return predictor_of(
-                open_model_file(folder, device=device, precision=precision),
+                open_model_file(user_path(folder), device=device, precision=precision),
                 device=device,
                 precision=precision,
                 output_stride=output_stride,
@@ -195,7 +198,7 @@ class PanopticPredictor:
             A result at the size of the image (after EXIF rotation), or a list of them.
 
         Raises:
-            ImageError: an image cannot be read.
+            ImageError: an image cannot be read, or needs more memory than there is.
             CheckpointError: the model predicts another number of classes than there are categories, or numbers that
                 are not finite.
         """
@@ -258,8 +261,23 @@ class PanopticPredictor:
         resized = result.resized(ready.original_size)
         return resized, dropped.after_resizing(result, resized)
 
+    def check_memory(self, size: Size, *, where: str = "The image") -> None:
+        """See that an image of this size can be predicted, before its memory is taken; `predict` does it too.
+
+        Not known is the need of several images in a batch, and that of exported files.
+
+        Args:
+            size: `(height, width)`.
+            where: name of the image, for the message.
+
+        Raises:
+            ImageError: it needs more memory than is free; the message says how much.
+        """
+        self._memory_need.check(size, where=where)
+
     def _ready(self, image: ImageLike) -> ReadyImage:
         pixels = read_image(image)
+        self.check_memory((pixels.shape[0], pixels.shape[1]), where=_name_of(image))
         prepared = prepare_image(
             pixels,
             input_config=self.config.input,
@@ -370,3 +388,7 @@ class PanopticPredictor:
         heatmap = upsample(heatmap, ready.original_size, align_corners=False)
         offset = upsample_offset(offset, ready.original_size, align_corners=False)
         return UpsampledMaps(heatmap[0, 0].cpu().numpy(), offset[0].cpu().numpy())
+
+
+def _name_of(image: ImageLike) -> str:
+    return str(image) if isinstance(image, (str, Path)) else "The image"

@@ -37,9 +37,9 @@ from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.data.sources import open_source
 from panoptic_deeplab.distributed import Process, barrier, process_group
 from panoptic_deeplab.losses import PanopticDeepLabLoss
+from panoptic_deeplab.model.backbone_weights import load_backbone_weights
 from panoptic_deeplab.model.initial_weights import load_initial_weights
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.model.weights import load_backbone_weights
 from panoptic_deeplab.training.checkpoint import (
     BEST,
     TrainingState,
