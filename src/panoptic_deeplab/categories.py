@@ -7,7 +7,6 @@ ids of a data set into one class: it is a category space of its own, whose entri
 Tables are JSON (`recipes/categories/*.json`), and every checkpoint carries its own.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +20,9 @@ from jaxtyping import Bool, UInt8
 
 from panoptic_deeplab.encoding import IGNORE_INDEX
 from panoptic_deeplab.errors import ConfigError, did_you_mean
+from panoptic_deeplab.files import read_json, user_path
+
+_LARGEST_ID = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +38,14 @@ class Category:
     """RGB, 0..255."""
     dataset_ids: tuple[int, ...] = ()
     """Ids of the data set that go into this class; empty means just `id`."""
+    dataset_names: tuple[str, ...] = ()
+    """Names of the data set at `dataset_ids`, to hold against its files; empty where they are not known."""
+
+    def dataset_name(self, dataset_id: int) -> str | None:
+        """Name that the data set gives one of the ids of this class; None where it is not known."""
+        if not self.dataset_ids:
+            return self.name
+        return self.dataset_names[self.dataset_ids.index(dataset_id)] if self.dataset_names else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +75,12 @@ class CategoryTable:
         for category in self.categories:
             where = f"Category {category.name!r} of table {self.name!r}"
             ids = [category.id, *category.dataset_ids]
-            if min(ids) < 0:
-                raise ConfigError(f"{where} must have ids of at least 0. Got {ids}.")
+            if min(ids) < 0 or max(ids) > _LARGEST_ID:
+                raise ConfigError(f"{where} must have ids of at least 0 and at most {_LARGEST_ID}. Got {ids}.")
+            if category.dataset_names and len(category.dataset_names) != len(category.dataset_ids):
+                raise ConfigError(
+                    f"{where} must have a name in `dataset_names` for each of its `dataset_ids`, or none."
+                )
             if not all(0 <= channel <= 255 for channel in category.color):
                 raise ConfigError(f"{where} must have a color [r, g, b] of numbers 0 to 255. Got {category.color}.")
         dataset_ids = [i for c in self.categories for i in (c.dataset_ids or (c.id,))]
@@ -118,6 +132,8 @@ class CategoryTable:
             row: dict[str, Any] = {"id": c.id, "name": c.name, "isthing": c.isthing, "color": list(c.color)}
             if c.dataset_ids:
                 row["dataset_ids"] = list(c.dataset_ids)
+            if c.dataset_names:
+                row["dataset_names"] = list(c.dataset_names)
             rows.append(row)
         return {"name": self.name, "categories": rows, "void_ids": list(self.void_ids)}
 
@@ -126,7 +142,8 @@ class CategoryTable:
         """Build a table from plain data.
 
         Args:
-            data: `{"name", "categories": [{"id", "name", "isthing", "color", "dataset_ids"?}], "void_ids"?}`.
+            data: `{"name", "categories": [{"id", "name", "isthing", "color", "dataset_ids"?, "dataset_names"?}],
+                "void_ids"?}`.
             where: file name for error messages.
 
         Raises:
@@ -134,7 +151,7 @@ class CategoryTable:
         """
         try:
             return cls(
-                name=str(data["name"]),
+                name=_text(data["name"]),
                 categories=tuple(_category(row) for row in data["categories"]),
                 void_ids=tuple(_integer(i, "void_ids") for i in data.get("void_ids", ())),
             )
@@ -154,21 +171,15 @@ class CategoryTable:
             ConfigError: there is no such table, or the file is not one.
         """
         packaged = packaged_tables()
-        if str(name_or_path) in packaged:
-            where, text = f"{name_or_path}.json", packaged[str(name_or_path)].read_text("utf-8")
-        else:
-            path = Path(name_or_path)
-            if not path.is_file():
-                raise ConfigError(
-                    f"There is no category table {str(name_or_path)!r}, neither in the package nor as a JSON file."
-                    f" {did_you_mean(str(name_or_path), packaged)}"
-                )
-            where, text = str(path), path.read_text("utf-8")
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{where} is not valid JSON: {error}.") from error
-        return cls.from_json(data, where=where)
+        name = str(name_or_path)
+        path: Any = packaged[name] if name in packaged else user_path(name_or_path)
+        if not path.is_file():
+            raise ConfigError(
+                f"There is no category table {name!r}, neither in the package nor as a JSON file."
+                f" {did_you_mean(name, packaged)}"
+            )
+        where = f"{name}.json" if name in packaged else str(path)
+        return cls.from_json(read_json(path, what="category table", error=ConfigError), where=where)
 
 
 def packaged_tables() -> dict[str, Any]:
@@ -180,15 +191,26 @@ def packaged_tables() -> dict[str, Any]:
 def _category(row: Any) -> Category:
     red, green, blue = (_integer(v, "color") for v in row["color"])
     dataset_ids: Iterable[int] = row.get("dataset_ids", ())
+    dataset_names = row.get("dataset_names", [])
+    if not (isinstance(dataset_names, list) and all(isinstance(name, str) for name in dataset_names)):
+        raise TypeError(f"`dataset_names` must be a list of names, got {dataset_names!r}")
     if not isinstance(row["isthing"], (bool, int)) or row["isthing"] not in (0, 1):
         raise TypeError(f"`isthing` must be true or false, got {row['isthing']!r}")
     return Category(
         id=_integer(row["id"], "id"),
-        name=str(row["name"]),
+        name=_text(row["name"]),
         isthing=bool(row["isthing"]),
         color=(red, green, blue),
         dataset_ids=tuple(_integer(i, "dataset_ids") for i in dataset_ids),
+        dataset_names=tuple(dataset_names),
     )
+
+
+def _text(value: Any) -> str:
+    """Not `str(value)`, which would take null and lists."""
+    if not isinstance(value, str) or not value.strip():
+        raise TypeError(f"`name` must be text, got {value!r}")
+    return value
 
 
 def _integer(value: Any, key: str) -> int:

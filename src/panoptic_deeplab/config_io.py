@@ -2,30 +2,32 @@
 
 A file names only what differs from the defaults, or from another file that its first key names:
 
-    base: cityscapes_xception71     # a packaged recipe, or a YAML file, relative to this one
+    base: cityscapes_xception71     # a packaged recipe, or a YAML file by a path that starts from this file's folder
     train:
       images_at_once: 2             # everything else is as in the base
 
 Whatever it says is checked against the dataclasses' annotations: unknown keys, keys given twice and values of the wrong
-type are errors that name the file and the line. YAML is data here: no tags, no aliases, no code.
+type are errors that name the file and the line. YAML is data here: no tags, no aliases, no code (`yaml_text.py`).
 """
 
 import dataclasses
 import math
+import os
 import re
+import reprlib
 import types
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.errors import ConfigError, did_you_mean
-from panoptic_deeplab.files import write_text
-
-_Places = dict[str, str]  # dotted key -> "my.yaml, line 7"; the whole document is under ""
+from panoptic_deeplab.files import read_text, user_path, write_text
+from panoptic_deeplab.yaml_text import Places, parse_yaml
 
 _BASE = "base"
 """The key that names the file to start from."""
@@ -42,7 +44,8 @@ def load_config(recipe_or_path: str | Path, overrides: Mapping[str, Any] | None 
         ConfigError: no such recipe or file, bases that go in a circle, an unknown key, or a value of the wrong type or
             range.
     """
-    data, places = _load(recipe_or_path)
+    is_recipe = str(recipe_or_path) in recipe_names()
+    data, places = _load(recipe_or_path if is_recipe else user_path(recipe_or_path))
     _merge(data, overrides or {}, places)
     return _build_config(data, places)
 
@@ -89,7 +92,7 @@ def _recipes() -> Any:
 
 def _load(
     recipe_or_path: str | Path, *, named_in: str = "", descendants: tuple[str, ...] = ()
-) -> tuple[dict[str, Any], _Places]:
+) -> tuple[dict[str, Any], Places]:
     """A document, laid over its base if it has one.
 
     Args:
@@ -98,22 +101,21 @@ def _load(
         descendants: the documents that led here, the first one first.
     """
     is_recipe = str(recipe_or_path) in recipe_names()
-    identity = str(recipe_or_path) if is_recipe else str(Path(recipe_or_path).resolve())
+    identity = str(recipe_or_path) if is_recipe else os.path.realpath(recipe_or_path)
     if identity in descendants:
         circle = " -> ".join((*descendants[descendants.index(identity) :], identity))
         raise ConfigError(f"`{_BASE}` goes in a circle: {circle} ({named_in}). Remove it in one of them.")
-    where, text = _read(recipe_or_path, named_in=named_in)
-    data, places = _parse_yaml(text, where)
+    data, places = _read(recipe_or_path, named_in=named_in)
     if _BASE not in data:
         return data, places
     base, place = data[_BASE], places[_BASE]
     if next(iter(data)) != _BASE:
         raise ConfigError(f"`{_BASE}` must be the first key, since what follows changes what it names ({place}).")
     if not isinstance(base, str):
-        raise ConfigError(f"`{_BASE}` must be a recipe's name or a YAML file. Got {base!r} instead ({place}).")
+        raise ConfigError(f"`{_BASE}` must be a recipe's name or a YAML file. Got {_shown(base)} instead ({place}).")
     del data[_BASE], places[_BASE]
     if base not in recipe_names() and not is_recipe:
-        base = str(Path(recipe_or_path).parent / base)
+        base = _base_path(base, beside=Path(recipe_or_path).parent, place=place)
     base_data, base_places = _load(base, named_in=place, descendants=(*descendants, identity))
     return _laid_over(base_data, data), base_places | places
 
@@ -127,74 +129,46 @@ def _laid_over(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
-def _read(recipe_or_path: str | Path, *, named_in: str) -> tuple[str, str]:
+def _read(recipe_or_path: str | Path, *, named_in: str) -> tuple[dict[str, Any], Places]:
     name = str(recipe_or_path)
     if name in recipe_names():
-        return f"recipe {name}", (_recipes() / f"{name}.yaml").read_text("utf-8")
-    path = Path(recipe_or_path)
-    if path.is_dir():
-        raise ConfigError(f"{name} is a folder. Expected a recipe or a YAML file, such as {path / 'config.yaml'}.")
-    try:
-        return name, path.read_text("utf-8")
-    except FileNotFoundError as error:
-        naming = f", which is the `{_BASE}` in {named_in}" if named_in else ""
-        raise ConfigError(
-            f"There is no recipe and no YAML file {name!r}{naming}."
-            f" {did_you_mean(path.name, recipe_names(), see_all='panoptic-deeplab train --help')}"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{name} cannot be read as a text file: {error}.") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """Without aliases: they would allow documents that refer to themselves."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases (`*name`) are not allowed", problem_mark=mark)
-        return super().compose_node(parent, index)
-
-
-def _parse_yaml(text: str, where: str) -> tuple[dict[str, Any], _Places]:
-    loader = _Loader(text)
-    loader.name = where  # what syntax errors call the document
-    places = {"": where}
-
-    def plain(node: yaml.Node, key: str) -> Any:
-        line = f"{where}, line {node.start_mark.line + 1}"
-        places.setdefault(key, line)  # the line of the key, where there is one
-        if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
-            mapping: dict[str, Any] = {}
-            for key_node, value_node in node.value:
-                name = str(key_node.value)
-                path = f"{key}.{name}" if key else name
-                if name in mapping:
-                    raise ConfigError(
-                        f"`{path}` is given twice in {where}, line {key_node.start_mark.line + 1}. Keep one of them."
-                    )
-                places[path] = f"{where}, line {key_node.start_mark.line + 1}"
-                mapping[name] = plain(value_node, path)
-            return mapping
-        if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
-            return [plain(item, f"{key}[{index}]") for index, item in enumerate(node.value)]
-        if isinstance(node, yaml.ScalarNode):
-            return loader.construct_object(node)
-        raise ConfigError(f"YAML tag {node.tag} is not allowed ({line}). Expected plain data.")
-
-    try:
-        root = loader.get_single_node()
-        data = {} if root is None else plain(root, "")
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not valid YAML: {error}") from error
-    finally:
-        loader.dispose()
+        where, path = f"recipe {name}", _recipes() / f"{name}.yaml"
+    else:
+        where, path = name, Path(recipe_or_path)
+        if path.is_dir():
+            raise ConfigError(f"{name} is a folder. Expected a recipe or a YAML file, such as {path / 'config.yaml'}.")
+        if not path.exists():
+            naming = f", which is the `{_BASE}` in {named_in}" if named_in else ""
+            raise ConfigError(
+                f"There is no recipe and no YAML file {name!r}{naming}."
+                f" {did_you_mean(path.name, recipe_names(), see_all='panoptic-deeplab train --help')}"
+            )
+    data, places = parse_yaml(read_text(path, what="configuration", error=ConfigError), where)
+    if data is None:
+        return {}, places
     if not isinstance(data, dict):
-        raise ConfigError(f"{where} must hold sections such as `data:` and `train:`. Got {data!r} instead.")
+        kind = "a list" if isinstance(data, list) else "one value"
+        raise ConfigError(f"{where} must hold sections such as `data:` and `train:`. Got {kind} instead.")
+    known = (_BASE, *(field.name for field in dataclasses.fields(Config)))
+    if data and not any(get_close_matches(key, known, n=1) for key in data):
+        raise ConfigError(
+            f"{where} is no configuration: none of its keys is like one of a configuration. Expected sections such as"
+            " `data:` and `train:`."
+        )
     return data, places
 
 
-def _merge(data: dict[str, Any], overrides: Mapping[str, Any], places: _Places, prefix: str = "") -> None:
+def _base_path(base: str, *, beside: Path, place: str) -> str:
+    """The file that `base` names. A recipe may come from somebody else, so it does not know places of this machine."""
+    if base.startswith(("/", "\\", "~")) or PureWindowsPath(base).drive or "\0" in base:
+        raise ConfigError(
+            f"`{_BASE}` must be a recipe's name, or a YAML file by a path that starts from the folder of this file. Got"
+            f" {base!r} instead ({place})."
+        )
+    return str(beside / base)
+
+
+def _merge(data: dict[str, Any], overrides: Mapping[str, Any], places: Places, prefix: str = "") -> None:
     for key, value in overrides.items():
         name, _, rest = key.partition(".")
         path = f"{prefix}{name}"
@@ -210,26 +184,30 @@ def _merge(data: dict[str, Any], overrides: Mapping[str, Any], places: _Places, 
 # ------------------------------------------------------------------------------------------------ plain data -> Config
 
 
-def _build_config(data: Mapping[str, Any], places: _Places) -> Config:
+def _build_config(data: Mapping[str, Any], places: Places) -> Config:
     config = _convert(Config, data, "", places)
     assert isinstance(config, Config)
     return config
 
 
-def _convert(expected: Any, value: Any, key: str, places: _Places) -> Any:
+def _convert(expected: Any, value: Any, key: str, places: Places) -> Any:
     """`value` as the annotation `expected` wants it, or a ConfigError."""
     if dataclasses.is_dataclass(expected):
         assert isinstance(expected, type)
         return _build_dataclass(expected, value, key, places)
     converted = _match(expected, value)
     if converted is _NO_MATCH:
-        raise ConfigError(f"`{key}` must be {_describe(expected)}. Got {value!r} instead ({_place(key, places)}).")
+        wanted = _describe(expected)
+        if wanted.startswith(_NAMES[int]) and type(value) is int and value.bit_length() > _MOST_BITS:
+            wanted += f" of at most {_MOST_BITS} bits"
+        raise ConfigError(f"`{key}` must be {wanted}. Got {_shown(value)} instead ({_place(key, places)}).")
     return converted
 
 
-def _build_dataclass(cls: type, value: Any, key: str, places: _Places) -> Any:
+def _build_dataclass(cls: type, value: Any, key: str, places: Places) -> Any:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"`{key}` must be a section with keys. Got {value!r} instead ({_place(key, places)}).")
+        what = f"`{key}` must be a section with keys" if key else "A configuration must hold sections with keys"
+        raise ConfigError(f"{what}. Got {_shown(value)} instead ({_place(key, places)}).")
     hints = get_type_hints(cls)
     prefix = f"{key}." if key else ""
     for name in value:
@@ -237,7 +215,9 @@ def _build_dataclass(cls: type, value: Any, key: str, places: _Places) -> Any:
             suggestion = did_you_mean(str(name), hints)
             if "Did you mean" in suggestion:
                 suggestion = suggestion.replace("`", f"`{prefix}", 1)
-            raise ConfigError(f"unknown key `{prefix}{name}` in {_place(f'{prefix}{name}', places)}. {suggestion}")
+            place = _place(f"{prefix}{name}", places)
+            shown = name if isinstance(name, str) and name.isprintable() and len(name) < 80 else _shown(name)
+            raise ConfigError(f"unknown key `{prefix}{shown}` in {place}. {suggestion}")
     converted = {name: _convert(hints[name], item, f"{prefix}{name}", places) for name, item in value.items()}
     try:
         return cls(**converted)
@@ -248,6 +228,9 @@ def _build_dataclass(cls: type, value: Any, key: str, places: _Places) -> Any:
 
 
 _NO_MATCH = object()
+
+_MOST_BITS = 63
+"""Of an integer."""
 
 
 def _match(expected: Any, value: Any) -> Any:
@@ -272,6 +255,8 @@ def _match(expected: Any, value: Any) -> Any:
         return _as_float(value)
     if expected is type(None):
         return None if value is None else _NO_MATCH
+    if expected is int and type(value) is int and value.bit_length() > _MOST_BITS:
+        return _NO_MATCH  # no count of anything, and no number that torch takes
     return value if type(value) is expected else _NO_MATCH  # exact: True is no integer
 
 
@@ -281,9 +266,13 @@ def _as_float(value: Any) -> Any:
             value = float(value)
         except ValueError:
             return _NO_MATCH
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return _NO_MATCH
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of 400 digits
+        return _NO_MATCH
+    return number if math.isfinite(number) else _NO_MATCH
 
 
 _NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "null"}
@@ -301,7 +290,19 @@ def _describe(expected: Any) -> str:
     return _NAMES[expected]
 
 
-def _place(key: str, places: _Places) -> str:
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 80, 80, 40
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: not all of a long or deep one."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python refuses to write integers of 5,000 digits
+        return "a number of thousands of digits"
+
+
+def _place(key: str, places: Places) -> str:
     while key and key not in places:
         key = key.rpartition(".")[0]
     return places[key]

@@ -3,9 +3,9 @@
 import logging
 from pathlib import Path
 
-from panoptic_deeplab.errors import MissingDependencyError, OutputError
+from panoptic_deeplab.errors import MissingDependencyError
 from panoptic_deeplab.evaluation import EvaluationReport
-from panoptic_deeplab.files import write_json, write_text, written_whole
+from panoptic_deeplab.files import make_folder, write_json, write_text, written_whole
 from panoptic_deeplab.visualize.curves import draw_per_class
 from panoptic_deeplab.visualize.mosaic import MosaicRow, draw_mosaic
 
@@ -24,12 +24,7 @@ def write_report_files(report: EvaluationReport, folder: Path) -> None:
     Raises:
         OutputError: the system refuses to write.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"The folder {folder} cannot be made: {error.strerror}. Make room, or choose another."
-        ) from error
+    folder = make_folder(folder)
     write_json(folder / "report.json", report.to_json(), indent=2)
     write_text(folder / "table.txt", report.table(per_class=True))
     try:

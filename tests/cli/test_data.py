@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,6 @@ def test_convert_refuses(
 
 
 def test_errors_give_exit_code_1(run: Run, coco_set: Path, tmp_path: Path) -> None:
-    import shutil
-
     root = shutil.copytree(coco_set, tmp_path / "set")
     next((root / "annotations" / "panoptic_val").glob("*.png")).unlink()
     options = ("--data.root", root, "--data.categories", "synthetic", "--split", "val", "--json")
@@ -133,3 +132,49 @@ def test_missing_set(run: Run, tmp_path: Path) -> None:
     outcome = run("data", "check", "--data.root", tmp_path / "nowhere")
     assert outcome.code == 2
     assert outcome.err.startswith("DatasetError: ")
+
+
+def test_check_lists_all_problems_of_a_json_and_training_says_the_first(
+    run: Run, coco_set: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(coco_set, tmp_path / "set")
+    path = root / "annotations" / "panoptic_train.json"
+    data = json.loads(path.read_text())
+    data["annotations"][0]["segments_info"][0]["category_id"] = 1.9
+    data["annotations"][1]["segments_info"][1]["area"] = None
+    path.write_text(json.dumps(data))
+    options = ("--data.format", "coco_panoptic", "--data.root", root, "--data.categories", "synthetic")
+    options += ("--data.train-split", "train", "--data.val-split", "val")
+    outcome = run("data", "check", *options, "--json")
+    messages = [f["message"] for f in json.loads(outcome.out)["findings"] if f["severity"] == "error"]
+    assert outcome.code == 1
+    assert any("annotations[0].segments_info[0]" in m and "`category_id` 1.9" in m for m in messages)
+    assert any("annotations[1].segments_info[1]" in m and "`area` null" in m for m in messages)
+    outcome = run("train", tiny_recipe, *options, "--run-folder", tmp_path / "run")
+    assert outcome.code == 2
+    assert "`category_id` 1.9" in outcome.err
+    assert "one other kind (2 in all)" in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_set_of_crowds_is_refused_unless_the_network_has_no_instances(
+    run: Run, coco_set: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(coco_set, tmp_path / "set")
+    for path in (root / "annotations").glob("*.json"):
+        data = json.loads(path.read_text())
+        things = {row["id"] for row in data["categories"] if row["isthing"]}
+        for segment in (s for a in data["annotations"] for s in a["segments_info"]):
+            segment["iscrowd"] = int(segment["category_id"] in things)
+        path.write_text(json.dumps(data))
+    options = ("--data.format", "coco_panoptic", "--data.root", root, "--data.categories", "synthetic")
+    options += ("--data.train-split", "train", "--data.val-split", "val")
+    outcome = run("data", "check", *options)
+    assert outcome.code == 1
+    assert "None of the 2 labeled images has an instance" in outcome.out
+    outcome = run("train", tiny_recipe, *options, "--run-folder", tmp_path / "run")
+    assert outcome.code == 2
+    assert "None of the 2 labeled images has an instance" in outcome.err
+    recipe = tmp_path / "semantic.yaml"
+    recipe.write_text("model: {instance_branch: false}\n")
+    assert run("data", "check", recipe, *options).code == 0

@@ -1,5 +1,6 @@
 """Devices and precisions of the runtimes."""
 
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -118,3 +119,38 @@ def test_an_image_of_another_size_than_the_file_takes(exported: Path, kind: str,
     info = replace(read_model_file_info(path), input_size=(65, 97))
     with pytest.raises(ConfigError, match=rf"65 x 97 pixels only .* has 129 x 193 after resizing .*{how}\. Export"):
         _check_size(path, info, (129, 193))
+
+
+def test_onnx_weights_outside_of_the_folder(exported: Path, tmp_path: Path) -> None:
+    """The check of `onnx_file.py` comes before the runtime."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(exported / "network.onnx")
+    weights = model.graph.initializer[0]
+    (tmp_path / "secret").write_bytes(weights.raw_data)
+    weights.ClearField("raw_data")
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    entry = weights.external_data.add()
+    entry.key, entry.value = "location", "../secret"
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "street.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(CheckpointError, match=r"names the file '\.\./secret', which lies outside of"):
+        open_model_file(tmp_path / "model" / "street.onnx")
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        'shape="100000, 100000, 3, 3" offset="0" size="1728"',
+        'shape="100000, 100000, 1, 1" offset="0" size="40000000000"',
+        'shape="16, 3, 3, 3" offset="99999999999" size="1728"',
+        'shape="16, 3, 3, 3" offset="-8000" size="1728"',
+    ],
+)
+def test_openvino_weights_that_the_file_does_not_have(exported: Path, tmp_path: Path, claim: str) -> None:
+    content = (exported / "network.xml").read_text()
+    changed = re.sub(r'shape="16, 3, 3, 3" offset="\d+" size="1728"', claim, content, count=1)
+    assert changed != content
+    (tmp_path / "street.xml").write_text(changed)
+    (tmp_path / "street.bin").write_bytes((exported / "network.bin").read_bytes())
+    with pytest.raises(CheckpointError, match=r"OpenVINO cannot load .*street\.xml"):
+        open_model_file(tmp_path / "street.xml")

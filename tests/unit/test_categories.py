@@ -42,7 +42,7 @@ def test_json_round_trip():
         ({"color": [1, 2, 256]}, r"Category 'animal' of table 'farm' must have a color .* 0 to 255. Got \(1, 2, 256\)"),
         ({"color": [1, 2, -1]}, "0 to 255"),
         ({"color": [1, 2, 3.5]}, "`color` must hold integers, got 3.5"),
-        ({"id": -3}, r"must have ids of at least 0. Got \[-3, 20, 21\]"),
+        ({"id": -3}, r"must have ids of at least 0 and at most 2147483647. Got \[-3, 20, 21\]"),
         ({"dataset_ids": [20, -1]}, "must have ids of at least 0"),
         ({"id": "7"}, "`id` must hold integers, got '7'"),
         ({"id": 1.7}, "`id` must hold integers, got 1.7"),
@@ -124,3 +124,50 @@ def test_coco_tables_equal_their_sources(shared_folder):
     assert [c.name for c in table.categories] == merged["names"]
     assert np.flatnonzero(table.thing_mask).tolist() == merged["things"]
     assert table.train_id_by_dataset_id == {int(i): t for i, t in merged["category_id_to_index"].items()}
+
+
+def test_names_of_a_merged_table():
+    row = {"id": 1, "name": "animal", "isthing": True, "color": [1, 2, 3], "dataset_ids": [16, 17]}
+    named = row | {"dataset_names": ["bird", "cat"]}
+    table = CategoryTable.from_json({"name": "merged", "categories": [named]})
+    assert [table[0].dataset_name(i) for i in (16, 17)] == ["bird", "cat"]
+    assert CategoryTable.from_json(table.to_json()) == table
+    unnamed = CategoryTable.from_json({"name": "merged", "categories": [row]})
+    assert unnamed[0].dataset_name(16) is None
+    assert "dataset_names" not in unnamed.to_json()["categories"][0]
+    for wrong in (["bird"], "bc", [1, 2], None):
+        with pytest.raises(ConfigError, match="dataset_names"):
+            CategoryTable.from_json({"name": "merged", "categories": [row | {"dataset_names": wrong}]})
+
+
+def test_the_packaged_merged_table_names_what_it_merges():
+    coco = {c.id: c.name for c in CategoryTable.load("coco").categories}
+    for category in CategoryTable.load("coco27").categories:
+        assert [coco[i] for i in category.dataset_ids] == list(category.dataset_names)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"name": None}, "`name` must be text, got None"),
+        ({"name": ["a"]}, r"`name` must be text, got \['a'\]"),
+        ({"name": " "}, "`name` must be text"),
+        ({"id": 10**30}, "ids of at least 0 and at most 2147483647"),
+    ],
+)
+def test_names_are_text_and_ids_fit(change: dict[str, object], said: str) -> None:
+    row = {"id": 1, "name": "a", "isthing": True, "color": [0, 0, 0]}
+    with pytest.raises(ConfigError, match=said):
+        CategoryTable.from_json({"name": "t", "categories": [row | change]})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_tables_in_any_encoding_of_unicode(tmp_path: Path, encoding: str) -> None:
+    row = {"id": 1, "name": "Straße", "isthing": True, "color": [0, 0, 0]}
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps({"name": "t", "categories": [row]}, ensure_ascii=False), encoding)
+    if encoding == "latin-1":
+        with pytest.raises(ConfigError, match=r"table\.json is no text in UTF-8.*Save it as UTF-8\.$"):
+            CategoryTable.load(path)
+    else:
+        assert CategoryTable.load(path)[0].name == "Straße"

@@ -18,8 +18,9 @@ from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.data.transforms import prepare_image
 from panoptic_deeplab.distributed import resolve_device
 from panoptic_deeplab.images import read_image
+from panoptic_deeplab.inference.batching import ReadyImage
 from panoptic_deeplab.inference.exported_predictor import PipelinePredictor
-from panoptic_deeplab.inference.predictor import PanopticPredictor, ReadyImage
+from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import Size
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor

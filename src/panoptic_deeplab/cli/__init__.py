@@ -25,11 +25,11 @@ from panoptic_deeplab.cli.doctor import Doctor
 from panoptic_deeplab.cli.evaluate import Evaluate
 from panoptic_deeplab.cli.export import Export
 from panoptic_deeplab.cli.models import Models
+from panoptic_deeplab.cli.option_values import OPTION_TYPES, with_home
 from panoptic_deeplab.cli.predict import Predict
 from panoptic_deeplab.cli.submission import Submission
 from panoptic_deeplab.cli.train import Train
 from panoptic_deeplab.cli.verb import Verb, leading_recipe, log_to_stderr
-from panoptic_deeplab.config import CompatConfig
 from panoptic_deeplab.errors import ConfigError, PanopticDeepLabError, StoppedBySignal
 
 PROGRAM = "panoptic-deeplab"
@@ -51,19 +51,6 @@ VERBS: dict[str, type[Verb]] = {
 }
 
 
-_REGISTRY = tyro.constructors.ConstructorRegistry()
-"""What tyro makes of our types."""
-
-
-@_REGISTRY.struct_rule
-def _without_options(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
-    """Leave what only published weights need out of the options and their help: a recipe says it."""
-    if info.type is not CompatConfig:
-        return None
-    given = info.default if isinstance(info.default, CompatConfig) else CompatConfig()
-    return tyro.constructors.StructConstructorSpec(instantiate=lambda: given, fields=())
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command.
 
@@ -74,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: with code 2 after an error of the user or the system, 1 after a finding (of `data check`, `doctor`,
             or an image that cannot be predicted), 130 after Ctrl-C, 143 after SIGTERM in a training, 0 after `--help`.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = with_home(sys.argv[1:] if arguments is None else arguments)
     if arguments == ["--version"]:
         print(f"{PROGRAM} {__version__}")
         return
@@ -115,8 +102,8 @@ def _parse(arguments: list[str]) -> Verb:
     verb, prog = VERBS[name], f"{PROGRAM} {name}"
     default = verb.defaults(rest)
     if default is not None:
-        return tyro.cli(verb, prog=prog, args=rest, default=default, registry=_REGISTRY)
-    parsed = tyro.cli(verb, prog=prog, args=rest, registry=_REGISTRY)
+        return tyro.cli(verb, prog=prog, args=rest, default=default, registry=OPTION_TYPES)
+    parsed = tyro.cli(verb, prog=prog, args=rest, registry=OPTION_TYPES)
     recipe = getattr(parsed, "recipe", None)
     if recipe is None:
         return parsed
@@ -136,5 +123,5 @@ def _overview(arguments: list[str]) -> NoReturn:
     )
     description = f"Panoptic segmentation with Panoptic-DeepLab {__version__}. `VERB --help` explains a verb."
     choice: Any = Union[verbs]  # noqa: UP007 - the members are made at run time
-    tyro.cli(choice, prog=PROGRAM, description=description, args=arguments)
+    tyro.cli(choice, prog=PROGRAM, description=description, args=arguments, registry=OPTION_TYPES)
     raise AssertionError("the arguments start with no verb, so tyro has exited")

@@ -18,7 +18,15 @@ from panoptic_deeplab.cli.verb import (
     print_json,
     progress_bar,
 )
-from panoptic_deeplab.config import Config, DataConfig, EvaluationConfig, InputConfig, PostprocessConfig, TargetConfig
+from panoptic_deeplab.config import (
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    InputConfig,
+    ModelConfig,
+    PostprocessConfig,
+    TargetConfig,
+)
 from panoptic_deeplab.config_io import load_config
 from panoptic_deeplab.errors import ConfigError
 
@@ -37,8 +45,9 @@ _Recipe = Annotated[
 class CheckData(Verb):
     """Read every image and label of a split; list all errors and warnings, and what is in the set.
 
-    Ends with exit code 1 if there is an error. Nothing is repaired or skipped. That no image has labels is an error in
-    the splits data.train_split and data.val_split; any other one may be without.
+    Ends with exit code 1 if there is an error. Nothing is repaired or skipped. That no image has labels, or none an
+    instance (unless the recipe's model has no instance branch), is an error in the splits data.train_split and
+    data.val_split; any other one may be without.
 
     With --json, the document is: split, ok (no error), findings [{severity: error or warning, message, image_id or
     null}], statistics {images, labelled_images, smallest_size, largest_size [height, width], void_share, crowds,
@@ -56,6 +65,8 @@ class CheckData(Verb):
     data: DataConfig = field(default_factory=DataConfig)
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    model: Annotated[ModelConfig, tyro.conf.Fixed, tyro.conf.Suppress] = field(default_factory=ModelConfig)
+    """Only whether it has an instance branch matters here."""
 
     @classmethod
     def defaults(cls, arguments: Sequence[str]) -> "CheckData | None":
@@ -64,23 +75,33 @@ class CheckData(Verb):
         if recipe is None:
             return None
         config = load_config(recipe)
-        return cls(recipe=recipe, data=config.data, postprocess=config.postprocess, evaluation=config.evaluation)
+        return cls(
+            recipe=recipe,
+            data=config.data,
+            postprocess=config.postprocess,
+            evaluation=config.evaluation,
+            model=config.model,
+        )
 
     def execute(self) -> None:
         """Check; print the report."""
         from panoptic_deeplab.data.check import check_source
+        from panoptic_deeplab.data.problems import Problems
         from panoptic_deeplab.data.sources import open_source
 
-        split = self.split or self.data.train_split
-        source = open_source(self.data, split)
+        split, problems = self.split or self.data.train_split, Problems()
+        source = open_source(self.data, split, problems)
+        labels_needed = split in (self.data.train_split, self.data.val_split)
         with progress_bar("check") as on_image:
             report = check_source(
                 source,
                 self.limit,
                 on_image,
-                labels_needed=split in (self.data.train_split, self.data.val_split),
+                labels_needed=labels_needed,
+                instances_needed=labels_needed and self.model.instance_branch,
                 top_k=self.postprocess.top_k,
                 max_detections=self.evaluation.max_detections,
+                problems=problems,
             )
         if self.json:
             print_json({"split": split, **report.to_json()})

@@ -148,6 +148,7 @@ class Predict(InferenceVerb):
             for path in paths:
                 try:
                     image = read_image(path)
+                    predictor.check_memory((image.shape[0], image.shape[1]), where=str(path))
                 except ImageError as error:
                     failed.append({"image": str(path), "error": str(error)})
                 else:

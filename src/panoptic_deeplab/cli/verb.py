@@ -20,6 +20,7 @@ from rich.progress import Progress
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config_io import config_from_dict, recipe_names
 from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.files import read_json
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 """An option that is off unless named."""
@@ -140,8 +141,8 @@ def config_of_model(arguments: Sequence[str]) -> tuple[Path, Config] | None:
             with progress_bar("download") as progress:
                 folder = model_folder(name, progress=progress)
             try:
-                data = json.loads((folder / "config.json").read_text("utf-8"))
+                data = read_json(folder / "config.json", what="file", error=ConfigError)
                 return folder, config_from_dict(data)
-            except (OSError, ValueError, TypeError, AttributeError):
+            except ConfigError:
                 return None
     return None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from panoptic_deeplab.config.checks import check
+from panoptic_deeplab.config.checks import check, expand_home
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +16,8 @@ class DataConfig:
     """Folder of the data set (ignored by `synthetic`)."""
     categories: str = "coco"
     """Name of a packaged category table, or a path to a JSON file."""
+    outside_root: bool = False
+    """Read files outside of `root` too, where the set names them: absolute names, `..`, and links."""
     train_split: str = "train"
     val_split: str = "val"
     crop_size: tuple[int, int] = (1025, 2049)
@@ -46,6 +48,7 @@ class DataConfig:
     """Loader processes; 0 loads in the training process. The batches do not depend on it."""
 
     def __post_init__(self) -> None:
+        expand_home(self, "root", "categories")
         check(min(self.crop_size) > 0, "data.crop_size", "two positive numbers", self.crop_size)
         check(0 < self.min_scale <= self.max_scale, "data.min_scale", "positive and at most max_scale", self.min_scale)
         for name in ("flip_probability", "vertical_flip_probability", "grayscale_probability"):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
-from panoptic_deeplab.config.checks import check
+from panoptic_deeplab.config.checks import check, expand_home
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +107,7 @@ class ModelConfig:
     """What only weights of other implementations need."""
 
     def __post_init__(self) -> None:
+        expand_home(self, "backbone_weights", "weights")
         check(self.output_stride in (8, 16, 32), "model.output_stride", "8, 16 or 32", self.output_stride)
         for name in (
             "aspp_channels",

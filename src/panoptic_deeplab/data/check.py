@@ -14,9 +14,12 @@ import numpy as np
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.folder import FolderSource
+from panoptic_deeplab.data.instances import no_instances_message
+from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.data.sample import PanopticSource, Sample
 from panoptic_deeplab.encoding import VOID_ID
 from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.images import range_warning
 
 _MOSTLY_VOID = 0.5
 
@@ -117,8 +120,10 @@ def check_source(
     progress: Callable[[int, int], None] | None = None,
     *,
     labels_needed: bool,
+    instances_needed: bool,
     top_k: int,
     max_detections: int,
+    problems: Problems | None = None,
 ) -> CheckReport:
     """Read the images of a source one by one and report what is wrong and what is there.
 
@@ -127,29 +132,41 @@ def check_source(
         limit: only so many images, the first ones; None = all.
         progress: called with (images done, images to do).
         labels_needed: it is an error that no image has labels, since training or validation will read this split.
+        instances_needed: it is an error that no image has an instance though the table has thing classes.
         top_k: `PostprocessConfig.top_k` of the recipe, held against the instances of each image.
         max_detections: `EvaluationConfig.max_detections` of the recipe, held against those of one class.
+        problems: what was wrong with the set's files when the source was opened.
 
     Returns:
-        Findings, one line for each wrong image (its first problem), then those about the whole set; and statistics.
+        Findings: those of the set's files, one line for each wrong image (its first problem), then those about the
+        whole set; and statistics.
     """
+    known = problems or Problems()
     total = len(source) if limit is None else min(limit, len(source))
     collected = _Collected(categories=source.categories)
+    for message, image_id in known.messages():
+        collected.findings.append(Finding(severity="error", image_id=image_id, message=message))
+    collected.findings += [Finding(severity="warning", message=message) for message in known.warnings]
     for index in range(total):
         image_id = source.image_ids[index]
-        try:
-            sample = source[index]
-        except DatasetError as error:
-            collected.findings.append(Finding(severity="error", image_id=image_id, message=str(error)))
-        else:
-            collected.add(sample)
-            if isinstance(source, CocoPanopticSource):
-                collected.findings += _wrong_areas(source, index, sample)
+        if image_id not in known.image_ids:
+            try:
+                sample = source[index]
+            except DatasetError as error:
+                collected.findings.append(Finding(severity="error", image_id=image_id, message=str(error)))
+            else:
+                collected.add(sample)
+                if isinstance(source, CocoPanopticSource):
+                    collected.findings += _wrong_areas(source, index, sample)
         if progress is not None:
             progress(index + 1, total)
     findings = collected.findings
     if collected.sizes and not collected.labelled_images:
         findings.append(_no_labels(source, labels_needed))
+    all_read = collected.labelled_images == len(source) > 0
+    if instances_needed and all_read and source.categories.thing_mask.any() and not collected.instance_areas:
+        message = no_instances_message(source.categories, collected.labelled_images)
+        findings.append(Finding(severity="error", message=message))
     findings += collected.set_findings(top_k=top_k, max_detections=max_detections)
     return CheckReport(findings=findings, statistics=collected.statistics())
 
@@ -171,12 +188,17 @@ class _Collected:
     busiest_class: str = ""
     """That class and image."""
     instance_areas: list[int] = field(default_factory=list)
+    narrow: list[tuple[str, str]] = field(default_factory=list)
+    """Image and warning, where 16 bits hold fewer."""
 
     def __post_init__(self) -> None:
         self.images_of_class, self.segments, self.crowds, self.area = np.zeros((4, len(self.categories)), np.int64)
 
     def add(self, sample: Sample) -> None:
         self.sizes.append(sample.size)
+        warning = None if sample.image_path is None else range_warning(sample.image_path)
+        if warning is not None:
+            self.narrow.append((sample.image_id, warning))
         if sample.panoptic_map is None:
             return
         self.labelled_images += 1
@@ -220,7 +242,13 @@ class _Collected:
             absent = [c.name for c, n in zip(self.categories.categories, self.images_of_class, strict=True) if n == 0]
             if absent:
                 messages.append(f"{len(absent)} of {len(self.categories)} classes occur nowhere: {_some(absent)}.")
-        return [Finding(severity="warning", message=message) for message in messages]
+        if len(self.narrow) > 1:
+            names = [image_id for image_id, _ in self.narrow[1:]]
+            messages.append(f"{self.narrow[0][1]} The same is true of {_some(names, 4)}.")
+        findings = [Finding(severity="warning", message=message) for message in messages]
+        if len(self.narrow) == 1:
+            findings.append(Finding(severity="warning", image_id=self.narrow[0][0], message=self.narrow[0][1]))
+        return findings
 
     def statistics(self) -> Statistics:
         by_pixels = sorted(self.sizes, key=lambda size: size[0] * size[1])

@@ -20,15 +20,19 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.data.coco_panoptic import PanopticIndex, read_panoptic_json, read_panoptic_sample
+from panoptic_deeplab.data.coco_panoptic import read_panoptic_sample
 from panoptic_deeplab.data.images import check_same_size, read_id_label, read_image
 from panoptic_deeplab.data.labels import RawSegment, translate_labels
+from panoptic_deeplab.data.panoptic_json import PanopticIndex, read_panoptic_json
+from panoptic_deeplab.data.problems import Problems, collected
 from panoptic_deeplab.data.sample import Sample
+from panoptic_deeplab.data.set_root import SetRoot
 from panoptic_deeplab.encoding import VOID_ID
 from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.images import image_files
 
-_IMAGE_TAIL = "_leftImg8bit.png"
-_LABEL_TAIL = "_gtFine_instanceIds.png"
+_IMAGE_TAIL = "_leftImg8bit"
+_LABEL_TAIL = "_gtFine_instanceIds"
 _INSTANCE_DIVISOR = 1000
 
 
@@ -41,9 +45,12 @@ class CityscapesSource:
         categories: table whose dataset ids are Cityscapes' label ids (`cityscapes`).
         labels: `instance_ids` reads the PNG files of the download; `panoptic_json` the generated JSON (the one without
             `_trainId` in its name). `auto` takes `instance_ids` where the split has any, else `panoptic_json`.
+        outside_root: names and links in the set may lead out of `root`.
+        problems: takes what is wrong with the files; without it, that is raised.
 
     Raises:
-        DatasetError: there are no images or labels of the split.
+        DatasetError: there are no images or labels of the split; or, where nobody collects `problems`, a file is
+            missing or belongs to none.
     """
 
     def __init__(
@@ -53,10 +60,14 @@ class CityscapesSource:
         categories: CategoryTable,
         *,
         labels: Literal["auto", "instance_ids", "panoptic_json"] = "auto",
+        outside_root: bool = False,
+        problems: Problems | None = None,
     ) -> None:
         self.categories = categories
+        self._root = SetRoot(Path(root), outside_root)
         subsets = ("train", "val") if split == "trainval" else (split,)
-        self._items = [item for subset in subsets for item in _items(Path(root), subset, categories, labels)]
+        with collected(problems) as found:
+            self._items = [item for subset in subsets for item in _items(self._root, subset, categories, labels, found)]
         self.image_ids: Sequence[str] = [item.image_id for item in self._items]
 
     def __len__(self) -> int:
@@ -69,22 +80,25 @@ class CityscapesSource:
             DatasetError: a file is missing, corrupt or contradicts another one.
         """
         item = self._items[index]
+        image_path = self._root.listed(item.image_path.parents[1], item.image_path)
         if isinstance(item.label, Path):
-            return _read_instance_ids(item.image_id, item.image_path, item.label, self.categories)
+            label_path = self._root.listed(item.label.parents[1], item.label)
+            return _read_instance_ids(item.image_id, image_path, label_path, self.categories)
         if item.label is None:
             return Sample(
                 image_id=item.image_id,
-                image=read_image(item.image_path),
+                image=read_image(image_path),
                 panoptic_map=None,
                 segments_info=[],
-                image_path=item.image_path,
+                image_path=image_path,
             )
         panoptic_index, position = item.label
         return read_panoptic_sample(
             panoptic_index,
             position,
-            image_path=item.image_path,
+            image_path=image_path,
             label_folder=panoptic_index.path.with_suffix(""),
+            root=self._root,
             categories=self.categories,
         )
 
@@ -97,45 +111,58 @@ class _Item(NamedTuple):
 
 
 def _items(
-    root: Path,
+    root: SetRoot,
     subset: str,
     categories: CategoryTable,
     labels: Literal["auto", "instance_ids", "panoptic_json"],
+    problems: Problems,
 ) -> list[_Item]:
-    image_folder, label_folder = root / "leftImg8bit" / subset, root / "gtFine" / subset
-    json_path = root / "gtFine" / f"cityscapes_panoptic_{subset}.json"
-    images = _paths(image_folder, _IMAGE_TAIL)
+    image_folder, label_folder = root.folder / "leftImg8bit" / subset, root.folder / "gtFine" / subset
+    json_path = root.folder / "gtFine" / f"cityscapes_panoptic_{subset}.json"
+    images, others = _paths(image_folder, _IMAGE_TAIL, problems)
+    for path in others:
+        fault = f"is not read. Expected names that end in {_IMAGE_TAIL}.png; rename or remove it."
+        problems.add(f"{image_folder} other", path, fault)
     if not images:
-        raise DatasetError(f"There are no images {image_folder}/<city>/*{_IMAGE_TAIL}. Is the root folder right?")
+        raise DatasetError(f"There are no images {image_folder}/<city>/*{_IMAGE_TAIL}.png. Is the root folder right?")
     if subset == "test":
         return [_Item(image_id, path, None) for image_id, path in images.items()]
 
-    id_maps = {} if labels == "panoptic_json" else _paths(label_folder, _LABEL_TAIL)
+    id_maps = {} if labels == "panoptic_json" else _paths(label_folder, _LABEL_TAIL, problems)[0]
     if id_maps:
-        # The union of both: what only one of them has is an error on reading, and listed by `check_source`.
+        # The union of both: what only one of them has is a problem.
+        for image_id in sorted(images.keys() ^ id_maps.keys()):
+            path, missing = (images[image_id], "label") if image_id in images else (id_maps[image_id], "image")
+            fault = f"is there, but its {missing} is not. Complete the download, or remove the file."
+            problems.add(f"{label_folder} no {missing}", path, fault, image_id=image_id)
         return [
             _Item(
                 image_id,
-                images.get(image_id, image_folder / f"*/{image_id}{_IMAGE_TAIL}"),
-                id_maps.get(image_id, label_folder / f"*/{image_id}{_LABEL_TAIL}"),
+                images.get(image_id, image_folder / f"*/{image_id}{_IMAGE_TAIL}.png"),
+                id_maps.get(image_id, label_folder / f"*/{image_id}{_LABEL_TAIL}.png"),
             )
             for image_id in sorted(images.keys() | id_maps.keys())
         ]
     if labels == "instance_ids" or not json_path.is_file():
         raise DatasetError(
-            f"There are no labels of split {subset!r}. Expected {label_folder}/<city>/*{_LABEL_TAIL} or {json_path};"
-            " gtFine_trainvaltest.zip of the Cityscapes download brings the first."
+            f"There are no labels of split {subset!r}. Expected {label_folder}/<city>/*{_LABEL_TAIL}.png or"
+            f" {json_path}; gtFine_trainvaltest.zip of the Cityscapes download brings the first."
         )
-    index = read_panoptic_json(json_path, categories)
+    index = read_panoptic_json(json_path, categories, root, problems)
     unlisted = images.keys() - set(index.image_ids)
     if unlisted:
-        raise DatasetError(
-            f"{json_path} does not list {len(unlisted)} of the images in {image_folder}, among them {min(unlisted)}."
-            " Make the JSON again with createPanopticImgs.py, or delete it to read the instanceIds files."
+        fault = (
+            f"does not list {len(unlisted)} of the images in {image_folder}, among them {min(unlisted)}. Make the JSON"
+            " again with createPanopticImgs.py, or delete it to read the instanceIds files."
         )
+        problems.add(f"{json_path} unlisted", json_path, fault)
     # The file names in this JSON are not those of the images (they contain `_gtFine`), so the ids lead to them.
+    for image_id in index.image_ids:
+        if image_id not in images:
+            fault = f"is listed, but no image {image_folder}/<city>/{image_id}{_IMAGE_TAIL}.png is there."
+            problems.add(f"{json_path} no image", json_path, fault, place=f"image {image_id}", image_id=image_id)
     return [
-        _Item(image_id, images.get(image_id, image_folder / f"*/{image_id}{_IMAGE_TAIL}"), (index, position))
+        _Item(image_id, images.get(image_id, image_folder / "*" / "*"), (index, position))
         for position, image_id in enumerate(index.image_ids)
     ]
 
@@ -163,7 +190,18 @@ def _read_instance_ids(image_id: str, image_path: Path, label_path: Path, catego
     )
 
 
-def _paths(folder: Path, tail: str) -> dict[str, Path]:
-    """Image id -> file, in the order of ids."""
-    paths = {path.name.removesuffix(tail): path for path in folder.glob(f"*/*{tail}")}
-    return dict(sorted(paths.items()))
+def _paths(folder: Path, tail: str, problems: Problems) -> tuple[dict[str, Path], list[Path]]:
+    """Image id -> picture whose name ends in the tail, in the order of ids; and the pictures without it."""
+    paths: dict[str, Path] = {}
+    others: list[Path] = []
+    for city in sorted(folder.iterdir()) if folder.is_dir() else []:
+        for path in image_files(city) if city.is_dir() and not city.name.startswith(".") else []:
+            image_id = path.stem.removesuffix(tail)
+            if image_id == path.stem:
+                others.append(path)
+            elif image_id in paths:
+                fault = f"and {paths[image_id]} have the same name. Remove or rename one."
+                problems.add(f"{folder} twice", path, fault)
+            else:
+                paths[image_id] = path
+    return dict(sorted(paths.items())), others

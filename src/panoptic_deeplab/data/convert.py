@@ -1,8 +1,8 @@
 """From any source to COCO panoptic files, and from panopticapi's two-channel labels to a `Sample`'s labels."""
 
-import json
 import shutil
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 from PIL import Image
 
+from panoptic_deeplab import files
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.labels import RawSegment, translate_labels
 from panoptic_deeplab.data.sample import PanopticSource, Sample
@@ -23,6 +24,9 @@ _CROWD_CHANNEL = 255
 
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}
 """Of files that are copied."""
+
+_LONGEST_SUFFIX = ".jpeg"
+"""At least as long as that of any file that is written."""
 
 
 def write_coco_panoptic(
@@ -52,13 +56,16 @@ def write_coco_panoptic(
         The panoptic JSON.
 
     Raises:
-        DatasetError: the split exists already, an image has no labels, or a file of the source is wrong.
+        DatasetError: the split exists already, an id cannot name a file or two ids would name the same one, an image
+            has no labels, or a file of the source is wrong.
+        OutputError: a file cannot be written.
     """
-    root = Path(root)
+    root, split = Path(root), files.file_name(split, where="The name of the split", error=DatasetError)
     annotations = root / "annotations"
     json_path = annotations / f"panoptic_{split}.json"
     if json_path.exists():
         raise DatasetError(f"{json_path} exists already. Choose another folder or split name, or remove it first.")
+    _check_names(source.image_ids)
     image_folder, label_folder = root / split, annotations / f"panoptic_{split}"
     image_folder.mkdir(parents=True, exist_ok=True)
     label_folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +77,8 @@ def write_coco_panoptic(
         if sample.panoptic_map is None:
             raise DatasetError(f"Image {sample.image_id} has no labels. Expected a labelled split to convert.")
         file_name, label_name = _write_image(sample, image_folder, jpeg_quality), f"{sample.image_id}.png"
-        Image.fromarray(id_to_rgb(sample.panoptic_map)).save(label_folder / label_name)
+        with files.written_whole(label_folder / label_name) as path:
+            Image.fromarray(id_to_rgb(sample.panoptic_map)).save(path)
         image_id, (height, width) = _json_id(sample.image_id), sample.size
         images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
         segments = [_segment_record(segment) for segment in sample.segments_info]
@@ -82,14 +90,14 @@ def write_coco_panoptic(
     categories = [
         {"id": c.id, "name": c.name, "isthing": int(c.isthing), "color": list(c.color)} for c in table.categories
     ]
-    (root / "categories.json").write_text(json.dumps(table.to_json(), indent=1), "utf-8")
-    json_path.write_text(json.dumps({"images": images, "annotations": records, "categories": categories}), "utf-8")
+    files.write_json(root / "categories.json", table.to_json(), indent=1)
+    files.write_json(json_path, {"images": images, "annotations": records, "categories": categories})
     return json_path
 
 
 def unmerged(table: CategoryTable) -> CategoryTable:
     """The same classes as a table whose files carry `Category.id` itself."""
-    categories = tuple(replace(category, dataset_ids=()) for category in table.categories)
+    categories = tuple(replace(category, dataset_ids=(), dataset_names=()) for category in table.categories)
     return CategoryTable(name=table.name, categories=categories)
 
 
@@ -126,17 +134,39 @@ def two_channel_labels(
     return translate_labels(raw_map, segments, categories=categories, where=where)
 
 
+def _check_names(image_ids: Sequence[str]) -> None:
+    """See that image ids can name files that do not overwrite each other, on any file system.
+
+    Raises:
+        DatasetError: they cannot.
+    """
+    taken: dict[str, str] = {}
+    for image_id in image_ids:
+        files.file_name(image_id, where=f"The id of image {image_id!r}", error=DatasetError, suffix=_LONGEST_SUFFIX)
+        # Some file systems take letters of other case, other spellings of one letter and dots at the end for the same.
+        key = unicodedata.normalize("NFC", image_id).casefold().rstrip(". ")
+        if key in taken:
+            raise DatasetError(
+                f"The image ids {taken[key]!r} and {image_id!r} would name the same file. Expected ids that differ in"
+                " more than upper and lower case; rename one."
+            )
+        taken[key] = image_id
+
+
 def _write_image(sample: Sample, folder: Path, jpeg_quality: int | None) -> str:
     """Write or copy the image; its file name."""
     if jpeg_quality is not None:
         name = f"{sample.image_id}.jpg"
-        Image.fromarray(sample.image).save(folder / name, quality=jpeg_quality, subsampling=0)
+        with files.written_whole(folder / name) as path:
+            Image.fromarray(sample.image).save(path, quality=jpeg_quality, subsampling=0)
     elif sample.image_path is not None and (suffix := _suffix_to_copy(sample.image_path)):
         name = sample.image_id + suffix
-        shutil.copyfile(sample.image_path, folder / name)
+        with files.written_whole(folder / name) as path:
+            shutil.copyfile(sample.image_path, path)
     else:
         name = f"{sample.image_id}.png"
-        Image.fromarray(sample.image).save(folder / name)
+        with files.written_whole(folder / name) as path:
+            Image.fromarray(sample.image).save(path)
     return name
 
 

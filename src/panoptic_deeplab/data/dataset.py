@@ -4,7 +4,8 @@ An example is a pure function of a `SampleKey`, the image's index and the seed o
 process makes it, and when, does not matter. `loader.py` chooses the keys.
 """
 
-from typing import NamedTuple
+import operator
+from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 import torch
@@ -42,6 +43,9 @@ class Example(NamedTuple):
 class PanopticDataset(Dataset[Example]):
     """Augmented images with their targets.
 
+    `dataset[key]` makes the example of a `SampleKey`. `dataset[i]` makes one of image `i`, with the same augmentation
+    each time, so that a plain `DataLoader` works; training draws a new key for each visit (`loader.training_batches`).
+
     Args:
         source: labelled images; its category table defines the train ids.
         config: `data` and `input` define the transforms, `target` the targets.
@@ -55,12 +59,15 @@ class PanopticDataset(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, key: SampleKey) -> Example:
+    def __getitem__(self, key: SampleKey | SupportsIndex) -> Example:
         """Make one example.
 
         Raises:
+            IndexError: there is no such image.
             DatasetError: the sample has no labels, or labels that contradict themselves or the category table.
         """
+        if not isinstance(key, SampleKey):
+            key = self._fixed_key(operator.index(key))
         sample = self.source[key.image_index]
         panoptic_map = _checked_map(sample)
         with torch.random.fork_rng(devices=[]):
@@ -76,6 +83,13 @@ class PanopticDataset(Dataset[Example]):
         except DatasetError as error:
             raise DatasetError(f"{sample.image_id}: {error}") from error
         return Example(image=image, targets=targets, image_id=sample.image_id)
+
+    def _fixed_key(self, index: int) -> SampleKey:
+        """The one key of an image that is asked for by its index; negative ones count from the end."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"There is no image {index}: the set has {len(self)}.")
+        image_index = index % len(self)
+        return SampleKey(image_index=image_index, seed=(self.config.train.seed + image_index) % 2**64)
 
 
 def _checked_map(sample: Sample) -> Int32[np.ndarray, "H W"]:

@@ -1,14 +1,15 @@
 """The easy format for one's own data: a folder of images, one of instance maps, one of semantic maps.
 
     root/
-    ├── images/street_1.jpg ...       any of jpg, png, tif, webp, bmp, gif, ppm
+    ├── images/street_1.jpg ...       any format that Pillow reads: `images.IMAGE_SUFFIXES`
     ├── instances/street_1.png ...    8 or 16-bit grey: 0 = no instance, 1..N = one instance each
     ├── semantic/street_1.png ...     8 or 16-bit grey or palette: category ids, as the table lists them
-    └── {split}.txt                   file names without suffix, a line each
+    └── {split}.txt                   file names, with or without suffix, a line each
 
-Without `{split}.txt` the files are in `images/{split}/`, `instances/{split}/` and `semantic/{split}/`, and a label file
-there that belongs to no image is an error. Either label folder may be missing, and a split none of whose images has a
-label file is a split without labels.
+Without `{split}.txt` the files are in `images/{split}/`, `instances/{split}/` and `semantic/{split}/`. Labels are PNG,
+TIFF, BMP or TGA, and may all have one tail behind the name of the image (`street_1_mask.png`). Either label folder may
+be missing, and a split none of whose images has a label file is a split without labels; but an image without a label
+that others have, a label of no image, and a folder whose files nothing reads are errors (`folder_files.py`).
 
 What a pixel becomes:
 
@@ -32,12 +33,14 @@ import numpy as np
 from jaxtyping import Int32, Int64, Integer
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.data.images import check_same_size, read_id_label, read_image, read_lines
+from panoptic_deeplab.data.folder_files import KINDS, find_files
+from panoptic_deeplab.data.images import check_same_size, read_id_label, read_image
 from panoptic_deeplab.data.labels import RawSegment, translate_labels
+from panoptic_deeplab.data.problems import Problems, collected
 from panoptic_deeplab.data.sample import Sample
+from panoptic_deeplab.data.set_root import SetRoot
 from panoptic_deeplab.encoding import VOID_ID
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.images import IMAGE_SUFFIXES
 from panoptic_deeplab.results import Segment
 from panoptic_deeplab.runs import find_runs
 
@@ -54,36 +57,29 @@ class FolderSource:
         categories: table whose dataset ids are the numbers in the semantic maps. With instance maps alone it must have
             exactly one thing class and at most one stuff class.
 
+        outside_root: links in the set may lead out of `root`.
+        problems: takes what is wrong with the files; without it, that is raised.
+
     Raises:
-        DatasetError: the split or the images cannot be found, a label of the sub-folders belongs to no image, or the
-            table does not fit instance maps alone.
+        DatasetError: the split or the images cannot be found, or the table does not fit instance maps alone; or, where
+            nobody collects `problems`, an image or a label is missing, or there are files that nothing uses.
     """
 
-    def __init__(self, root: str | Path, split: str, categories: CategoryTable) -> None:
-        root = Path(root)
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        categories: CategoryTable,
+        *,
+        outside_root: bool = False,
+        problems: Problems | None = None,
+    ) -> None:
         self.categories = categories
-        list_path, in_split = root / f"{split}.txt", Path("images") / split
-        if list_path.is_file():
-            self._sub_folder = Path()
-            self.image_ids: Sequence[str] = read_lines(list_path)
-        elif (root / in_split).is_dir():
-            self._sub_folder = Path(split)
-            self.image_ids = sorted(_images_by_stem(root / in_split))
-        else:
-            raise DatasetError(
-                f"Split {split!r} is not in {root.absolute()}. Expected {list_path.name} with a file name (without"
-                f" suffix) a line, or images in {in_split}/."
-            )
-        if len(set(self.image_ids)) < len(self.image_ids):
-            raise DatasetError(f"{list_path} lists an image twice.")
-        image_folder = root / "images" / self._sub_folder
-        if not image_folder.is_dir():
-            raise DatasetError(f"The folder {image_folder} does not exist. Expected the images there.")
-        self._image_paths = _images_by_stem(image_folder)
-        self._image_folder = image_folder
-        self._label_folders = root / "instances" / self._sub_folder, root / "semantic" / self._sub_folder
-        self._instance_folder, self._semantic_folder = map(self._with_labels, self._label_folders)
-        if self._instance_folder is not None and self._semantic_folder is None:
+        self._root = SetRoot(Path(root), outside_root)
+        with collected(problems) as found:
+            self._files = find_files(Path(root), split, found)
+        self.image_ids: Sequence[str] = list(self._files.images)
+        if list(self._files.labels) == ["instances"]:
             _only_classes(categories)
 
     def __len__(self) -> int:
@@ -96,19 +92,23 @@ class FolderSource:
             DatasetError: a file is missing, corrupt or contradicts another one.
         """
         image_id = self.image_ids[index]
-        image_path = self._image_paths.get(image_id, self._image_folder / f"{image_id}.*")
+        image_path = self._root.listed(self._files.image_folder, self._files.images[image_id])
         image = read_image(image_path)
-        label_paths = [f / f"{image_id}.png" for f in (self._instance_folder, self._semantic_folder) if f is not None]
-        if not label_paths:
+        maps: dict[str, Int32[np.ndarray, "H W"]] = {}
+        label_paths: list[Path] = []
+        for kind, labels in self._files.labels.items():
+            folder = self._files.label_folders[kind]
+            label_path = self._root.listed(folder, labels.get(image_id, folder / f"{image_id}.png"))
+            maps[kind] = read_id_label(label_path)
+            check_same_size(image, maps[kind], image_path=image_path, label_path=label_path)
+            label_paths.append(label_path)
+        if not maps:
             return Sample(image_id=image_id, image=image, panoptic_map=None, segments_info=[], image_path=image_path)
-        maps = [read_id_label(path) for path in label_paths]
-        for label_path, map_ in zip(label_paths, maps, strict=True):
-            check_same_size(image, map_, image_path=image_path, label_path=label_path)
-        where = " and ".join(str(path) for path in label_paths)
-        instance_map = maps[0] if self._instance_folder is not None else np.zeros(image.shape[:2], np.int32)
-        semantic_map = maps[-1] if self._semantic_folder is not None else None
         panoptic_map, segments_info = labels_from_maps(
-            instance_map, semantic_map, categories=self.categories, where=where
+            maps.get("instances", np.zeros(image.shape[:2], np.int32)),
+            maps.get("semantic"),
+            categories=self.categories,
+            where=" and ".join(str(path) for path in label_paths),
         )
         return Sample(
             image_id=image_id,
@@ -120,25 +120,8 @@ class FolderSource:
 
     def label_paths(self, image_id: str) -> tuple[Path, Path]:
         """Where an image's instance map and semantic map belong; either kind may be missing."""
-        instances, semantic = (folder / f"{image_id}.png" for folder in self._label_folders)
+        instances, semantic = (self._files.label_folders[kind] / f"{image_id}.png" for kind in KINDS)
         return instances, semantic
-
-    def _with_labels(self, folder: Path) -> Path | None:
-        """The folder, if it has label files of this split."""
-        if self._sub_folder != Path() and folder.is_dir():
-            self._check_no_strays(folder)
-        any_label = folder.is_dir() and any((folder / f"{image_id}.png").is_file() for image_id in self.image_ids)
-        return folder if any_label else None
-
-    def _check_no_strays(self, folder: Path) -> None:
-        """Raise where a label file belongs to no image: its image is missing, or named otherwise."""
-        expected = {f"{image_id}.png" for image_id in self.image_ids}
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.name not in expected:
-                raise DatasetError(
-                    f"The label {path} belongs to no image in {self._image_folder}. Expected the name of an image with"
-                    " the suffix .png; add the image, or rename or remove the label."
-                )
 
 
 def labels_from_maps(
@@ -218,13 +201,3 @@ def _only_classes(categories: CategoryTable) -> tuple[int, int]:
         )
     ids = [(c.dataset_ids or (c.id,))[0] for c in [*things, *stuff]]
     return ids[0], ids[1] if stuff else _NO_CLASS
-
-
-def _images_by_stem(folder: Path) -> dict[str, Path]:
-    paths: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            if path.stem in paths:
-                raise DatasetError(f"{paths[path.stem]} and {path} differ only in their suffix. Remove or rename one.")
-            paths[path.stem] = path
-    return paths

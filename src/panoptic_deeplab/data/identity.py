@@ -14,7 +14,7 @@ from panoptic_deeplab.config import DataConfig
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.data.sources import open_source
 from panoptic_deeplab.errors import CheckpointError, DatasetError
-from panoptic_deeplab.files import read_json
+from panoptic_deeplab.files import read_json, user_path
 
 DATASET_FILE = "dataset.json"
 
@@ -89,7 +89,7 @@ def open_same_source(data: DataConfig, split: str, *, like: Path | None) -> Pano
         found = str(error).removesuffix(".")
     if found is not None:
         raise DatasetError(
-            f"data.root {data.root!r} is {Path(data.root).absolute()} here, and that is not the set that the model was"
+            f"data.root {data.root!r} is {user_path(data.root).absolute()} here, and that is not the set that the model was"
             f" made with: {found}. Name the folder with --data.root; whatever is named there is taken."
         )
     return there if compared == split else open_source(data, split)

@@ -14,7 +14,14 @@ from PIL import Image
 
 from panoptic_deeplab.encoding import MAX_SEGMENT_ID
 from panoptic_deeplab.errors import DatasetError, ImageError
+from panoptic_deeplab.files import read_text
 from panoptic_deeplab.images import decode, exif_orientation, opened
+
+_EXACT_FORMATS = frozenset({"BMP", "PNG", "TGA", "TIFF"})
+"""Formats that give every number of a label back as it was written. JPEG does not, and writers of GIF number the colors
+anew."""
+
+_LOSSY_TIFF = frozenset({"jpeg", "tiff_jpeg", "webp"})
 
 
 def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
@@ -41,6 +48,7 @@ def read_rgb_label(path: Path) -> UInt8[np.ndarray, "H W 3"]:
         DatasetError: the file is missing, corrupt or not 8-bit RGB.
     """
     with _opened(path, "label") as picture:
+        _check_exact(picture, path)
         if picture.mode != "RGB":
             raise DatasetError(
                 f"{path} has the pixel format {picture.mode}. Expected an 8-bit RGB PNG whose colours are segment ids"
@@ -56,6 +64,7 @@ def read_id_label(path: Path) -> Int32[np.ndarray, "H W"]:
         DatasetError: the file is missing, corrupt, has several channels or negative numbers.
     """
     with _opened(path, "label") as picture:
+        _check_exact(picture, path)
         if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
             raise DatasetError(
                 f"{path} has the pixel format {picture.mode}. Expected one channel of 8 or 16 bits, a number for each"
@@ -73,10 +82,8 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         DatasetError: the file cannot be read as text.
     """
-    try:
-        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read as a text file: {error}.") from error
+    text = read_text(path, what="list", error=DatasetError)
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def check_same_size(
@@ -90,9 +97,18 @@ def check_same_size(
         )
 
 
+def _check_exact(picture: Image.Image, path: Path) -> None:
+    """Raise where a label is stored in a way that changes its numbers."""
+    if picture.format not in _EXACT_FORMATS or picture.info.get("compression") in _LOSSY_TIFF:
+        raise DatasetError(
+            f"The label {path} is stored as {picture.format} with numbers that may have changed. Expected PNG, TIFF"
+            " without JPEG in it, BMP or TGA; export it again."
+        )
+
+
 @contextmanager
 def _opened(path: Path, what: str) -> Iterator[Image.Image]:
-    if not path.is_file():
+    if not path.is_file() and not path.is_symlink():
         raise DatasetError(f"The {what} {path} does not exist. Is the set complete, and the root folder right?")
     try:
         with opened(path) as picture:

@@ -21,9 +21,6 @@ class Look:
     """Why it cannot be used."""
     labelled: bool = False
     segments: int = 0
-    """Crowds count."""
-    instances: int = 0
-    """Crowds do not count."""
 
 
 def look_at(source: PanopticSource, indices: Sequence[int], *, num_workers: int) -> list[Look]:
@@ -59,5 +56,4 @@ class _Looks(Dataset[Look]):
             sample = self.source[self.indices[place]]
         except PanopticDeepLabError as error:
             return Look(error=str(error))
-        things = [s for s in sample.segments_info if s.isthing and not s.iscrowd]
-        return Look(labelled=sample.panoptic_map is not None, segments=len(sample.segments_info), instances=len(things))
+        return Look(labelled=sample.panoptic_map is not None, segments=len(sample.segments_info))

@@ -19,7 +19,6 @@ Splits: `train`, `val` and `test`, or the folders' own names `training` (18,000 
 `testing` (5,000).
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -27,17 +26,17 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.data.coco_panoptic import (
-    PanopticIndex,
-    check_categories,
-    read_panoptic_json,
-    read_panoptic_sample,
-)
+from panoptic_deeplab.data.coco_panoptic import read_panoptic_sample
 from panoptic_deeplab.data.images import check_same_size, read_id_label, read_image
 from panoptic_deeplab.data.labels import RawSegment, translate_labels
+from panoptic_deeplab.data.panoptic_json import PanopticIndex, check_categories, read_panoptic_json
+from panoptic_deeplab.data.problems import Problems, collected
 from panoptic_deeplab.data.sample import Sample
+from panoptic_deeplab.data.set_root import SetRoot
 from panoptic_deeplab.encoding import VOID_ID
 from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.files import read_json
+from panoptic_deeplab.images import image_files
 
 _FOLDER_OF_SPLIT = {"train": "training", "val": "validation", "test": "testing"}
 _LABEL_DIVISOR = 256
@@ -52,9 +51,12 @@ class MapillaryVistasSource:
         categories: table whose dataset ids are all category ids of one version: 1 to 65 for v1.2
             (`mapillary_vistas_v1.2`), 1 to 116 for v2.0 (`mapillary_vistas_v2.0`), or one that merges them.
         labels: `panoptic` or `instances`; `auto` takes `panoptic` where its JSON is, else `instances`.
+        outside_root: names and links in the set may lead out of `root`.
+        problems: takes what is wrong with the files; without it, that is raised.
 
     Raises:
-        DatasetError: there are no images or labels of the split, or they contradict the table.
+        DatasetError: there are no images or labels of the split, or they are of another version than the table; or,
+            where nobody collects `problems`, a file is missing or an entry contradicts the table.
     """
 
     def __init__(
@@ -64,25 +66,31 @@ class MapillaryVistasSource:
         categories: CategoryTable,
         *,
         labels: Literal["auto", "panoptic", "instances"] = "auto",
+        outside_root: bool = False,
+        problems: Problems | None = None,
     ) -> None:
         root = Path(root)
         folder = root / _FOLDER_OF_SPLIT.get(split, split)
         self.categories = categories
+        self._root = SetRoot(root, outside_root)
+        self._image_folder = folder / "images"
         self._dataset_ids: Sequence[int] = ()
         """Category id of each label, 0 = void; empty where no `instances` are read."""
-        images = {path.stem: path for path in sorted((folder / "images").glob("*.jpg"))}
-        if not images:
-            raise DatasetError(f"There are no images {folder}/images/*.jpg. Is the root folder right?")
-        if folder.name == "testing":
-            self._items = [_Item(image_id, path, None) for image_id, path in images.items()]
-        else:
-            found = _find_labels(folder, categories)
-            json_path = found.folder / "panoptic" / found.version.panoptic_json
-            if labels == "panoptic" or (labels == "auto" and json_path.is_file()):
-                self._items = _panoptic_items(images, read_panoptic_json(json_path, categories), folder / "images")
+        with collected(problems) as found:
+            images = _by_name(self._image_folder, found)
+            if not images:
+                raise DatasetError(f"There are no images {self._image_folder}/*.jpg. Is the root folder right?")
+            if folder.name == "testing":
+                self._items = [_Item(image_id, path, None) for image_id, path in images.items()]
             else:
-                self._dataset_ids = _dataset_ids(root, found.version, categories)
-                self._items = _instance_items(images, found.folder / "instances", folder / "images")
+                places = _find_labels(folder, categories)
+                json_path = places.folder / "panoptic" / places.version.panoptic_json
+                if labels == "panoptic" or (labels == "auto" and json_path.is_file()):
+                    index = read_panoptic_json(json_path, categories, self._root, found)
+                    self._items = _panoptic_items(images, index, self._image_folder, found)
+                else:
+                    self._dataset_ids = _dataset_ids(root, places.version, categories, found)
+                    self._items = _instance_items(images, places.folder / "instances", self._image_folder, found)
         self.image_ids: Sequence[str] = [item.image_id for item in self._items]
 
     def __len__(self) -> int:
@@ -95,22 +103,25 @@ class MapillaryVistasSource:
             DatasetError: a file is missing, corrupt or contradicts another one.
         """
         item = self._items[index]
+        image_path = self._root.listed(self._image_folder, item.image_path)
         if item.label is None:
             return Sample(
                 image_id=item.image_id,
-                image=read_image(item.image_path),
+                image=read_image(image_path),
                 panoptic_map=None,
                 segments_info=[],
-                image_path=item.image_path,
+                image_path=image_path,
             )
         if isinstance(item.label, Path):
-            return _read_instances(item.image_id, item.image_path, item.label, self._dataset_ids, self.categories)
+            label_path = self._root.listed(item.label.parent, item.label)
+            return _read_instances(item.image_id, image_path, label_path, self._dataset_ids, self.categories)
         panoptic_index, position = item.label
         return read_panoptic_sample(
             panoptic_index,
             position,
-            image_path=item.image_path,
+            image_path=image_path,
             label_folder=panoptic_index.path.parent,
+            root=self._root,
             categories=self.categories,
         )
 
@@ -160,31 +171,58 @@ def _find_labels(folder: Path, categories: CategoryTable) -> _Labels:
     )
 
 
-def _panoptic_items(images: dict[str, Path], index: PanopticIndex, image_folder: Path) -> list[_Item]:
+def _by_name(folder: Path, problems: Problems) -> dict[str, Path]:
+    """Pictures of a folder by their name without suffix, in the order of names."""
+    paths: dict[str, Path] = {}
+    for path in image_files(folder) if folder.is_dir() else []:
+        if path.stem in paths:
+            fault = f"and {paths[path.stem].name} differ only in their suffix. Remove or rename one."
+            problems.add(f"{folder} suffix", path, fault)
+        paths.setdefault(path.stem, path)
+    return dict(sorted(paths.items()))
+
+
+def _panoptic_items(
+    images: dict[str, Path], index: PanopticIndex, image_folder: Path, problems: Problems
+) -> list[_Item]:
     unlisted = images.keys() - set(index.image_ids)
     if unlisted:
-        raise DatasetError(
-            f"{index.path} does not list {len(unlisted)} of the images in {image_folder}, among them {min(unlisted)}."
-            " Remove them, or read the set's own JSON."
+        fault = (
+            f"does not list {len(unlisted)} of the images in {image_folder}, among them {min(unlisted)}. Remove them,"
+            " or read the set's own JSON."
         )
+        problems.add("unlisted", index.path, fault)
+    for image_id in index.image_ids:
+        if image_id not in images:
+            fault = f"is listed, but there is no image of this name in {image_folder}."
+            problems.add("no image", index.path, fault, place=f"image {image_id}", image_id=image_id)
     return [
-        _Item(image_id, images.get(image_id, image_folder / f"{image_id}.jpg"), (index, position))
+        _Item(image_id, images.get(image_id, image_folder / "*"), (index, position))
         for position, image_id in enumerate(index.image_ids)
     ]
 
 
-def _instance_items(images: dict[str, Path], label_folder: Path, image_folder: Path) -> list[_Item]:
-    label_ids = {path.stem for path in label_folder.glob("*.png")}
-    if not label_ids:
+def _instance_items(images: dict[str, Path], label_folder: Path, image_folder: Path, problems: Problems) -> list[_Item]:
+    labels = _by_name(label_folder, problems)
+    if not labels:
         raise DatasetError(f"There are no labels {label_folder}/*.png, and no panoptic JSON beside that folder.")
-    # The union of both: what only one of them has is an error on reading, and listed by `check_source`.
-    return [
-        _Item(image_id, images.get(image_id, image_folder / f"{image_id}.jpg"), label_folder / f"{image_id}.png")
-        for image_id in sorted(images.keys() | label_ids)
-    ]
+    # The union of both: what only one of them has is a problem.
+    items = []
+    for image_id in sorted(images.keys() | labels.keys()):
+        item = _Item(
+            image_id,
+            images.get(image_id, image_folder / f"{image_id}.jpg"),
+            labels.get(image_id, label_folder / f"{image_id}.png"),
+        )
+        for kind, path, others in (("image", item.image_path, images), ("label", item.label, labels)):
+            if image_id not in others and isinstance(path, Path):
+                fault = f"does not exist, though its {'label' if kind == 'image' else 'image'} does. Add it."
+                problems.add(f"no {kind}", path, fault, image_id=image_id)
+        items.append(item)
+    return items
 
 
-def _dataset_ids(root: Path, version: _Version, categories: CategoryTable) -> list[int]:
+def _dataset_ids(root: Path, version: _Version, categories: CategoryTable, problems: Problems) -> list[int]:
     """Category id of each label, `VOID_ID` where it is not evaluated, from the data set's `config` file."""
     path = next((p for p in (root / f"config_{version.name}.json", root / "config.json") if p.is_file()), None)
     if path is None:
@@ -194,15 +232,16 @@ def _dataset_ids(root: Path, version: _Version, categories: CategoryTable) -> li
             f"{root / f'config_{version.name}.json'} does not exist. Expected this file of the download; it says which"
             " of the labels in `instances` are evaluated."
         )
+    content = read_json(path, what="configuration", error=DatasetError)
     try:
-        labels: list[dict[str, Any]] = json.loads(path.read_bytes())["labels"]
+        labels: list[dict[str, Any]] = content["labels"]
         ids: list[int] = []
         rows: list[dict[str, Any]] = []
         for label in labels:
             ids.append(len(rows) + 1 if label["evaluate"] else VOID_ID)
             if label["evaluate"]:
                 rows.append({"id": len(rows) + 1, "name": label["readable"], "isthing": label["instances"]})
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise DatasetError(
             f"{path} is no configuration of Mapillary Vistas ({type(error).__name__}: {error}). Expected `labels`, a"
             " list of objects with `readable`, `instances` and `evaluate`."
@@ -212,7 +251,7 @@ def _dataset_ids(root: Path, version: _Version, categories: CategoryTable) -> li
             f"{path} has {len(rows)} labels that are evaluated. Expected the {version.num_categories} of version"
             f" {version.name}."
         )
-    check_categories(rows, categories, path)
+    check_categories(rows, categories, path, problems)
     return ids
 
 

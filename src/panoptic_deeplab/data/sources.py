@@ -9,6 +9,7 @@ from panoptic_deeplab.data.cityscapes import CityscapesSource
 from panoptic_deeplab.data.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.folder import FolderSource
 from panoptic_deeplab.data.mapillary_vistas import MapillaryVistasSource
+from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.errors import ConfigError, DatasetError
@@ -17,7 +18,7 @@ SYNTHETIC_TRAIN_IMAGES = 400
 SYNTHETIC_OTHER_IMAGES = 40
 
 
-def open_source(data: DataConfig, split: str) -> PanopticSource:
+def open_source(data: DataConfig, split: str, problems: Problems | None = None) -> PanopticSource:
     """Open a split of the set that a configuration names.
 
     The synthetic set has any split: its name chooses the scenes (`train` and `val` share none), and a number after a
@@ -26,23 +27,26 @@ def open_source(data: DataConfig, split: str) -> PanopticSource:
     Args:
         data: format, root and category table.
         split: name of the split.
+        problems: takes what is wrong with the files of the split; without it, that is raised.
 
     Raises:
         ConfigError: the category table does not exist or cannot be used with the format.
-        DatasetError: there is no folder of the set, or the files of the split cannot be found.
+        DatasetError: there is no folder of the set, or the files of the split cannot be found or are wrong.
     """
     categories = CategoryTable.load(data.categories)
     if data.format == "synthetic":
         return _synthetic(data, split, categories)
-    if not Path(data.root).is_dir():
-        raise DatasetError(f"There is no folder {Path(data.root).absolute()}. Set data.root to the folder of the set.")
+    root = Path(data.root).expanduser()
+    if not root.is_dir():
+        raise DatasetError(f"There is no folder {root.absolute()}. Set data.root to the folder of the set.")
+    outside = data.outside_root
     if data.format == "coco_panoptic":
-        return CocoPanopticSource(data.root, split, categories)
+        return CocoPanopticSource(root, split, categories, outside_root=outside, problems=problems)
     if data.format == "cityscapes":
-        return CityscapesSource(data.root, split, categories)
+        return CityscapesSource(root, split, categories, outside_root=outside, problems=problems)
     if data.format == "mapillary_vistas":
-        return MapillaryVistasSource(data.root, split, categories)
-    return FolderSource(data.root, split, categories)
+        return MapillaryVistasSource(root, split, categories, outside_root=outside, problems=problems)
+    return FolderSource(root, split, categories, outside_root=outside, problems=problems)
 
 
 def _synthetic(data: DataConfig, split: str, categories: CategoryTable) -> SyntheticSource:

@@ -9,13 +9,14 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch.export import ExportedProgram
 
-from panoptic_deeplab.errors import ExportError, first_line, require
+from panoptic_deeplab.errors import ExportError, OutputError, first_line, require
 from panoptic_deeplab.export.program import INPUT_NAME, output_names
 from panoptic_deeplab.inference.model_file import INFO_KEY, ModelFileInfo
 
@@ -35,9 +36,11 @@ def save_torch(program: ExportedProgram, path: Path, info: ModelFileInfo) -> Non
         info: goes into the file.
     """
     program.example_inputs = None  # would be pickled into the file
-    # Not as a path: torch names the folder inside of the archive after the file, and warns of unusual suffixes.
-    with path.open("wb") as file, _quiet():
-        torch.export.save(program, file, extra_files={INFO_KEY: info.to_json()})
+    # Not to the file: torch names the folder in the archive after it, and ends the process where the disk is full.
+    content = BytesIO()
+    with _quiet():
+        torch.export.save(program, content, extra_files={INFO_KEY: info.to_json()})
+    path.write_bytes(content.getbuffer())
 
 
 def onnx_model(program: ExportedProgram, info: ModelFileInfo) -> Any:
@@ -98,10 +101,19 @@ def openvino_model(proto: Any) -> Any:
 
 
 def save_openvino(model: Any, path: Path, info: ModelFileInfo) -> None:
-    """Write an `openvino.Model` as IR: `.xml`, and the weights in a `.bin` beside it."""
+    """Write an `openvino.Model` as IR: `.xml`, and the weights in a `.bin` beside it.
+
+    Raises:
+        OutputError: the disk is full, or the folder is closed to this user.
+    """
     openvino = require("openvino", extra="openvino", purpose="writing OpenVINO IR")
     model.set_rt_info(info.to_json(), [INFO_KEY])
-    openvino.save_model(model, str(path), compress_to_fp16=False)
+    try:
+        openvino.save_model(model, str(path), compress_to_fp16=False)
+    except RuntimeError as error:  # also for a full disk
+        raise OutputError(
+            f"OpenVINO cannot write {path} ({first_line(error)}). Make room, or choose another folder."
+        ) from error
 
 
 def _forget_source(model: Any) -> None:

@@ -22,9 +22,10 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.transforms import PreparedImage
 from panoptic_deeplab.errors import CheckpointError, ConfigError
 from panoptic_deeplab.images import ImageLike
+from panoptic_deeplab.inference.batching import ReadyImage
 from panoptic_deeplab.inference.exported_predictor import PipelinePredictor
 from panoptic_deeplab.inference.fusion import Average, Estimate, to_estimate, to_raw_maps
-from panoptic_deeplab.inference.predictor import PanopticPredictor, ReadyImage
+from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import RawMaps
 
 

@@ -16,7 +16,8 @@ from panoptic_deeplab.config import InputConfig, PostprocessConfig, Precision, T
 from panoptic_deeplab.data.transforms import PreparedImage, resize_image
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.images import ImageLike, read_image
-from panoptic_deeplab.inference.predictor import PanopticPredictor, ReadyImage, UpsampledMaps
+from panoptic_deeplab.inference.batching import ReadyImage
+from panoptic_deeplab.inference.predictor import PanopticPredictor, UpsampledMaps
 from panoptic_deeplab.inference.runtimes import ExportedNetwork, ExportedPipeline
 from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.postprocess.dropped import Dropped

@@ -10,10 +10,7 @@ parts `input`, `outputs`, `label_rules` and `categories`, which are explained in
 """
 
 import json
-import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -22,7 +19,10 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config_io import config_from_dict, config_to_dict
 from panoptic_deeplab.encoding import VOID_ID
-from panoptic_deeplab.errors import CheckpointError, ConfigError
+from panoptic_deeplab.errors import CheckpointError
+from panoptic_deeplab.files import parse_json
+from panoptic_deeplab.inference.onnx_file import read_metadata
+from panoptic_deeplab.inference.torch_archive import open_archive
 
 SUFFIXES = (".onnx", ".xml", ".pt2")
 
@@ -69,8 +69,8 @@ class ModelFileInfo:
         Raises:
             CheckpointError: the text is no such document.
         """
+        document = parse_json(text, where=f"What {where} says of itself", error=CheckpointError)
         try:
-            document = json.loads(text)
             size = document["input"]["size"]
             if document["kind"] not in ("network", "panoptic") or document["precision"] not in ("float32", "int8"):
                 raise ValueError(f"kind {document['kind']!r}, precision {document['precision']!r}")
@@ -83,7 +83,7 @@ class ModelFileInfo:
                 input_size=None if size is None else (int(size[0]), int(size[1])),
                 precision=document["precision"],
             )
-        except (ValueError, LookupError, TypeError, ConfigError) as error:
+        except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:  # JSON of any shape
             raise CheckpointError(
                 f"{where} describes itself in a way that this version does not know ({type(error).__name__}: {error})."
                 " Export the model again."
@@ -107,7 +107,9 @@ def read_model_file_info(path: str | Path) -> ModelFileInfo:
         raise CheckpointError(f"There is no model file {path}. Expected a file that `panoptic-deeplab export` wrote.")
     try:
         text = readers[path.suffix.lower()](path)
-    except (OSError, ValueError, LookupError, ElementTree.ParseError, zipfile.BadZipFile) as error:
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, ElementTree.ParseError) as error:
         raise CheckpointError(
             f"{path} cannot be read ({type(error).__name__}: {error}). It may be truncated; copy or export it again."
         ) from error
@@ -184,9 +186,9 @@ def _label_rules(config: Config) -> dict[str, Any]:
 
 
 def _read_torch(path: Path) -> str | None:
-    with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if name.endswith(f"/extra/{INFO_KEY}")]
-        return archive.read(names[0]).decode("utf-8") if names else None
+    with open_archive(path) as entries:
+        name = f"extra/{INFO_KEY}"
+        return entries.read(name).decode("utf-8") if name in entries else None
 
 
 def _read_openvino(path: Path) -> str | None:
@@ -195,51 +197,4 @@ def _read_openvino(path: Path) -> str | None:
 
 
 def _read_onnx(path: Path) -> str | None:
-    """The file is a protobuf message; only its outermost fields are looked at, and the graph is skipped."""
-    metadata_props, key, value = 14, 1, 2  # numbers of the fields, from onnx.proto
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        for number, content in _fields(file, size, wanted=metadata_props):
-            if number == metadata_props:
-                entry = dict(_fields_of(content))
-                if entry.get(key) == INFO_KEY.encode():
-                    return entry[value].decode("utf-8")
-    return None
-
-
-def _fields_of(message: bytes) -> Iterator[tuple[int, bytes]]:
-    return _fields(BytesIO(message), len(message), wanted=None)
-
-
-def _fields(file: BufferedIOBase, end: int, *, wanted: int | None) -> Iterator[tuple[int, bytes]]:
-    """Number and content of the length-delimited fields; content is read of the field `wanted`, or of all."""
-    varint, fixed64, delimited, fixed32 = 0, 1, 2, 5  # wire types
-    while file.tell() < end:
-        tag = _varint(file)
-        number, wire = tag >> 3, tag & 7
-        if wire == delimited:
-            length = _varint(file)
-            if file.tell() + length > end:
-                raise ValueError("a field reaches beyond the end of the file")
-            if wanted in (None, number):
-                yield number, file.read(length)
-            else:
-                file.seek(length, 1)
-        elif wire == varint:
-            _varint(file)
-        elif wire in (fixed64, fixed32):
-            file.seek(8 if wire == fixed64 else 4, 1)
-        else:
-            raise ValueError(f"no ONNX file: wire type {wire}")
-
-
-def _varint(file: BufferedIOBase) -> int:
-    result = 0
-    for shift in range(0, 64, 7):
-        byte = file.read(1)
-        if not byte:
-            raise ValueError("the file ends within a number")
-        result |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return result
-    raise ValueError("no ONNX file: a number is too long")
+    return read_metadata(path, INFO_KEY)

@@ -21,7 +21,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple, overload
 
@@ -32,22 +31,22 @@ from torch import Tensor, nn
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig, Precision, TestTimeAugmentationConfig
-from panoptic_deeplab.data.transforms import PreparedImage, padded_size, prepare_image
+from panoptic_deeplab.data.transforms import padded_size, prepare_image
 from panoptic_deeplab.distributed import resolve_device
 from panoptic_deeplab.errors import CheckpointError, ConfigError
+from panoptic_deeplab.files import user_path
 from panoptic_deeplab.images import ImageLike, read_image
+from panoptic_deeplab.inference.batching import ReadyImage, in_batches
 from panoptic_deeplab.inference.captured import CapturedPath
 from panoptic_deeplab.inference.device_path import Queued, are_finite, queue_postprocessing, to_host
 from panoptic_deeplab.inference.fast_network import FastNetwork
+from panoptic_deeplab.inference.memory_need import MemoryNeed
 from panoptic_deeplab.inference.model_file import is_model_file
 from panoptic_deeplab.inference.test_time_augmentation import AugmentedModel
 from panoptic_deeplab.maps import RawMaps, Size, each_map, upsample, upsample_offset
 from panoptic_deeplab.postprocess.dropped import Dropped
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
 from panoptic_deeplab.results import PanopticResult
-
-_WINDOW = 4
-"""How many batches of images are read ahead to find images of one size."""
 
 _EXAMPLE_SIZE = (64, 96)
 """`(height, width)`, without padding, of an image that shows how a network's layers follow one another."""
@@ -62,27 +61,13 @@ class UpsampledMaps(NamedTuple):
     """`(dy, dx)` to the centre, in pixels of the original image."""
 
 
-class ReadyImage(NamedTuple):
-    """An image before the network."""
-
-    prepared: PreparedImage
-    original_size: Size
-    others: tuple[PreparedImage, ...] = ()
-    """The image as the further models of an ensemble take it."""
-
-    @property
-    def group(self) -> tuple[object, ...]:
-        """Images with an equal one can go through the network together.
-
-        Several networks need images of one geometry, since their maps are brought to one grid.
-        """
-        if not self.others:
-            return tuple(self.prepared.tensor.shape)
-        return tuple((tuple(image.tensor.shape), image.content_size) for image in (self.prepared, *self.others))
-
-
 class PanopticPredictor:
     """A model with everything around it that turns images into results.
+
+    Several threads may share one and get what each would get alone. Where an image takes the model for itself, they
+    wait for one another: for averages over scales or mirror images, for `compile` on a GPU, and for OpenVINO files. On
+    a processor, one thread keeps all cores busy, so more of them save time at reading and writing images only. What
+    must not go on meanwhile is a change of the model: training, or loading weights.
 
     Args:
         model: `images (B, 3, H, W) -> RawMaps`, normalised images of the sizes that `transforms.padded_size` gives. An
@@ -127,11 +112,13 @@ class PanopticPredictor:
             compile=compile,
             example_size=padded_size(_EXAMPLE_SIZE, config.model.output_stride, align_corners=align_corners),
         )
+        self._memory_need = MemoryNeed(self.model, config, device=self.device, precision=precision)
         self._postprocess = PanopticPostprocessor(categories, config.postprocess, align_corners=align_corners)
         is_plain = config.test_time_augmentation.is_plain  # averages take small tensors from the host in between
         self._is_captured = compile and self.device.type == "cuda" and is_plain
         self._captured: tuple[object, CapturedPath] | None = None
-        self._lock = threading.Lock()  # a recording has one place for its images and its answer
+        # A recording has one place for its images and its answer; averages change windows of pools inside of the model.
+        self._lock = threading.Lock()
         self._thing_mask = torch.from_numpy(categories.thing_mask).to(self.device)
 
     @classmethod
@@ -175,7 +162,7 @@ class PanopticPredictor:
             from panoptic_deeplab.inference.runtimes import open_model_file
 
             return predictor_of(
-                open_model_file(folder, device=device, precision=precision),
+                open_model_file(user_path(folder), device=device, precision=precision),
                 device=device,
                 precision=precision,
                 output_stride=output_stride,
@@ -211,7 +198,7 @@ class PanopticPredictor:
             A result at the size of the image (after EXIF rotation), or a list of them.
 
         Raises:
-            ImageError: an image cannot be read.
+            ImageError: an image cannot be read, or needs more memory than there is.
             CheckpointError: the model predicts another number of classes than there are categories, or numbers that
                 are not finite.
         """
@@ -229,22 +216,20 @@ class PanopticPredictor:
 
         Yields:
             One result an image, in the order of `images`.
+
+        Raises:
+            ImageError: an image cannot be read; after the results of all images before it. So does what `images` itself
+                raises.
+            CheckpointError: as for `predict`; after the results of all images before.
         """
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1. Got {batch_size} instead.")
-        stream = iter(images)
-        window = 1 if batch_size == 1 else _WINDOW * batch_size
-        while ready := [self._ready(image) for image in islice(stream, window)]:
-            by_size: dict[tuple[object, ...], list[int]] = {}
-            for index, item in enumerate(ready):
-                by_size.setdefault(item.group, []).append(index)
-            results: dict[int, PanopticResult] = {}
-            for indices in by_size.values():
-                for start in range(0, len(indices), batch_size):
-                    chosen = indices[start : start + batch_size]
-                    results.update(zip(chosen, self._predict_batch([ready[i] for i in chosen])[0], strict=True))
-            for index in range(len(ready)):
-                yield results[index]
+        return in_batches(
+            images,
+            batch_size=batch_size,
+            prepare=self._ready,
+            predict=lambda batch: self._predict_batch(batch)[0],
+        )
 
     def predict_with_maps(self, image: ImageLike) -> tuple[PanopticResult, UpsampledMaps]:
         """Segment one image and keep what the instance heads said, for pictures.
@@ -276,8 +261,23 @@ class PanopticPredictor:
         resized = result.resized(ready.original_size)
         return resized, dropped.after_resizing(result, resized)
 
+    def check_memory(self, size: Size, *, where: str = "The image") -> None:
+        """See that an image of this size can be predicted, before its memory is taken; `predict` does it too.
+
+        Not known is the need of several images in a batch, and that of exported files.
+
+        Args:
+            size: `(height, width)`.
+            where: name of the image, for the message.
+
+        Raises:
+            ImageError: it needs more memory than is free; the message says how much.
+        """
+        self._memory_need.check(size, where=where)
+
     def _ready(self, image: ImageLike) -> ReadyImage:
         pixels = read_image(image)
+        self.check_memory((pixels.shape[0], pixels.shape[1]), where=_name_of(image))
         prepared = prepare_image(
             pixels,
             input_config=self.config.input,
@@ -358,7 +358,8 @@ class PanopticPredictor:
             output_stride=self.config.model.output_stride,
             align_corners=self.config.model.align_corners,
         )
-        raw_maps = model(images)
+        with self._lock if not self.config.test_time_augmentation.is_plain else nullcontext():
+            raw_maps = model(images)
         num_classes = raw_maps.semantic_logits.shape[1]
         if num_classes != len(self.categories):
             raise CheckpointError(
@@ -387,3 +388,7 @@ class PanopticPredictor:
         heatmap = upsample(heatmap, ready.original_size, align_corners=False)
         offset = upsample_offset(offset, ready.original_size, align_corners=False)
         return UpsampledMaps(heatmap[0, 0].cpu().numpy(), offset[0].cpu().numpy())
+
+
+def _name_of(image: ImageLike) -> str:
+    return str(image) if isinstance(image, (str, Path)) else "The image"

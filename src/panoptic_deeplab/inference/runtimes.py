@@ -3,12 +3,13 @@
     open_model_file("street.onnx")  ─▶ ExportedNetwork    normalised images ─▶ RawMaps, in place of the PyTorch model
                                     or ExportedPipeline   uint8 images ─▶ finished results (files made with --panoptic)
 
-Writing these files is `export/`'s part. A file is data: what could make a runtime execute code of the file's author
-(pickles and compiled libraries in a .pt2) is refused, see `torch_program.py`.
+Writing these files is `export/`'s part. A file is data: nothing of it is executed but operators, see `torch_program.py`
+and `onnx_file.py`. Several threads may call one open file; OpenVINO answers them one after the other.
 
 Dimension letters: `B` images, `H W` their size, `C` classes, `h w` = stride 4.
 """
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Precision
 from panoptic_deeplab.errors import CheckpointError, ConfigError, first_line, require
 from panoptic_deeplab.inference.model_file import ModelFileInfo, read_model_file_info
+from panoptic_deeplab.inference.onnx_file import check_contents
 from panoptic_deeplab.inference.torch_program import load_program
 from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.results import PanopticResult, Segment
@@ -144,6 +146,7 @@ def open_model_file(
 
 def _onnx_runtime(path: Path, device: str) -> Run:
     onnxruntime = require("onnxruntime", extra="onnx", purpose="running ONNX files")
+    check_contents(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # warnings of operators that run on the CPU are no news to the user
@@ -204,20 +207,25 @@ def _openvino(path: Path, device: str, precision: Precision) -> Run:
     except RuntimeError as error:
         raise CheckpointError(f"OpenVINO cannot load {path} ({first_line(error)}).") from error
 
+    request = compiled.create_infer_request()
+    one_at_a_time = threading.Lock()  # a request has one place for its outputs; the processor is busy with one anyway
+
     def run(images: Tensor) -> list[Tensor]:
-        outputs = compiled([images.cpu().numpy()])
-        # copies: the next call writes into the same memory
-        return [torch.from_numpy(np.array(outputs[port])).to(images.device) for port in compiled.outputs]
+        array = images.cpu().numpy()
+        with one_at_a_time:
+            outputs = request.infer([array])
+            # copies: the next call writes into the same memory
+            copies = [np.array(outputs[port]) for port in compiled.outputs]
+        return [torch.from_numpy(copy).to(images.device) for copy in copies]
 
     return run
 
 
 def _torch_export(path: Path, device: str) -> Run:
-    module, where = load_program(path, device)
+    program = load_program(path, device)
 
     def run(images: Tensor) -> list[Tensor]:
-        with torch.inference_mode():
-            return [output.to(images.device) for output in module(images.to(where))]
+        return [output.to(images.device) for output in program(images.to(program.device))]
 
     return run
 

@@ -153,7 +153,7 @@ def _scaled_image_pools(model: Callable[[Tensor], RawMaps], ratio: tuple[float, 
     """Within it, the image pools of the model average over windows that are larger by `ratio` (y, x).
 
     A model without such windows, and one that is no PyTorch module, stays as it is. One model cannot predict views of
-    two sizes at once, in two threads.
+    two sizes at once, in two threads: `PanopticPredictor` has a lock.
     """
     pools: list[ASPP] = []
     if ratio != (1, 1) and isinstance(model, nn.Module):

@@ -1,7 +1,7 @@
 """The model card: README.md beside the weights, in the format of model hubs.
 
 What the model is, how good it is and who says so, by which settings it came about, what may be done with it, how to use
-it. Machines read the block in front (YAML), people the rest.
+it. Machines read the block in front (YAML), people the rest. What comes from data stands there as text, not as markup.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import yaml
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config_io import config_to_dict
+from panoptic_deeplab.model.markdown import code_span, escaped, fenced, one_line
 from panoptic_deeplab.model.zoo_list import is_zoo_family
 
 CARD_FILE = "README.md"
@@ -53,15 +54,16 @@ def model_card(
         results: None = not measured.
         license_text: what may be done with the weights, as a sentence or more; None = not stated.
     """
-    name = f"Panoptic-DeepLab, {config.model.backbone}, {categories.name}"
+    name = one_line(f"Panoptic-DeepLab, {config.model.backbone}, {categories.name}")
+    settings = yaml.safe_dump(_settings(config), sort_keys=False, default_flow_style=None, width=100)
     front = yaml.safe_dump(_front_matter(name, config, categories, results, license_text), sort_keys=False, width=1000)
-    things = [c.name for c in categories.categories if c.isthing]
-    stuff = [c.name for c in categories.categories if not c.isthing]
+    things = [escaped(c.name) for c in categories.categories if c.isthing]
+    stuff = [escaped(c.name) for c in categories.categories if not c.isthing]
     what = " ".join(sentence for sentence in ("", origin, _start(config)) if sentence is not None)
     return f"""---
 {front}---
 
-# {name}
+# {escaped(name)}
 
 Panoptic segmentation: one class for every pixel, and an id for every object.{what}
 
@@ -83,9 +85,7 @@ draw_panoptic("image.jpg", result).save("overlay.png")
 
 `config.json` holds every setting. Those that differ from the defaults of the package:
 
-```yaml
-{yaml.safe_dump(_settings(config), sort_keys=False, default_flow_style=None, width=100).strip()}
-```
+{fenced(settings, "yaml")}
 
 ## Classes
 
@@ -109,7 +109,7 @@ def _start(config: Config) -> str | None:
     if weights is None:
         return None
     is_name = weights.startswith("hf://") or is_zoo_family(weights)
-    return f"Training began with the weights of {f'`{weights}`' if is_name else 'another model'}."
+    return f"Training began with the weights of {code_span(weights) if is_name else 'another model'}."
 
 
 def _front_matter(
@@ -123,9 +123,10 @@ def _front_matter(
     if license_text is not None:
         front["license"] = "other"  # see the section of that name
     if results is not None and results.metrics:
+        dataset = one_line(categories.name)
         result: dict[str, Any] = {
             "task": {"type": "image-segmentation", "name": "Panoptic segmentation"},
-            "dataset": {"type": categories.name, "name": categories.name, "split": config.data.val_split},
+            "dataset": {"type": dataset, "name": dataset, "split": one_line(config.data.val_split)},
             "metrics": [{"type": key.lower(), "name": key, "value": value} for key, value in results.metrics.items()],
         }
         if results.source is not None:
@@ -139,7 +140,7 @@ def _results_text(results: Results | None) -> str:
         return "These weights were not measured."
     paragraphs = [results.provenance if results.source is None else f"{results.provenance} See {results.source}."]
     if results.table is not None:
-        paragraphs.append(f"```\n{results.table.strip()}\n```")
+        paragraphs.append(fenced(results.table))
     elif results.metrics:
         names = " | ".join(results.metrics)
         values = " | ".join(f"{100 * value:.1f}" for value in results.metrics.values())

@@ -21,11 +21,14 @@ from typing import Any
 
 from panoptic_deeplab import __version__
 from panoptic_deeplab.errors import CheckpointError
+from panoptic_deeplab.files import user_path
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """Called with bytes that have arrived and bytes of the whole file (0 = unknown)."""
+
+_ETAG = re.compile(r'"[!-~]+"')
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0
@@ -39,7 +42,7 @@ def cache_folder() -> Path:
     """Where downloads go: `$PANOPTIC_DEEPLAB_CACHE`, else a folder in the place that this platform has for caches."""
     chosen = os.environ.get("PANOPTIC_DEEPLAB_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
+        return user_path(chosen)
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -92,9 +95,9 @@ def _fetch(url: str, part: Path, progress: Progress | None) -> None:
     """One connection: append to `part` until the file is complete."""
     start = part.stat().st_size if part.exists() else 0
     etag_file = _etag_file(part)
-    etag = etag_file.read_text("utf-8") if etag_file.exists() else ""
-    if not etag:
-        start = 0  # the server has no mark of versions, so the rest could be of another one
+    etag = etag_file.read_bytes().decode("ascii", "replace") if etag_file.exists() else ""
+    if not _ETAG.fullmatch(etag):
+        start = 0  # the server has no mark of versions, or it was damaged here: the rest could be of another one
     headers = {"User-Agent": f"panoptic-deeplab/{__version__}", "Accept-Encoding": "identity"}
     if start > 0:
         headers |= {"Range": f"bytes={start}-", "If-Range": etag}

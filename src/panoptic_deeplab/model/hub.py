@@ -4,9 +4,11 @@ The hub's own client keeps downloads in its own cache, goes on with interrupted 
 there. Only the files of a model folder are fetched or sent; none of them is code.
 """
 
-import json
+import logging
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,11 @@ from panoptic_deeplab import __version__
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config_io import config_to_dict
 from panoptic_deeplab.errors import CheckpointError, first_line
+from panoptic_deeplab.files import read_text, user_path, write_json, write_text
 from panoptic_deeplab.model.card import CARD_FILE, PLACE, model_card
 from panoptic_deeplab.model.weights import CATEGORIES_FILE, CONFIG_FILE, EMA_FILE, MODEL_FILE, load_pretrained
+
+_SECONDS_TO_ANSWER = 5.0
 
 _FILES = (CONFIG_FILE, CATEGORIES_FILE, MODEL_FILE, EMA_FILE)
 
@@ -64,17 +69,19 @@ def push_to_hub(
     Raises:
         CheckpointError: the folder is no model folder, or the hub refuses or cannot be reached.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     _, config, categories = load_pretrained(folder)  # nothing broken is published
     card_file = folder / CARD_FILE
-    card = card_file.read_text("utf-8") if card_file.exists() else model_card(config, categories)
+    if card_file.exists():
+        card = read_text(card_file, what="model card", error=CheckpointError)
+    else:
+        card = model_card(config, categories)
     weights = folder / EMA_FILE if (folder / EMA_FILE).exists() else folder / MODEL_FILE
     with tempfile.TemporaryDirectory() as staging:
-        public = config_to_dict(_without_paths(config))
-        (Path(staging) / CONFIG_FILE).write_text(json.dumps(public, indent=2) + "\n", "utf-8")
-        shutil.copyfile(folder / CATEGORIES_FILE, Path(staging) / CATEGORIES_FILE)
+        write_json(Path(staging) / CONFIG_FILE, config_to_dict(_without_paths(config)), indent=2)
+        write_json(Path(staging) / CATEGORIES_FILE, categories.to_json(), indent=2)
         shutil.copyfile(weights, Path(staging) / MODEL_FILE)
-        (Path(staging) / CARD_FILE).write_text(card.replace(PLACE, repo_id), "utf-8")
+        write_text(Path(staging) / CARD_FILE, card.replace(PLACE, repo_id))
         api = _api()
         try:
             address = api.create_repo(repo_id, private=private, exist_ok=True)
@@ -82,6 +89,29 @@ def push_to_hub(
         except Exception as error:  # as above
             raise CheckpointError(f"{folder} could not be published as {repo_id!r}: {_reason(error)}") from error
     return str(address)
+
+
+def why_unreachable() -> str | None:
+    """What is wrong with the way to the hub, asked once and for a few seconds; None if it answers."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_SECONDS_TO_ANSWER)
+    except Exception as error:  # of one of two HTTP clients, by the version; or it was told to stay offline
+        return first_line(error)
+    return None
+
+
+@contextmanager
+def quiet_client() -> Iterator[None]:
+    """Without what the hub's client says of each attempt: what comes of it is one sentence of ours."""
+    client = logging.getLogger("huggingface_hub")
+    level = client.level
+    client.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        client.setLevel(level)
 
 
 def _without_paths(config: Config) -> Config:

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from panoptic_deeplab.errors import CheckpointError
+from panoptic_deeplab.files import user_path
 from panoptic_deeplab.model.download import Progress
 
 _REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
@@ -24,7 +25,7 @@ def model_folder(model: str | Path, *, progress: Progress | None = None) -> Path
     Raises:
         CheckpointError: it means nothing, or what it means cannot be had.
     """
-    path, name = Path(model), str(model)
+    path, name = user_path(model), str(model)
     if path.is_dir():
         return path
     if name.startswith("hf://"):
@@ -51,7 +52,7 @@ def _from_hub(repository: str, name: str) -> Path:
 
 
 def _nothing(name: str) -> str:
-    path = Path(name)
+    path = user_path(name)
     if path.is_file() and (path.parent / "config.json").is_file():
         return f"There is no model folder {name}: it is a file. Name its folder: {path.parent}"
     return (

@@ -1,18 +1,18 @@
 """What a file of weights holds, read without ever executing anything, and whether it is what a network needs."""
 
 import pickle
-import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from panoptic_deeplab.errors import CheckpointError, first_line
+from panoptic_deeplab.model.torch_file import read_torch_file
 
 COUNTER = "num_batches_tracked"
 """Of batch normalisation. Older files lack it, and nothing here reads it."""
@@ -22,26 +22,31 @@ _SHOWN = 5
 
 
 def read_content(path: Path) -> Any:
-    """Read a `.safetensors` file, or one of PyTorch (`weights_only=True`).
+    """Read a `.safetensors` file, or one that `torch.save` or `pickle.dump` wrote: tensors, arrays and plain values.
+
+    The memory that this takes is a small multiple of the file's size, whatever the file says.
 
     Raises:
-        CheckpointError: the file is missing, truncated, or holds something else than tensors and plain values.
+        CheckpointError: the file is missing, truncated, holds something else, or claims to be more than it is.
     """
-    with readable(path):
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols, before what matters: an error
-            return torch.load(path, map_location="cpu", weights_only=True)
+    if not path.is_file():
+        raise CheckpointError(f"There is no weights file {path}. Check the path.")
+    with _readable(path):
+        return load_file(path) if path.suffix == ".safetensors" else read_torch_file(path)
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def _readable(path: Path) -> Iterator[None]:
     """Everything that reading a damaged or dangerous file raises becomes a `CheckpointError` that says what to do."""
-    if not path.is_file():
-        raise CheckpointError(f"There is no weights file {path}. Check the path.")
     try:
         yield
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError) as error:
+    except MemoryError as error:
+        said = first_line(error)
+        raise CheckpointError(
+            f"{path} of {path.stat().st_size / 1e6:.1f} MB asks for more memory than a file of that size can need"
+            f" ({said}), so it is not opened. Copy or download it again."
+        ) from error
+    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
         raise CheckpointError(
             f"{path} cannot be read ({type(error).__name__}: {first_line(error)}). It may be truncated;"
             " copy or download it again."
@@ -49,20 +54,13 @@ def readable(path: Path) -> Iterator[None]:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is damaged, or holds something else than tensors, which is never opened because it may be code"
-            f" ({_reason(error)}). Copy or download it again, or save a plain state dict."
+            f" ({first_line(error)}). Copy or download it again, or save a plain state dict."
         ) from error
     except Exception as error:  # a damaged pickle raises nearly anything
         raise CheckpointError(
-            f"{path} is no checkpoint that PyTorch wrote, or it is damaged ({type(error).__name__}:"
+            f"{path} is no checkpoint, or it is damaged ({type(error).__name__}:"
             f" {first_line(error)}). Copy or download it again."
         ) from error
-
-
-def _reason(error: pickle.UnpicklingError) -> str:
-    """Without torch's advice, which is to trust the file and let it run."""
-    said = str(error).rpartition("WeightsUnpickler error:")[2].partition(" Please use ")[0].strip()
-    reason = first_line(pickle.UnpicklingError(said)).removesuffix(".")
-    return "it is no dictionary of tensors" if "weights_only" in reason else reason
 
 
 def check_entries(

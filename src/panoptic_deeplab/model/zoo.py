@@ -8,7 +8,6 @@ In the cache (`download.cache_folder`) a model has
     └── model/                             converted: a model folder
 """
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,6 +19,7 @@ from panoptic_deeplab import __version__
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.errors import CheckpointError, did_you_mean
+from panoptic_deeplab.files import make_folder, write_json
 from panoptic_deeplab.model.card import Results, model_card
 from panoptic_deeplab.model.download import Progress, download, sha256_of
 from panoptic_deeplab.model.zoo_list import ZooModel, read_record, unsupported_families, zoo_models
@@ -51,7 +51,7 @@ def fetch(model: ZooModel, *, progress: Progress | None = None) -> Path:
             f"No weights of {model.name} are published. Convert those that you trained with:"
             f" panoptic-deeplab convert CHECKPOINT --from {model.name} --output FOLDER"
         )
-    model.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(model.folder)
     with FileLock(model.folder / ".lock"):  # the processes of torchrun ask at the same time
         folder = model.folder / "model"
         record = read_record(model)
@@ -62,7 +62,7 @@ def fetch(model: ZooModel, *, progress: Progress | None = None) -> Path:
         _verify(model, file, found, record)
         _convert(model, file, folder)
         # Not before: a wrong file that somebody put there must not be what later ones are held against.
-        _write_record(model, {**found, "converted_by": __version__})
+        write_json(model.record_file, {**found, "converted_by": __version__}, indent=2)
         return folder
 
 
@@ -137,9 +137,3 @@ def _unknown(name: str) -> str:
             return f"{name} is published at {unsupported.page}, but not read here: {unsupported.reason}"
     suggestion = did_you_mean(name, zoo_models(), see_all="panoptic-deeplab models")
     return f"There is no model {name!r} in the zoo. {suggestion}"
-
-
-def _write_record(model: ZooModel, record: dict[str, Any]) -> None:
-    temporary = model.record_file.with_name("record.json.new")
-    temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-    temporary.replace(model.record_file)

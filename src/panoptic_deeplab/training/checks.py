@@ -4,6 +4,7 @@ import logging
 import time
 
 from panoptic_deeplab.config import Config
+from panoptic_deeplab.data.instances import check_instances
 from panoptic_deeplab.data.look import Look, look_at
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.data.synthetic import SyntheticSource
@@ -56,16 +57,34 @@ def images_normalized_together(config: Config, process: Process) -> int:
     return images * process.world_size if config.train.batch_norm == "sync" else images
 
 
+def check_training(source: PanopticSource, config: Config) -> None:
+    """See that there are instances to learn, if the network has a branch for them.
+
+    Raises:
+        DatasetError: all things are crowd or absent.
+    """
+    if config.model.instance_branch:
+        check_instances(source)
+
+
 def check_validation(source: PanopticSource, config: Config) -> None:
     """See that there is something to validate on, and that `evaluation.metric` can be measured.
 
     Raises:
-        DatasetError: the split has no image.
+        DatasetError: the split has no image, no labels, or no instances for a network that finds them.
         ConfigError: there are no things to measure AP on.
         MissingDependencyError: AP needs pycocotools.
     """
     if len(source) == 0:
         raise DatasetError("The validation split has no image; see data.root and data.val_split.")
+    first = source[0]
+    if first.panoptic_map is None:
+        raise DatasetError(
+            f"{first.image_id} of the validation split {config.data.val_split!r} has no labels. Validation needs a"
+            " split with labels; see data.val_split."
+        )
+    if config.model.instance_branch:
+        check_instances(source)
     if config.evaluation.metric == "AP":
         require("pycocotools.cocoeval", extra="eval", purpose="`evaluation.metric` AP")
         if not any(category.isthing for category in source.categories.categories):
@@ -90,7 +109,6 @@ def check_data(training: PanopticSource, validation: PanopticSource, config: Con
     Raises:
         DatasetError: an image or label cannot be used, or validation images have nothing to measure on; in every
             process.
-        ConfigError: `evaluation.metric` is AP, and no validation image has an instance.
     """
     if len(training) == 0:
         raise DatasetError("The training split has no image; see data.root and data.train_split.")
@@ -108,7 +126,11 @@ def check_data(training: PanopticSource, validation: PanopticSource, config: Con
     )
     looks = _looks(validation, list(range(len(validation))), config, process)
     _check_looks(looks, validation, split=config.data.val_split, setting="data.val_split")
-    _check_measurable(looks, config)
+    if not any(look.segments for look in looks.values()):
+        raise DatasetError(
+            f"The labels of all {len(looks)} images of the validation split {config.data.val_split!r} are void, so"
+            " nothing can be measured. Label some of it, or see data.val_split and data.categories."
+        )
     _check_looks(
         _looks(training, chosen, config, process), training, split=config.data.train_split, setting="data.train_split"
     )
@@ -135,20 +157,6 @@ def _check_looks(looks: dict[int, Look], source: PanopticSource, *, split: str, 
         raise DatasetError(
             f"{source.image_ids[without[0]]} of the split {split!r} has no labels. Training and validation need splits"
             f" with labels; see {setting}."
-        )
-
-
-def _check_measurable(looks: dict[int, Look], config: Config) -> None:
-    split = config.data.val_split
-    if not any(look.segments for look in looks.values()):
-        raise DatasetError(
-            f"The labels of all {len(looks)} images of the validation split {split!r} are void, so nothing can be"
-            " measured. Label some of it, or see data.val_split and data.categories."
-        )
-    if config.evaluation.metric == "AP" and not any(look.instances for look in looks.values()):
-        raise ConfigError(
-            f"`evaluation.metric` is AP, but no image of the validation split {split!r} has an instance of a thing. Use"
-            " PQ or mIoU, or see data.val_split."
         )
 
 

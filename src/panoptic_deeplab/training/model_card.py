@@ -6,6 +6,7 @@ from panoptic_deeplab import __version__
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.model.card import Results, model_card
+from panoptic_deeplab.model.markdown import code_span
 
 
 def training_card(
@@ -30,7 +31,7 @@ def training_card(
     if metrics is not None:
         results = Results(
             metrics=dict(metrics),
-            provenance=f"Measured on the split `{config.data.val_split}` by panoptic-deeplab {__version__}.",
+            provenance=f"Measured on the split {code_span(config.data.val_split)} by panoptic-deeplab {__version__}.",
             table=table,
         )
     return model_card(

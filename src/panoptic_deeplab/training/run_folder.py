@@ -118,8 +118,8 @@ def tidy(run_folder: Path) -> None:
 def locked(run_folder: Path, process: Process) -> Iterator[None]:
     """Make the run folder, and keep every other training out of it; all processes of a training enter it together.
 
-    The system gives the lock back when the training ends, however it does. A folder in which nothing was written is
-    removed again.
+    What kills have left half-written is removed. The system gives the lock back when the training ends, however it
+    does. A folder in which nothing was written is removed again.
 
     Raises:
         ConfigError: another training has the folder; the message says which.
@@ -148,6 +148,7 @@ def _locked_by_main(run_folder: Path) -> Iterator[None]:
         said = error.strerror or str(error)
         raise OutputError(f"The run folder {run_folder} cannot be written to: {said}. Choose another one.") from error
     try:
+        tidy(run_folder)  # before there is need of room
         owner = {
             "process": os.getpid(),
             "host": socket.gethostname(),

@@ -42,14 +42,15 @@ from panoptic_deeplab.distributed import Process, any_process, of_main_process, 
 from panoptic_deeplab.errors import StoppedBySignal
 from panoptic_deeplab.files import written_whole
 from panoptic_deeplab.losses import PanopticDeepLabLoss
+from panoptic_deeplab.model.backbone_weights import load_backbone_weights
 from panoptic_deeplab.model.initial_weights import load_initial_weights
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.model.weights import load_backbone_weights
 from panoptic_deeplab.training.checkpoint import add_validation, save_checkpoint
 from panoptic_deeplab.training.checks import (
     check_batch,
     check_data,
     check_packages,
+    check_training,
     check_validation,
     images_normalized_together,
 )
@@ -72,7 +73,6 @@ from panoptic_deeplab.training.run_folder import (
     check_run_folder,
     locked,
     newest_checkpoint,
-    tidy,
 )
 from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.training.step import batch_to_device, optimization_step, place_network
@@ -127,6 +127,7 @@ def train(
         check_packages()
         source = open_source(config.data, config.data.train_split)
         validation_source = open_source(config.data, config.data.val_split)
+        check_training(source, config)
         check_validation(validation_source, config)
         if not resuming:
             check_data(source, validation_source, config, process)
@@ -209,7 +210,6 @@ def train(
 def _look_into(run_folder: Path, *, resume: bool) -> bool:
     """Whether there is a checkpoint to go on from, in a folder that this training may use."""
     check_run_folder(run_folder, resume=resume)
-    tidy(run_folder)
     return resume and newest_checkpoint(run_folder) is not None
 
 

@@ -14,7 +14,7 @@ from panoptic_deeplab.data.convert import write_coco_panoptic
 from panoptic_deeplab.data.folder import FolderSource
 from panoptic_deeplab.data.synthetic import SyntheticSource
 
-LIMITS = {"labels_needed": True, "top_k": 200, "max_detections": 100}
+LIMITS = {"labels_needed": True, "instances_needed": True, "top_k": 200, "max_detections": 100}
 SYNTHETIC = SyntheticSource(5, seed=1, size=(48, 64))
 
 
@@ -95,7 +95,9 @@ def test_many_instances_void_and_absent_classes_are_warnings(tmp_path):
     assert "a limit for each class and image" in messages[2]
     assert report.statistics.max_instances == 250
     for top_k, max_detections, count in ((250, 249, 2), (249, 250, 2), (250, 250, 1)):
-        report = check_source(source, labels_needed=True, top_k=top_k, max_detections=max_detections)
+        report = check_source(
+            source, labels_needed=True, instances_needed=True, top_k=top_k, max_detections=max_detections
+        )
         assert len(report.findings) == count
 
 
@@ -108,11 +110,43 @@ def test_detections_are_limited_for_each_class(tmp_path):
     Image.new("RGB", (5, 1)).save(tmp_path / "images" / "all" / "a.png")
     categories = tuple(Category(id=i, name=f"kind {i}", isthing=True, color=(i, 0, 0)) for i in (1, 2))
     source = FolderSource(tmp_path, "all", CategoryTable(name="kinds", categories=categories))
-    assert check_source(source, labels_needed=True, top_k=5, max_detections=3).findings == []
-    (finding,) = check_source(source, labels_needed=True, top_k=5, max_detections=2).findings
+    assert check_source(source, **LIMITS | {"top_k": 5, "max_detections": 3}).findings == []
+    (finding,) = check_source(source, **LIMITS | {"top_k": 5, "max_detections": 2}).findings
     assert "There are 3 instances of class 'kind 1' in image a." in finding.message
-    (finding,) = check_source(source, labels_needed=True, top_k=4, max_detections=3).findings
+    (finding,) = check_source(source, **LIMITS | {"top_k": 4, "max_detections": 3}).findings
     assert "Image a has 5 instances. With postprocess.top_k = 4, a limit for each image" in finding.message
+
+
+def cells(root: Path, names: str, *, crowd: bool = False, value: int = 60000) -> FolderSource:
+    """A set of 16-bit images with one thing each, or with one crowd each."""
+    for folder in ("images", "semantic", *(() if crowd else ("instances",))):
+        (root / folder / "train").mkdir(parents=True)
+        for name in names:
+            array = np.full((2, 3), value, np.uint16) if folder == "images" else np.ones((2, 3), np.uint8)
+            Image.fromarray(array).save(root / folder / "train" / f"{name}.png")
+    table = CategoryTable(name="dots", categories=(Category(id=1, name="dot", isthing=True, color=(9, 9, 9)),))
+    return FolderSource(root, "train", table)
+
+
+def test_sixteen_bit_images_of_fewer_bits_are_one_warning(tmp_path):
+    assert check_source(cells(tmp_path / "bright", "ab"), **LIMITS).findings == []
+    (finding,) = check_source(cells(tmp_path / "one", "a", value=4095), **LIMITS).findings
+    assert (finding.severity, finding.image_id) == ("warning", "a")
+    assert "multiply its values by 16 " in finding.message
+    (finding,) = check_source(cells(tmp_path / "many", "abcdefgh", value=4095), **LIMITS).findings
+    assert (finding.severity, finding.image_id) == ("warning", None)
+    assert "a.png has 16 bits" in finding.message
+    assert finding.message.endswith("The same is true of b, c, d, e and 3 more.")
+
+
+def test_a_set_without_a_single_instance_is_an_error_where_instances_are_needed(tmp_path):
+    assert check_source(cells(tmp_path / "things", "ab"), **LIMITS).ok
+    source = cells(tmp_path / "crowds", "ab", crowd=True)
+    report = check_source(source, **LIMITS)
+    (finding,) = [f for f in report.findings if f.severity == "error"]
+    assert finding.message.startswith("None of the 2 labeled images has an instance: all things of table 'dots'")
+    assert check_source(source, **LIMITS | {"instances_needed": False}).ok
+    assert check_source(source, limit=1, **LIMITS).ok  # the other image may have one
 
 
 def test_split_without_labels(tmp_path):

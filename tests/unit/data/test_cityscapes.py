@@ -9,6 +9,7 @@ from PIL import Image
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.cityscapes import CityscapesSource
+from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.encoding import id_to_rgb
 from panoptic_deeplab.errors import DatasetError
 
@@ -89,11 +90,11 @@ def test_auto_prefers_instance_ids_and_falls_back_to_the_json(tmp_path):
     write_json(tmp_path, "val")
     assert len(CityscapesSource(tmp_path, "val", TABLE)[0].segments_info) == 6
     (tmp_path / "gtFine" / "cityscapes_panoptic_val.json").write_text("broken")
-    with pytest.raises(DatasetError, match="is no panoptic JSON"):
+    with pytest.raises(DatasetError, match="is not valid JSON"):
         CityscapesSource(tmp_path, "val", TABLE)
     write_image(tmp_path, "val")
     assert len(CityscapesSource(tmp_path, "val", TABLE)[0].segments_info) == 6
-    with pytest.raises(DatasetError, match="is no panoptic JSON"):
+    with pytest.raises(DatasetError, match="is not valid JSON"):
         CityscapesSource(tmp_path, "val", TABLE, labels="panoptic_json")
 
 
@@ -120,10 +121,11 @@ def test_missing_parts_are_named(tmp_path):
         CityscapesSource(tmp_path, "val", TABLE)
     write_image(tmp_path, "val")
     write_image(tmp_path, "val", "bonn_000000_000019", labels=False)
-    source = CityscapesSource(tmp_path, "val", TABLE)
-    assert len(source) == 2
-    with pytest.raises(DatasetError, match=r"bonn_000000_000019_gtFine_instanceIds.png does not exist"):
-        source[1]
+    with pytest.raises(DatasetError, match=r"bonn_000000_000019_leftImg8bit.png is there, but its label is not"):
+        CityscapesSource(tmp_path, "val", TABLE)
+    problems = Problems()
+    assert len(CityscapesSource(tmp_path, "val", TABLE, problems=problems)) == 2
+    assert problems.image_ids == {"bonn_000000_000019"}
 
 
 def test_a_json_that_misses_images_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 """Writing COCO panoptic files, and the two-channel format."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -171,3 +172,52 @@ def test_two_channel_pixels_that_mean_nothing(pixel):
     rgb = np.asarray(Image.new("RGB", (1, 1), pixel))
     with pytest.raises(DatasetError, match=r"a.png has a pixel with red"):
         two_channel_labels(rgb, categories=COCO, where="a.png")
+
+
+class Named:
+    """One synthetic scene under several ids."""
+
+    def __init__(self, *image_ids: str) -> None:
+        self.image_ids = image_ids
+        self.scene = SyntheticSource(1, size=(32, 32))
+        self.categories = self.scene.categories
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        return replace(self.scene[0], image_id=self.image_ids[index])
+
+
+@pytest.mark.parametrize(
+    "image_id", ["../../x", "/tmp/x", "cam/1", "a\\b", "a\0b", "a\nb", "x" * 300, "x" * 252, "..", ""]
+)
+def test_ids_that_are_no_names_are_refused_before_anything_is_written(tmp_path, image_id):
+    with pytest.raises(DatasetError, match=r"The id of image .* names a file .*Expected a plain name"):
+        write_coco_panoptic(Named("a", image_id), tmp_path / "deep" / "out", "val")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "pair", [("A", "a"), ("a", "a."), ("stra\u00dfe", "STRASSE"), ("\u00e9", "e\u0301"), ("a", "a")]
+)
+def test_ids_that_would_name_one_file_are_refused_before_anything_is_written(tmp_path, pair):
+    with pytest.raises(DatasetError, match=r"The image ids .* would name the same file"):
+        write_coco_panoptic(Named(*pair), tmp_path / "out", "val")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("split", ["../val", "/val", "a/b", ""])
+def test_the_name_of_the_split_is_a_name(tmp_path, split):
+    with pytest.raises(DatasetError, match=r"The name of the split names a file"):
+        write_coco_panoptic(Named("a"), tmp_path / "out", split)
+    assert not list(tmp_path.iterdir())
+
+
+def test_unusual_names_are_kept(tmp_path):
+    source = Named("2024-01-01 10:00:00", "001", "1", "-1", "\u9053\u8def", "a.b", "1000000000000000000000000000000")
+    write_coco_panoptic(source, tmp_path, "val")
+    again = CocoPanopticSource(tmp_path, "val", source.categories)
+    assert tuple(again.image_ids) == source.image_ids
+    for index in range(len(source)):
+        assert_equal_samples(again[index], source[index])

@@ -1,13 +1,15 @@
 """Training examples: pure functions of their key, and errors that name the image."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from panoptic_deeplab.categories import Category, CategoryTable
-from panoptic_deeplab.config import Config, DataConfig
+from panoptic_deeplab.config import Config, DataConfig, TrainConfig
 from panoptic_deeplab.data.dataset import Example, PanopticDataset, SampleKey
 from panoptic_deeplab.data.sample import PanopticSource, Sample
 from panoptic_deeplab.errors import DatasetError
@@ -112,3 +114,21 @@ def test_a_sample_without_labels_is_an_error() -> None:
 def test_broken_labels_are_errors_that_name_the_image(panoptic_map: np.ndarray, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         make_dataset(panoptic_map)[SampleKey(0, 1)]
+
+
+def test_a_plain_loader_asks_by_index() -> None:
+    dataset = make_dataset(good_map())
+    first, again, last = dataset[0], dataset[0], dataset[-1]
+    assert all(torch.equal(a, b) for a, b in zip(tensors(first), tensors(again), strict=True))
+    assert torch.equal(first.image, last.image)
+    other = PanopticDataset(dataset.source, replace(CONFIG, train=TrainConfig(seed=7)))
+    assert not torch.equal(first.image, other[0].image)
+    assert torch.equal(first.image, dataset[np.int64(0)].image)
+    for index in (1, -2):
+        with pytest.raises(IndexError, match=f"There is no image {index}: the set has 1"):
+            dataset[index]
+    assert len(list(dataset)) == 1
+    (batch,) = DataLoader(dataset, batch_size=1)
+    assert batch.image.shape == (1, 3, 17, 33)
+    assert batch.targets.offset.shape == (1, 2, 17, 33)
+    assert list(batch.image_id) == ["street_017"]

@@ -122,3 +122,30 @@ def test_lines_skip_blanks_and_name_the_file(tmp_path):
     assert read_lines(tmp_path / "list.txt") == ["a", "b"]
     with pytest.raises(DatasetError, match=r"none.txt cannot be read"):
         read_lines(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "gif", "webp", "jp2", "pgm"])
+def test_labels_in_formats_that_change_numbers_are_refused(tmp_path, suffix):
+    grey, color = Image.new("L", (32, 32), 3), Image.new("RGB", (32, 32), (3, 2, 1))
+    with pytest.raises(DatasetError, match=r"a\.\w+ is stored as \w+ with numbers that may have changed"):
+        read_id_label(saved(tmp_path / f"a.{suffix}", color if suffix == "webp" else grey))
+    color.save(tmp_path / "b.png", format="JPEG")
+    with pytest.raises(DatasetError, match=r"b.png is stored as JPEG"):
+        read_rgb_label(tmp_path / "b.png")
+    grey.save(tmp_path / "c.tif", compression="jpeg")
+    with pytest.raises(DatasetError, match=r"c.tif is stored as TIFF with numbers"):
+        read_id_label(tmp_path / "c.tif")
+
+
+def test_labels_and_images_of_several_pages_are_refused(tmp_path):
+    page = Image.new("L", (4, 4), 1)
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page.copy()])
+    for read in (read_image, read_id_label):
+        with pytest.raises(DatasetError, match=r"a.tif has 2 pages or frames"):
+            read(tmp_path / "a.tif")
+
+
+def test_a_broken_link_is_told_from_a_missing_file(tmp_path):
+    (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(DatasetError, match=r"a.png: it is a link to a file that does not exist"):
+        read_image(tmp_path / "a.png")

@@ -107,12 +107,12 @@ def test_they_can_be_predicted(unlabelled: tuple[PanopticSource, list[str]]) -> 
 
 def test_they_can_be_checked_but_not_evaluated(unlabelled: tuple[PanopticSource, list[str]]) -> None:
     source, _ = unlabelled
-    report = check_source(source, labels_needed=False, top_k=200, max_detections=100)
+    report = check_source(source, labels_needed=False, instances_needed=False, top_k=200, max_detections=100)
     assert report.ok
     assert [finding.message for finding in report.findings] == [
         "No image has labels; such a split can only be predicted."
     ]
-    report = check_source(source, labels_needed=True, top_k=200, max_detections=100)
+    report = check_source(source, labels_needed=True, instances_needed=True, top_k=200, max_detections=100)
     assert not report.ok
     assert "No image has labels, but training and validation need them." in report.findings[0].message
     with pytest.raises(DatasetError, match=r"has no label, so it cannot be evaluated.*predict"):

@@ -176,6 +176,45 @@ def test_a_stream_is_read_only_as_far_as_needed():
     assert read <= 2 + 4 * 3
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_what_was_read_comes_before_the_error(tmp_path, batch_size):
+    """Whether the source raises, or an image cannot be read."""
+    small, large = _picture((65, 97), BALLS), _picture((80, 97), BALLS)
+
+    def stream():
+        yield from (small, large, small, small)
+        raise KeyError("the camera is gone")
+
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(b"no image")
+    predictor = _predictor()
+    for source, expected in ((stream(), KeyError), ([small, large, small, small, damaged, small], ImageError)):
+        results = predictor.predict_iter(source, batch_size=batch_size)
+        sizes = [next(results).size for _ in range(4)]
+        assert sizes == [(65, 97), (80, 97), (65, 97), (65, 97)]
+        with pytest.raises(expected):
+            next(results)
+        assert list(results) == []
+
+
+def test_a_batch_that_fails_does_not_take_others_with_it():
+    """Images 0 and 2 go through the network together; that of image 1 fails."""
+    predictor = _predictor()
+    model = predictor.model
+
+    def fails_on_large(images):
+        if images.shape[2] > 70:
+            raise CheckpointError("too large")
+        return model(images)
+
+    predictor = PanopticPredictor(fails_on_large, predictor.categories, predictor.config, device="cpu")
+    images = [_picture(size, BALLS) for size in ((65, 97), (80, 97), (65, 97))]
+    results = predictor.predict_iter(images, batch_size=2)
+    assert next(results).size == (65, 97)
+    with pytest.raises(CheckpointError, match="too large"):
+        next(results)
+
+
 def test_maps_for_pictures_have_the_size_and_unit_of_the_image():
     result, maps = _predictor(scale=2.0).predict_with_maps(PICTURE)
     assert maps.center_heatmap.shape == result.size

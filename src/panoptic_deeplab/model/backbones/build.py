@@ -54,7 +54,7 @@ OWN_NETWORKS: dict[str, Callable[[ModelConfig], nn.Module]] = {
 """By the name in `model.backbone`. Such a network has the attributes `strides` and `channels`, one entry a feature,
 shallow to deep (the last one the deepest, at `output_stride`), and its `forward(images)` returns these features as a
 list. Strides before the last are native ones, as in `Backbone`. Where timm has ImageNet weights of its layers, it also
-has `timm_name` and `from_timm(state)`: see `model/weights.py`."""
+has `timm_name` and `from_timm(state)`: see `model/backbone_weights.py`."""
 
 _PROBE_SIZE = (64, 96)
 """`(height, width)` of the image that shows what a network's features are like, without the 1 of aligned corners."""

@@ -1,10 +1,7 @@
 """Checkpoint files of other implementations -> a dictionary of tensors. Nothing in a file is ever executed.
 
-- `.pth`, `.pt`: `torch.load(weights_only=True)`.
-- `.pkl` (detectron2's zoo): a pickle of NumPy arrays, read by `restricted_pickle.py`.
-- `.safetensors`.
-
-A file holds the tensors themselves, or a dictionary of a training run in which they are under `state_dict` or `model`.
+They are `.safetensors`, files of `torch.save`, or pickles of NumPy arrays (detectron2's zoo); see `weight_files.py`. A
+file holds the tensors themselves, or a dictionary of a training run in which they are under `state_dict` or `model`.
 """
 
 import logging
@@ -17,8 +14,7 @@ import torch
 from torch import Tensor
 
 from panoptic_deeplab.errors import CheckpointError
-from panoptic_deeplab.model.converters.restricted_pickle import load_arrays
-from panoptic_deeplab.model.weight_files import read_content, readable
+from panoptic_deeplab.model.weight_files import read_content
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +56,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> Mapping[Any, Any]:
-    if path.suffix == ".pkl":
-        with readable(path):
-            content = load_arrays(path)
-    else:
-        content = read_content(path)
+    content = read_content(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} must hold a dictionary of tensors. Got {type(content).__name__} instead.")
     return content

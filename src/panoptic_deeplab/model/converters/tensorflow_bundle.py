@@ -7,6 +7,7 @@ Entries are protobuf messages (core/protobuf/tensor_bundle.proto). In a checkpoi
 name of a variable is its path through the attributes of the program's objects, then `/.ATTRIBUTES/VARIABLE_VALUE`.
 """
 
+import gzip
 import math
 import re
 import tarfile
@@ -14,6 +15,8 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +34,9 @@ _DTYPES: dict[int, np.dtype[Any]] = {
     19: np.dtype("<f2"),
 }
 """By TensorFlow's number (core/framework/types.proto)."""
+_GZIP = b"\x1f\x8b"
+_UNPACKED_FACTOR, _UNPACKED_ALLOWANCE = 10, 2**26
+"""An archive may unpack to so many times its size and so many bytes more."""
 _FILE_OF_CHECKPOINT = re.compile(r".+\.(index|data-\d{5}-of-\d{5})")
 
 
@@ -66,7 +72,15 @@ class TensorBundle:
                 raise ValueError("it has no header")
             self._num_shards = _read_header(table.pop(b""))
             self._entries = {name.decode("utf-8"): _read_entry(value) for name, value in table.items()}
+            self._check_places()
         self.names = tuple(self._entries)
+
+    def _check_places(self) -> None:
+        """No byte belongs to two tensors, so all of them together are no larger than the files."""
+        places = sorted((entry.shard, entry.offset, entry.size) for entry in self._entries.values() if entry.size)
+        for (shard, offset, size), (next_shard, next_offset, _) in pairwise(places):
+            if shard == next_shard and offset + size > next_offset:
+                raise ValueError(f"two of its tensors have the byte {next_offset} of data file {shard}")
 
     def read(self, name: str) -> np.ndarray:
         """The numbers of one tensor.
@@ -133,13 +147,46 @@ def open_bundle(path: str | Path) -> Iterator[TensorBundle]:
 
 def _extract(archive: Path, folder: Path) -> None:
     """The files of the checkpoint only, each into a place below `folder`."""
+    limit = _UNPACKED_FACTOR * archive.stat().st_size + _UNPACKED_ALLOWANCE
     try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                if member.isfile() and _FILE_OF_CHECKPOINT.fullmatch(member.name):
-                    tar.extract(member, folder, filter="data")
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        with archive.open("rb") as file:
+            is_compressed = file.read(2) == _GZIP
+            file.seek(0)
+            unpacked = _Limited(gzip.GzipFile(fileobj=file) if is_compressed else file, limit)
+            with tarfile.open(fileobj=unpacked, mode="r|") as tar:  # type: ignore[call-overload]
+                for member in tar:
+                    unpacked.announce(member.size)  # also what is no data, and holes, which take no place in archives
+                    if member.isfile() and _FILE_OF_CHECKPOINT.fullmatch(member.name):
+                        tar.extract(member, folder, filter="data")
+    except MemoryError as error:
+        raise CheckpointError(
+            f"{archive} of {archive.stat().st_size / 1e6:.1f} MB unpacks to more than {limit / 1e6:.0f} MB, which"
+            " numbers of trained weights do not, so it is not opened. Copy or download it again."
+        ) from error
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
         raise CheckpointError(f"{archive} is damaged ({error}). Copy or download it again.") from error
+
+
+class _Limited:
+    """The unpacked bytes of an archive, up to a limit, in pieces."""
+
+    def __init__(self, file: BufferedIOBase, limit: int) -> None:
+        self._file = file
+        self._left = self._announced_left = limit
+
+    def announce(self, size: int) -> None:
+        """A member of that size follows."""
+        self._announced_left -= size
+        if self._announced_left < 0:
+            raise MemoryError
+
+    def read(self, size: int) -> bytes:
+        """As of a file; `tarfile` asks for as much as a member's head claims."""
+        data = self._file.read(min(size, 2**20))
+        self._left -= len(data)
+        if self._left < 0:
+            raise MemoryError
+        return data
 
 
 def _only_prefix(folder: Path, *, where: Path) -> Path:

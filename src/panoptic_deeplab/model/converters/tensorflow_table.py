@@ -19,10 +19,13 @@ from pathlib import Path
 
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.model.converters.tensorflow_wire import Cursor, crc32c, unmask
+from panoptic_deeplab.model.size_limit import Memory
 
 _MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 _FOOTER_LENGTH = 48
 _TRAILER_LENGTH = 5
+_MOST_BYTES = 2**26
+"""Those of published checkpoints have some hundred kB."""
 
 
 def read_table(path: Path) -> dict[bytes, bytes]:
@@ -32,11 +35,22 @@ def read_table(path: Path) -> dict[bytes, bytes]:
         CheckpointError: the file is missing, truncated, damaged or compressed.
     """
     try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise CheckpointError(
+                f"{path} has {size / 1e6:.0f} MB, and an index of a TensorFlow checkpoint has less than one. Copy or"
+                " download it again."
+            )
         data = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}).") from error
     try:
         return dict(_entries_of_table(data))
+    except MemoryError as error:
+        raise CheckpointError(
+            f"{path} of {size / 1e3:.0f} kB claims more than an index of that size can hold ({error}). Copy or download"
+            " it again."
+        ) from error
     except ValueError as error:
         raise CheckpointError(
             f"{path} is no index of a TensorFlow checkpoint, or it is damaged: {error}. Copy or download it again."
@@ -46,10 +60,11 @@ def read_table(path: Path) -> dict[bytes, bytes]:
 def _entries_of_table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     if len(data) < _FOOTER_LENGTH or not data.endswith(_MAGIC):
         raise ValueError("it does not end with the mark of such a file")
+    memory = Memory(len(data))
     footer = Cursor(data, len(data) - _FOOTER_LENGTH)
     _read_handle(footer)  # of the metaindex block, which says nothing about tensors
-    for _, handle in _entries(_read_block(data, _read_handle(footer))):
-        yield from _entries(_read_block(data, _read_handle(Cursor(handle))))
+    for _, handle in _entries(_read_block(data, _read_handle(footer)), memory):
+        yield from _entries(_read_block(data, _read_handle(Cursor(handle))), memory)
 
 
 def _read_handle(cursor: Cursor) -> tuple[int, int]:
@@ -68,7 +83,7 @@ def _read_block(data: bytes, handle: tuple[int, int]) -> bytes:
     return block[:size]
 
 
-def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _entries(block: bytes, memory: Memory) -> Iterator[tuple[bytes, bytes]]:
     if len(block) < 4:
         raise ValueError("a block is too short")
     num_restarts = Cursor(block, len(block) - 4).uint32()
@@ -81,5 +96,6 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         shared, rest, value_length = cursor.varint(), cursor.varint(), cursor.varint()
         if shared > len(key):
             raise ValueError("a key shares more with the one before than that has")
+        memory.take(shared + rest + value_length)  # the shared part may be long, in entries of three bytes
         key = key[:shared] + cursor.take(rest)
         yield key, cursor.take(value_length)

@@ -1,5 +1,6 @@
 """Checkpoints written here byte by byte; checksums are tensorboard's, which are not ours."""
 
+import io
 import runpy
 import tarfile
 from collections.abc import Callable
@@ -188,6 +189,52 @@ def test_archive_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "x.tar.gz").write_bytes(b"<html>not found</html>")
     with pytest.raises(CheckpointError, match="damaged"), open_bundle(tmp_path / "x.tar.gz"):
         pass
+
+
+@pytest.mark.parametrize("name", ["run/ckpt-1.index", "run/notes.txt"])
+def test_archive_that_unpacks_to_far_more_than_it_is(tmp_path: Path, name: str) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = 90_000_000
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz", compresslevel=1) as tar:
+        tar.addfile(member, io.BytesIO(bytes(member.size)))
+    assert (tmp_path / "x.tar.gz").stat().st_size < 500_000
+    with (
+        pytest.raises(CheckpointError, match=r"x\.tar\.gz of 0\.\d MB unpacks to more than \d\d MB"),
+        open_bundle(tmp_path / "x.tar.gz"),
+    ):
+        pass
+
+
+def test_a_long_name_in_an_archive_is_counted_too(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz", format=tarfile.PAX_FORMAT, compresslevel=1) as tar:
+        tar.addfile(tarfile.TarInfo("x" * 90_000_000))
+    with pytest.raises(CheckpointError, match="unpacks to more than"), open_bundle(tmp_path / "x.tar.gz"):
+        pass
+
+
+def test_index_of_no_possible_size(tmp_path: Path) -> None:
+    with (tmp_path / "c.index").open("wb") as file:
+        file.truncate(3 * 10**9)  # a hole, which takes no room
+    with pytest.raises(
+        CheckpointError, match=r"has 3000 MB, and an index of a TensorFlow checkpoint has less than one"
+    ):
+        TensorBundle(tmp_path / "c")
+
+
+def test_keys_that_share_a_long_start(tmp_path: Path) -> None:
+    start = b"x" * 50_000
+    entries = [(b"", writer.header()), *((start + b"%04d" % n, writer.entry(ARRAY, 0, 0)) for n in range(2000))]
+    _write_entries(tmp_path / "c", entries, restart_interval=10**6, entries_a_block=10**6)
+    assert (tmp_path / "c.index").stat().st_size < 200_000
+    with pytest.raises(CheckpointError, match="claims more than an index of that size can hold"):
+        TensorBundle(tmp_path / "c")
+
+
+def test_many_tensors_of_the_same_bytes(tmp_path: Path) -> None:
+    entries = [(b"%d" % n, writer.entry(ARRAY, 8 * n, 0)) for n in range(3)]
+    _write_entries(tmp_path / "c", [(b"", writer.header()), *entries])
+    with pytest.raises(CheckpointError, match="two of its tensors have the byte 8 of data file 0"):
+        TensorBundle(tmp_path / "c")
 
 
 # ------------------------------------------------------------------------------------------------------------ encodings

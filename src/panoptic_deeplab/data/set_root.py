@@ -1,0 +1,52 @@
+"""The folder of a set, which its files do not lead out of unless the user says so (`data.outside_root`)."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.files import path_below, path_inside
+
+_OPTION = "data.outside_root true"
+
+
+class SetRoot(NamedTuple):
+    """The folder that the user named, and whether names and links in it may lead elsewhere.
+
+    Folders of the layout (`images`, `annotations`, a split) may be links, as the root may; a file may be a link to
+    somewhere below the root or below its own folder.
+    """
+
+    folder: Path
+    outside: bool
+
+    def below(self, folder: Path, name: Any, *, where: str) -> Path:
+        """Give the path of a name from data, by the name alone.
+
+        Raises:
+            DatasetError: the name leads out of the folder, or no file can have it.
+        """
+        return path_below(folder, name, where=where, error=DatasetError, outside=self.outside, option=_OPTION)
+
+    def inside(self, folder: Path, name: Any, *, where: str) -> Path:
+        """Give the path of a name from data, links followed.
+
+        Raises:
+            DatasetError: name or link leads out of the folder and of the root, or no file can have the name.
+        """
+        return path_inside(
+            folder,
+            name,
+            where=where,
+            error=DatasetError,
+            outside=self.outside,
+            option=_OPTION,
+            within=self.folder,
+        )
+
+    def listed(self, folder: Path, path: Path) -> Path:
+        """Look where a file leads that was found in a folder of the layout.
+
+        Raises:
+            DatasetError: it is a link that leads out of the folder and of the root.
+        """
+        return self.inside(folder, path.relative_to(folder).as_posix(), where=f"The folder {folder}")

@@ -1,0 +1,88 @@
+"""A stream of images in batches: bounded memory, the order of the images, and no result lost.
+
+    images ─▶ read a window ahead ─▶ groups of equal size ─▶ batches ─▶ results, in the order of the images
+
+What goes wrong, in the source, in an image or in the model, is raised in the place of the result that it prevents: the
+results of all images before it have been given.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from panoptic_deeplab.data.transforms import PreparedImage
+from panoptic_deeplab.images import ImageLike
+from panoptic_deeplab.maps import Size
+from panoptic_deeplab.results import PanopticResult
+
+_WINDOW = 4
+"""How many batches of images are read ahead to find images of one size."""
+
+
+class ReadyImage(NamedTuple):
+    """An image before the network."""
+
+    prepared: PreparedImage
+    original_size: Size
+    others: tuple[PreparedImage, ...] = ()
+    """The image as the further models of an ensemble take it."""
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """Images with an equal one can go through the network together.
+
+        Several networks need images of one geometry, since their maps are brought to one grid.
+        """
+        if not self.others:
+            return tuple(self.prepared.tensor.shape)
+        return tuple((tuple(image.tensor.shape), image.content_size) for image in (self.prepared, *self.others))
+
+
+def in_batches(
+    images: Iterable[ImageLike],
+    *,
+    batch_size: int,
+    prepare: Callable[[ImageLike], ReadyImage],
+    predict: Callable[[Sequence[ReadyImage]], list[PanopticResult]],
+) -> Iterator[PanopticResult]:
+    """Predict images, those of one size together.
+
+    Args:
+        images: read as needed.
+        batch_size: images that are predicted together at most.
+        prepare: reads an image.
+        predict: the results of images of one group.
+
+    Yields:
+        One result an image, in the order of `images`.
+    """
+    stream = iter(images)
+    window = 1 if batch_size == 1 else _WINDOW * batch_size
+    while True:
+        ready: list[ReadyImage] = []
+        failure = None
+        try:
+            for image in islice(stream, window):
+                ready.append(prepare(image))
+        except Exception as error:  # of the user's generator it can be any
+            failure = error
+        yield from _in_order(ready, batch_size, predict)
+        if failure is not None:
+            raise failure
+        if len(ready) < window:
+            return
+
+
+def _in_order(
+    ready: Sequence[ReadyImage], batch_size: int, predict: Callable[[Sequence[ReadyImage]], list[PanopticResult]]
+) -> Iterator[PanopticResult]:
+    """The results of images that were read together; a batch is predicted when its first image's turn has come."""
+    by_size: dict[tuple[object, ...], list[int]] = {}
+    for index, item in enumerate(ready):
+        by_size.setdefault(item.group, []).append(index)
+    results: dict[int, PanopticResult] = {}
+    for index, item in enumerate(ready):
+        if index not in results:
+            chosen, by_size[item.group] = by_size[item.group][:batch_size], by_size[item.group][batch_size:]
+            results.update(zip(chosen, predict([ready[i] for i in chosen]), strict=True))
+        yield results.pop(index)

@@ -1,0 +1,51 @@
+"""Problems are grouped, and the first of them is raised where nobody collects."""
+
+from pathlib import Path
+
+import pytest
+
+from panoptic_deeplab.data.problems import Problems, collected
+from panoptic_deeplab.errors import DatasetError
+
+FILE = Path("set/a.json")
+
+
+def test_nothing_wrong_is_no_error() -> None:
+    with collected(None) as problems:
+        assert problems.messages() == []
+
+
+def test_the_first_problem_is_raised_with_the_number_of_others() -> None:
+    problems = Problems()
+    problems.add("one", FILE, "is no object.", place="images[0]")
+    with pytest.raises(DatasetError) as caught:
+        problems.raise_any()
+    assert str(caught.value) == "set/a.json: images[0] is no object."
+    problems.add("two", FILE, "is too long.")
+    with pytest.raises(DatasetError) as caught:
+        problems.raise_any()
+    assert str(caught.value) == (
+        "set/a.json: images[0] is no object. There are problems of one other kind (2 in all): `panoptic-deeplab data"
+        " check` lists them."
+    )
+
+
+def test_without_somebody_who_collects_they_are_raised() -> None:
+    with pytest.raises(DatasetError, match="is too long"), collected(None) as problems:
+        problems.add("two", FILE, "is too long.")
+
+
+def test_whoever_collects_gets_all() -> None:
+    mine = Problems()
+    with collected(mine) as problems:
+        for place in range(6):
+            problems.add("one", FILE, "is no object.", place=f"images[{place}]", image_id="7")
+        problems.add("two", FILE, "is too long.")
+    assert mine.messages() == [
+        (
+            "set/a.json: images[0] is no object. The same is wrong with images[1], images[2], images[3] and 2 more.",
+            "7",
+        ),
+        ("set/a.json is too long.", None),
+    ]
+    assert mine.image_ids == {"7"}

@@ -1,0 +1,71 @@
+"""One predictor, several threads: each gets what it would get alone."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from threading import Barrier
+
+import numpy as np
+import pytest
+import torch
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config import Config, TestTimeAugmentationConfig
+from panoptic_deeplab.inference.ensemble import EnsemblePredictor
+from panoptic_deeplab.inference.predictor import PanopticPredictor
+from panoptic_deeplab.model.network import PanopticDeepLab
+
+CATEGORIES = CategoryTable.load("synthetic")
+
+SCALES = TestTimeAugmentationConfig(scales=(0.5, 1.0, 1.5), flip=True)
+
+
+def network_predictor(config: Config, *, seed: int = 0, window: tuple[int, int] | None = None) -> PanopticPredictor:
+    """Random weights whose maps are lively enough for instances."""
+    torch.manual_seed(seed)
+    config = replace(config, model=replace(config.model, image_pool_size=window))
+    model = PanopticDeepLab(config.model, CATEGORIES.num_classes).eval()
+    assert model.center_head is not None
+    assert model.offset_head is not None
+    with torch.no_grad():
+        for head in (model.semantic_head, model.center_head, model.offset_head):
+            head.predict.weight.normal_(std=0.5)
+        model.center_head.predict.bias.fill_(0.2)
+    return PanopticPredictor(model, CATEGORIES, config, device="cpu")
+
+
+def plain(config: Config) -> PanopticPredictor:
+    return network_predictor(config)
+
+
+def averaged(config: Config) -> PanopticPredictor:
+    """The image pool has a window, which is another one for each scale."""
+    return network_predictor(replace(config, test_time_augmentation=SCALES), window=(33, 33))
+
+
+def ensemble(config: Config) -> PanopticPredictor:
+    averages = replace(config, test_time_augmentation=SCALES)
+    return EnsemblePredictor(
+        [network_predictor(config), network_predictor(averages, seed=1, window=(33, 33))],
+    )
+
+
+@pytest.mark.parametrize("make", [plain, averaged, ensemble])
+def test_four_threads(tiny_config: Config, make: Callable[[Config], PanopticPredictor]) -> None:
+    predictor = make(tiny_config)
+    generator = np.random.default_rng(0)
+    sizes = [(int(height), int(width)) for height, width in generator.integers(33, 120, (6, 2))]
+    images = [generator.integers(0, 255, (*size, 3)).astype(np.uint8) for size in sizes]
+    alone = [predictor.predict(image) for image in images]
+    assert sum(len(result.instances()) for result in alone) > 5
+    together = Barrier(4)
+
+    def work(thread: int) -> None:
+        together.wait()
+        for index in np.random.default_rng(thread).permutation(len(images)):
+            result = predictor.predict(images[index])
+            assert np.array_equal(result.panoptic_map, alone[index].panoptic_map)
+            assert result.segments_info == alone[index].segments_info
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))  # raises what a thread has raised
