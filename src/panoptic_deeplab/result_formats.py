@@ -92,7 +92,7 @@ def to_rles(panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Sequence[int]
     """Compressed run-length encodings of COCO, all from one pass over the map.
 
     Args:
-        panoptic_map: segment ids; at least one pixel.
+        panoptic_map: segment ids.
         segment_ids: which ones; an id without a pixel gives an empty mask.
 
     Returns:
@@ -104,7 +104,7 @@ def to_rles(panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Sequence[int]
     coco_mask = require("pycocotools.mask", extra="eval", purpose="Run-length encoding")
     height, width = panoptic_map.shape
     pixels = panoptic_map.T.ravel()  # COCO's runs go down the columns
-    begins = np.concatenate([[0], np.flatnonzero(pixels[1:] != pixels[:-1]) + 1])
+    begins = np.flatnonzero(np.append(pixels.size > 0, pixels[1:] != pixels[:-1]))
     ends = np.append(begins[1:], pixels.size)
     by_id = np.argsort(pixels[begins], kind="stable")
     sorted_ids = pixels[begins][by_id]
@@ -131,6 +131,8 @@ def to_polygons(mask: Bool[np.ndarray, "H W"]) -> list[list[float]]:
         One `[x0, y0, x1, y1, ...]` a part, at least three corners each.
     """
     cv2 = require("cv2", extra="eval", purpose="Finding polygons")
+    if not mask.size:  # OpenCV takes no picture without pixels
+        return []
     contours, _ = cv2.findContours(
         np.ascontiguousarray(mask, dtype=np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
     )

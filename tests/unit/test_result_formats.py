@@ -125,6 +125,45 @@ def test_one_pass_gives_the_run_lengths_of_pycocotools():
     assert to_rles(np.ones((2, 3), np.int32), []) == []
 
 
+@pytest.mark.parametrize("count", [0, 1, 255, 256, 1000])
+def test_any_number_of_objects(count):
+    panoptic_map = np.zeros((40, 50), np.int32)
+    panoptic_map.ravel()[:count] = np.arange(1, count + 1)
+    segments = [
+        Segment(id=n + 1, category_id=26, name="car", isthing=True, area=1, bbox=(n % 50, n // 50, 1, 1), score=0.5)
+        for n in range(count)
+    ]
+    records = to_coco_instances(
+        PanopticResult(panoptic_map=panoptic_map, segments_info=segments, categories=CATEGORIES), 1
+    )
+    assert len(records) == count
+    for segment, record in zip(segments, records, strict=True):
+        assert np.array_equal(_decode(record["segmentation"]), panoptic_map == segment.id)
+
+
+@pytest.mark.parametrize(
+    ("mask", "num_polygons"),
+    [
+        (np.zeros((3, 4), bool), 0),
+        (np.ones((1, 1), bool), 0),
+        (np.ones((1, 300), bool), 0),
+        (np.ones((300, 1), bool), 0),
+        (np.eye(5, dtype=bool), 0),
+        (np.ones((2, 2), bool), 1),
+        (np.ones((300, 400), bool), 1),
+        (np.kron(np.eye(64, dtype=bool)[:, ::2], np.ones((2, 4), bool)), 32),
+        (np.kron(np.indices((70, 70)).sum(0) % 2 == 0, np.eye(4, dtype=bool) | np.eye(4, dtype=bool)[::-1]), None),
+        (np.zeros((0, 4), bool), 0),
+        (np.zeros((0, 0), bool), 0),
+    ],
+)
+def test_masks_of_any_size_and_number_of_parts(mask, num_polygons):
+    assert np.array_equal(_decode(to_rle(mask)), mask)
+    polygons = to_polygons(mask)
+    assert all(len(polygon) >= 6 for polygon in polygons)
+    assert num_polygons in (None, len(polygons))
+
+
 def test_polygons_run_through_border_pixels_and_lose_holes_and_specks():
     mask = np.zeros((12, 12), bool)
     mask[1:6, 2:8] = True
