@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps
 
 from panoptic_deeplab.errors import ImageError
+from panoptic_deeplab.files import written_whole
 
 ImageLike = str | Path | Image.Image | np.ndarray | torch.Tensor
 """What `read_image` takes."""
@@ -121,6 +123,21 @@ def opened(path: Path) -> Iterator[Image.Image]:
         with _pillow_errors(str(path)):
             picture.load()
         yield picture
+
+
+def save_picture(picture: Image.Image, path: str | Path, **options: Any) -> None:
+    """Write a picture, whole or not at all, in the format that its suffix says.
+
+    Args:
+        picture: of any mode that the format takes.
+        path: its folder exists.
+        options: those of Pillow's `save`.
+
+    Raises:
+        OutputError: the system refuses to write.
+    """
+    with written_whole(path) as temporary:
+        picture.save(temporary, **options)
 
 
 def decode(picture: Image.Image, *, where: str, exif: bool) -> UInt8[np.ndarray, "H W 3"]:
