@@ -7,7 +7,10 @@ What is done to each kind of input, so that nothing is silent:
 - Grey and 1-bit become three equal channels; palettes and CMYK are converted.
 - Transparency is dropped: the stored colour counts, whatever its alpha.
 - 16-bit values are divided by 257 (65535 -> 255) and rounded; floats in [0, 1] are multiplied by 255 and rounded.
-- Of an animation or a multi-page file, the first frame is read.
+  Fewer bits in 16, as cameras of 12 bits store them, come out nearly black: `range_warning` says so.
+- Animations and files of several pages are refused, so that no page is left out in silence. The previews that phones
+  and cameras put behind a photograph (MPO), reduced copies in a TIFF and the layers of a PSD are no pages.
+- EPS and WMF are refused: they are programs, and Pillow would have them run.
 - Files with more than `PIL.Image.MAX_IMAGE_PIXELS` pixels are an error, since a small file can hold billions.
 """
 
@@ -23,7 +26,9 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from panoptic_deeplab.errors import ImageError
 from panoptic_deeplab.files import written_whole
@@ -31,10 +36,32 @@ from panoptic_deeplab.files import written_whole
 ImageLike = str | Path | Image.Image | np.ndarray | torch.Tensor
 """What `read_image` takes."""
 
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"},
-)
-"""Files of a folder that count as images, in any case."""
+# fmt: off
+IMAGE_SUFFIXES = frozenset({
+    ".apng", ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg",
+    ".jpx", ".mpo", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".sgi", ".tga", ".tif", ".tiff",
+    ".webp",
+})
+"""Files of a folder that count as images, in any case: those that Pillow reads."""
+
+UNREADABLE_SUFFIXES = frozenset({
+    ".arw", ".cr2", ".cr3", ".dcm", ".dng", ".emf", ".eps", ".exr", ".hdr", ".heic", ".heif", ".hif", ".jxl", ".nef",
+    ".orf", ".raf", ".rw2", ".svg", ".wmf",
+})
+"""Pictures that Pillow does not read without a plug-in. They count as images too, so that an error names them."""
+# fmt: on
+
+_PROGRAMS = frozenset({"EPS", "WMF"})
+"""Formats that Pillow gives to an interpreter (Ghostscript, Windows) to draw."""
+
+_ONE_PICTURE = frozenset({"MPO", "PSD"})
+"""Formats whose first frame is the picture, and further ones are previews or layers of it."""
+
+_NO_PAGE = 1 | 4
+"""The bits of TIFF's tag 254 (NewSubfileType) that mark a smaller copy of another page, and its mask."""
+
+_NARROW_16_BITS = 1 << 14
+"""A 16-bit image whose values all lie below is suspected to hold fewer bits: a quarter of the range."""
 
 _PILLOW_ERRORS = (
     OSError,  # missing, truncated, unknown format
@@ -53,19 +80,22 @@ def read_image(source: ImageLike) -> UInt8[np.ndarray, "H W 3"]:
     """Read an image.
 
     Args:
-        source: path of a file; PIL image; array `(H, W)` or `(H, W, 1|3|4)`; tensor `(1|3|4, H, W)`. Arrays and
-            tensors are RGB(A) or grey: uint8, uint16, bool, or floating point in [0, 1].
+        source: path of a file; PIL image (a copy of one frame, where its file has several); array `(H, W)` or
+            `(H, W, 1|3|4)`; tensor `(1|3|4, H, W)`. Arrays and tensors are RGB(A) or grey: uint8, uint16, bool, or
+            floating point in [0, 1].
 
     Returns:
         RGB uint8, C-contiguous. A uint8 RGB array may be returned as it is, without a copy.
 
     Raises:
-        ImageError: the file is missing or corrupt, or the array has no pixels, another shape, dtype or range.
+        ImageError: the file is missing, corrupt or has several pages, or the array has no pixels, another shape, dtype
+            or range.
     """
     if isinstance(source, (str, Path)):
         with opened(Path(source)) as picture:
             return decode(picture, where=str(source), exif=True)
     if isinstance(source, Image.Image):
+        _check_single(source, where="the PIL image")
         return decode(source, where="the PIL image", exif=True)
     if isinstance(source, torch.Tensor):
         return _from_tensor(source)
@@ -80,8 +110,8 @@ def find_images(source: str | Path) -> list[Path]:
     """List image files.
 
     Args:
-        source: a file; a folder (its files with an image suffix, without subfolders); or a pattern as
-            `photos/**/*.jpg`, whose matches are all taken.
+        source: a file; a folder (its `image_files`, without subfolders); or a pattern as `photos/**/*.jpg`, whose
+            matches are all taken, but hidden files (`._a.jpg`) only where the pattern has their dot.
 
     Returns:
         Sorted paths, at least one.
@@ -93,7 +123,7 @@ def find_images(source: str | Path) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        paths = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        paths = image_files(path)
         if not paths:
             raise ImageError(
                 f"Folder {path} has no image file directly in it. Expected one of {', '.join(sorted(IMAGE_SUFFIXES))};"
@@ -101,27 +131,90 @@ def find_images(source: str | Path) -> list[Path]:
             )
         return paths
     root, pattern = Path(path.anchor), str(path.relative_to(path.anchor))
-    paths = sorted(p for p in root.glob(pattern) if p.is_file()) if any(c in pattern for c in "*?[") else []
+    matches = root.glob(pattern) if any(c in pattern for c in "*?[") else []
+    hidden = path.name.startswith(".")
+    paths = sorted(p for p in matches if not p.is_dir() and (hidden or not p.name.startswith(".")))
     if not paths:
         raise ImageError(f"There is no file, folder or match for {str(source)!r}. Check the path or pattern.")
     return paths
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image file and load its pixels.
+def image_files(folder: Path) -> list[Path]:
+    """List the pictures that lie in a folder, by their suffix.
+
+    Broken links and formats that cannot be read are among them: whoever reads them gets an error, while files that are
+    not listed would be missed by nobody. Hidden files are not: the system put them there (`._a.png` of macOS).
+
+    Returns:
+        Sorted paths.
+    """
+    suffixes = IMAGE_SUFFIXES | UNREADABLE_SUFFIXES
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and not path.is_dir()
+    )
+
+
+def range_warning(path: Path) -> str | None:
+    """Tell whether an image of 16 bits a channel uses less than a quarter of its range, so that it is read as dark.
+
+    Files of 8 bits cost a look at their head.
+
+    Returns:
+        One sentence for the user; None where nothing is wrong, and where all is black.
 
     Raises:
-        ImageError: the file is missing, corrupt, no image or too large.
+        ImageError: the file is missing, corrupt, no image, too large or has several pages.
+    """
+    with opened(path, load=False) as picture, _pillow_errors(str(path)):
+        if picture.mode.startswith("I"):
+            highest = int(np.asarray(picture).max(initial=0))
+        elif isinstance(picture, ImageFile) and any(
+            ";16" in str(tile.args) for tile in picture.tile
+        ):  # Pillow keeps the upper byte of 16-bit colors
+            highest = int(decode(picture, where=str(path), exif=False).max(initial=0)) << 8 | 0xFF
+            highest = 0 if highest == 0xFF else highest
+        else:
+            return None
+    if not 0 < highest < _NARROW_16_BITS:
+        return None
+    bits = max(highest.bit_length(), 8)
+    return (
+        f"{path} has 16 bits a channel, but no value above {highest} of 65535, and is read as a dark image. If it holds"
+        f" {bits}-bit data, multiply its values by {1 << 16 - bits} and save it again."
+    )
+
+
+@contextmanager
+def opened(path: Path, *, load: bool = True) -> Iterator[Image.Image]:
+    """Open an image file and load its pixels.
+
+    Args:
+        path: the file.
+        load: load the pixels now; else whoever asks for them does.
+
+    Raises:
+        ImageError: the file is missing, corrupt, no image, too large or has several pages.
     """
     if not path.exists():
-        raise ImageError(f"There is no image file {path}. Check the path.")
+        what = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
+        raise ImageError(f"There is no image file {path}: it {what}. Check the path.")
     with _pillow_errors(str(path)), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # else errors begin at twice the limit
-        picture = Image.open(path)
+        try:
+            picture = Image.open(path)
+        except UnidentifiedImageError as error:
+            if path.suffix.lower() in UNREADABLE_SUFFIXES:
+                raise _unreadable(str(path), path.suffix[1:].upper()) from error
+            raise
     with picture:
+        if picture.format in _PROGRAMS:
+            raise _unreadable(str(path), picture.format)
+        _check_single(picture, where=str(path))
         with _pillow_errors(str(path)):
-            picture.load()
+            if load:
+                picture.load()
         yield picture
 
 
@@ -182,6 +275,27 @@ def exif_orientation(picture: Image.Image, *, where: str) -> int:
     return orientation if orientation in range(1, 9) else 1  # other values mean nothing to viewers either
 
 
+def _check_single(picture: Image.Image, *, where: str) -> None:
+    """Raise where a picture has several pages or frames, of which only one would be read."""
+    with _pillow_errors(where):
+        count = 1 if picture.format in _ONE_PICTURE else getattr(picture, "n_frames", 1)
+        if count > 1 and isinstance(picture, TiffImageFile):
+            place = picture.tell()
+            for page in range(1, count):
+                picture.seek(page)
+                count -= bool(picture.tag_v2.get(254, 0) & _NO_PAGE)
+            picture.seek(place)
+    if count > 1:
+        raise ImageError(
+            f"{where} has {count} pages or frames, and only one can be an image. Save each of them as a file of its"
+            " own (or pass `picture.copy()` of one)."
+        )
+
+
+def _unreadable(where: str, kind: str) -> ImageError:
+    return ImageError(f"{where} is a picture in the format {kind}, which cannot be read. Convert it to PNG or JPEG.")
+
+
 @contextmanager
 def _pillow_errors(where: str) -> Iterator[None]:
     """Everything that Pillow raises on a bad picture becomes an `ImageError`."""
@@ -198,7 +312,7 @@ def _pillow_errors(where: str) -> Iterator[None]:
     except _PILLOW_ERRORS as error:
         raise ImageError(
             f"{where} is corrupt or no image ({type(error).__name__}: {error}). Expected a complete JPEG, PNG, TIFF,"
-            " WebP, BMP, GIF or PNM file."
+            " WebP, AVIF, JPEG 2000, BMP, GIF or PNM file."
         ) from error
 
 

@@ -1,14 +1,17 @@
 """Every kind of image becomes RGB uint8, or an `ImageError`."""
 
+import re
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from panoptic_deeplab.errors import ImageError
-from panoptic_deeplab.images import find_images, read_image
+from panoptic_deeplab.images import IMAGE_SUFFIXES, find_images, range_warning, read_image
 
 RGB = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 10
 GRAY = np.array([[0, 100, 255], [7, 8, 9]], np.uint8)
@@ -179,3 +182,117 @@ def test_finding_nothing_is_an_error(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match=r"no (file|image file|match)|There is no file"):
         find_images(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "gif", "webp", "png", "avif"])
+def test_files_of_several_pages_are_refused_and_a_copy_of_one_is_taken(tmp_path, suffix):
+    path, pages = tmp_path / f"a.{suffix}", [Image.new("RGB", (8, 8), (90 * i, 20, 30)) for i in range(3)]
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    with pytest.raises(ImageError, match=rf"a\.{suffix} has 3 pages or frames"):
+        read_image(path)
+    with Image.open(path) as picture:
+        with pytest.raises(ImageError, match=r"the PIL image has 3 pages or frames.*picture.copy\(\)"):
+            read_image(picture)
+        picture.seek(1)
+        assert abs(int(read_image(picture.copy())[0, 0, 0]) - 90) < 6
+
+
+def test_previews_of_phones_and_reduced_copies_of_a_tiff_are_no_pages(tmp_path):
+    large, small = Image.new("RGB", (64, 64), (200, 0, 0)), Image.new("RGB", (16, 16), (0, 0, 200))
+    large.save(tmp_path / "phone.jpg", format="MPO", save_all=True, append_images=[small])
+    with Image.open(tmp_path / "phone.jpg") as picture:
+        assert (picture.format, picture.n_frames) == ("MPO", 2)
+    small = Image.new("RGB", (16, 16))
+    small.encoderinfo = {"tiffinfo": {254: 1}}  # NewSubfileType: a reduced copy
+    Image.new("RGB", (64, 64)).save(tmp_path / "pyramid.tif", save_all=True, append_images=[small])
+    with Image.open(tmp_path / "pyramid.tif") as picture:
+        assert picture.n_frames == 2
+    for name in ("phone.jpg", "pyramid.tif"):
+        assert read_image(tmp_path / name).shape == (64, 64, 3)
+
+
+def _png16(path, values: np.ndarray) -> None:
+    """A 16-bit color PNG, which Pillow cannot write."""
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, data in chunks:
+        content += struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("highest", "message"),
+    [
+        (4095, r"no value above 4095 of 65535.*12-bit data, multiply its values by 16 "),
+        (16383, r"14-bit data, multiply its values by 4 "),
+        (200, r"8-bit data, multiply its values by 256 "),
+        (16384, None),
+        (65535, None),
+        (0, None),
+    ],
+)
+def test_sixteen_bit_files_of_fewer_bits_get_a_warning(tmp_path, highest, message):
+    values = np.array([[0, highest], [highest // 2, 0]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    Image.fromarray(values.astype(np.int32)).save(tmp_path / "wide.tif")
+    for name in ("a.png", "a.tif", "wide.tif"):
+        warning = range_warning(tmp_path / name)
+        assert (warning is None) == (message is None)
+        assert warning is None or (name in warning and re.search(message, warning))
+
+
+def test_sixteen_bit_colors_of_fewer_bits_get_a_warning(tmp_path):
+    for channels in (3, 4):
+        _png16(tmp_path / "a.png", np.full((2, 3, channels), 4000, np.uint16))
+        assert "multiply its values by 16 " in str(range_warning(tmp_path / "a.png"))
+        _png16(tmp_path / "a.png", np.full((2, 3, channels), 40000, np.uint16))
+        assert range_warning(tmp_path / "a.png") is None
+
+
+def test_eight_bit_files_get_no_warning_however_dark(tmp_path):
+    for mode in ("L", "RGB", "P", "1", "F"):
+        Image.new(mode, (3, 2)).save(tmp_path / "a.tif")
+        assert range_warning(tmp_path / "a.tif") is None
+
+
+def test_pictures_that_no_decoder_reads_are_named(tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(ImageError, match=r"a.heic is a picture in the format HEIC.*Convert it"):
+        read_image(tmp_path / "a.heic")
+    Image.fromarray(RGB).save(tmp_path / "really_png.heic", format="PNG")
+    assert np.array_equal(read_image(tmp_path / "really_png.heic"), RGB)
+    (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(ImageError, match=r"link.png: it is a link to a file that does not exist"):
+        read_image(tmp_path / "link.png")
+
+
+def test_programs_are_refused_before_they_run(tmp_path, monkeypatch):
+    Image.fromarray(RGB).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was started"))
+    with pytest.raises(ImageError, match=r"a.png is a picture in the format EPS"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES - {".mpo", ".psd"}))
+def test_every_suffix_that_counts_is_read(tmp_path, suffix):
+    path, mode = tmp_path / f"a{suffix.upper()}", {".pbm": "1", ".pgm": "L"}.get(suffix, "RGB")
+    Image.new(mode, (8, 8)).save(tmp_path / f"a{suffix}")
+    (tmp_path / f"a{suffix}").rename(path)
+    assert find_images(tmp_path) == [path]
+    assert read_image(path).shape == (8, 8, 3)
+
+
+def test_a_folder_lists_what_cannot_be_read_and_leaves_out_what_the_system_hides(tmp_path):
+    for name in ("a.jfif", "b.heic", "._a.jfif", ".DS_Store", "Thumbs.db", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "c.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "folder.png").mkdir()
+    assert [p.name for p in find_images(tmp_path)] == ["a.jfif", "b.heic", "c.png"]
+    assert [p.name for p in find_images(f"{tmp_path}/*.*f")] == ["a.jfif"]
+    assert [p.name for p in find_images(f"{tmp_path}/*.png")] == ["c.png"]
+    assert [p.name for p in find_images(f"{tmp_path}/._*")] == ["._a.jfif"]
