@@ -111,17 +111,17 @@ def file_name(value: Any, *, where: str, error: type[PanopticDeepLabError], suff
     return f"{value}{suffix}"
 
 
-def path_inside(
+def path_below(
     root: Path, name: Any, *, where: str, error: type[PanopticDeepLabError], outside: bool = False, option: str = ""
 ) -> Path:
-    r"""Give the path below `root` that a relative name from data means, links followed.
+    r"""Give the path below `root` that a relative name from data means, by the name alone: no link is followed.
 
     Args:
-        root: the folder. It may itself be a link: the user named it.
+        root: the folder.
         name: what the data say, with `/` between folders (and `\` as Windows writes them).
         where: the entry that says it; the message begins with it.
         error: the class of the errors.
-        outside: the user allows absolute names, `..` and links that lead out of `root`.
+        outside: the user allows absolute names and `..`.
         option: how the user allows it, for the message.
 
     Raises:
@@ -130,19 +130,43 @@ def path_inside(
     parts = name.replace("\\", "/").split("/") if isinstance(name, str) else [name]
     plain = [part for part in parts if part not in ("", ".")]
     absolute = isinstance(name, str) and (name.startswith(("/", "\\", "~")) or bool(PureWindowsPath(name).drive))
-    climbing = ".." in parts
     faults = (_fault(part) if isinstance(part, str) else "is no text" for part in plain if part != "..")
     fault = next(filter(None, faults), None) if plain else "is empty"
     if fault and not (outside and absolute):
         raise error(f"{where} names the file {name!r}, which {fault}. Expected a path relative to {root}.")
-    path = Path(name).expanduser() if absolute and outside else root.joinpath(*plain)
-    if outside:
-        return path
-    if absolute or climbing or not path.resolve().is_relative_to(root.resolve()):
-        allow = f", or allow it with {option}" if option else ""
-        raise error(
-            f"{where} names the file {name!r}, which lies outside of {root}. Move the file into that folder{allow}."
-        )
+    if not outside and (absolute or ".." in parts):
+        raise error(_lies_outside(name, root, where, option))
+    return Path(name).expanduser() if absolute else root.joinpath(*plain)
+
+
+def path_inside(
+    root: Path,
+    name: Any,
+    *,
+    where: str,
+    error: type[PanopticDeepLabError],
+    outside: bool = False,
+    option: str = "",
+    within: Path | None = None,
+) -> Path:
+    """Give the path below `root` that a relative name from data means, links followed.
+
+    Args:
+        root: the folder. It may itself be a link: the user named it.
+        name: what the data say.
+        where: the entry that says it; the message begins with it.
+        error: the class of the errors.
+        outside: the user allows absolute names, `..` and links that lead out of `root`.
+        option: how the user allows it, for the message.
+        within: a folder around `root` where links may lead too.
+
+    Raises:
+        PanopticDeepLabError: the name leads out of `root`, or no file can have it; of the class `error`.
+    """
+    path = path_below(root, name, where=where, error=error, outside=outside, option=option)
+    real, allowed = path.resolve(), (root, root if within is None else within)
+    if not outside and not any(real.is_relative_to(folder.resolve()) for folder in allowed):
+        raise error(_lies_outside(name, allowed[-1], where, option))
     return path
 
 
@@ -219,3 +243,8 @@ def _fault(value: str | int, suffix: str = "") -> str | None:
     if name.partition(".")[0].upper() in _WINDOWS_DEVICES:
         return "is the name of a device on Windows"
     return None
+
+
+def _lies_outside(name: str, root: Path, where: str, option: str) -> str:
+    allow = f", or allow it with {option}" if option else ""
+    return f"{where} names the file {name!r}, which lies outside of {root}. Move the file into that folder{allow}."

@@ -9,6 +9,7 @@ from panoptic_deeplab.files import (
     _UMASK,
     file_name,
     parse_json,
+    path_below,
     path_inside,
     read_json,
     read_text,
@@ -70,6 +71,18 @@ def test_paths_stay_inside(tmp_path: Path, name: str) -> None:
     with pytest.raises(DatasetError, match="lies outside of"):
         path_inside(root, name, where="Image 7", error=DatasetError)
     path_inside(root, name, where="Image 7", error=DatasetError, outside=True)
+
+
+def test_links_may_lead_to_a_folder_around_the_root(tmp_path: Path) -> None:
+    (tmp_path / "all").mkdir()
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.png").symlink_to(tmp_path / "all" / "a.png")
+    path_inside(tmp_path / "train", "a.png", where="Image 7", error=DatasetError, within=tmp_path)
+    path_below(tmp_path / "train", "a.png", where="Image 7", error=DatasetError)
+    with pytest.raises(DatasetError, match="lies outside of"):
+        path_inside(tmp_path / "train", "a.png", where="Image 7", error=DatasetError)
+    with pytest.raises(DatasetError, match="lies outside of"):
+        path_inside(tmp_path / "train", "../all/a.png", where="Image 7", error=DatasetError, within=tmp_path)
 
 
 def test_paths_below_the_root(tmp_path: Path) -> None:
