@@ -26,6 +26,7 @@ from panoptic_deeplab.metrics.instance_ap import InstanceAP, InstanceAPReport
 from panoptic_deeplab.metrics.panoptic_quality import PanopticQuality, PanopticQualityReport
 from panoptic_deeplab.metrics.semantic_iou import SemanticIoU, SemanticIoUReport
 from panoptic_deeplab.results import PanopticResult
+from panoptic_deeplab.visible import visible
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +139,8 @@ class EvaluationReport:
         if per_class:
             parts.append(_columns(self._class_rows()))
         elif quality.not_counted:
-            parts.append(f"Neither in the labels nor predicted, so not counted in PQ: {', '.join(quality.not_counted)}")
+            names = ", ".join(quality.not_counted)
+            parts.append(f"Neither in the labels nor predicted, so not counted in PQ: {visible(names)}")
         parts.append(f"{self.num_images} images, percent")
         return "\n\n".join(parts) + "\n"
 
@@ -148,7 +150,7 @@ class EvaluationReport:
         for row, pixels in zip(self.panoptic.per_class, self.semantic.per_class, strict=True):
             fractions = (row.pq, row.sq, row.rq, pixels.iou, ap_of.get(row.category_id))
             counts = (row.true_positives, row.false_positives, row.false_negatives)
-            rows.append([row.name, *map(_percent, fractions), *map(str, counts)])
+            rows.append([visible(row.name), *map(_percent, fractions), *map(str, counts)])
         return rows
 
 

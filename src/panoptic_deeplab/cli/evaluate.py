@@ -1,6 +1,5 @@
 """`panoptic-deeplab evaluate`."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
@@ -8,7 +7,8 @@ from typing import Annotated, Any
 import tyro
 
 from panoptic_deeplab.cli.inference_options import InferenceVerb, options_of_model
-from panoptic_deeplab.cli.verb import Flag, OptionalFolder, make_folder, print_json, progress_bar
+from panoptic_deeplab.cli.terminal import print_json, say_error, say_lines
+from panoptic_deeplab.cli.verb import Flag, OptionalFolder, make_folder, progress_bar
 from panoptic_deeplab.config import DataConfig, EvaluationConfig
 
 _SEMANTIC_ONLY = "This model has no instance branch: it leaves things void, so their PQ and AP are 0. See the mIoU."
@@ -68,7 +68,7 @@ class Evaluate(InferenceVerb):
             device = self.device if has_runtime else process.device
             predictor = self.load_predictor(device=device)
             if process.is_main and not predictor.config.model.instance_branch:
-                print(_SEMANTIC_ONLY, file=sys.stderr)
+                say_error(_SEMANTIC_ONLY)
             split = self.split or self.data.val_split
             source = open_source(self.data, split)
             with progress_bar("evaluate") as on_image:
@@ -87,7 +87,7 @@ class Evaluate(InferenceVerb):
         if self.json:
             print_json(report.to_json())
         else:
-            print(report.table(per_class=self.per_class), end="")
+            say_lines(report.table(per_class=self.per_class).rstrip("\n"))
 
     def _provenance(self, split: str, device: str) -> dict[str, Any]:
         """What only this command knows of how its numbers came about."""
