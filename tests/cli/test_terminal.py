@@ -96,6 +96,7 @@ def test_no_console_is_too_small_for_a_name(
     photo.rename(tmp_path / f"ü汽{ESCAPE}.jpg")
     console = Console(monkeypatch, encoding)
     model = ("--model", odd_model, "--postprocess.stuff-area-limit", "0")
+    check = ("data", "check", "--data.format", "synthetic", "--data.categories", odd_model / "categories.json")
     for arguments in (
         ("predict", tmp_path / f"ü汽{ESCAPE}.jpg", *model),
         ("predict", tmp_path / f"ü汽{ESCAPE}.jpg", *model, "--json"),
@@ -104,8 +105,8 @@ def test_no_console_is_too_small_for_a_name(
         ("evaluate", *model, "--per-class", "--output", tmp_path / "report"),
         ("evaluate", *model),
         ("evaluate", *model, "--json"),
-        ("data", "check", "--data.format", "synthetic", "--data.categories", odd_model / "categories.json"),
-        ("data", "check", "--data.format", "synthetic", "--data.categories", odd_model / "categories.json", "--json"),
+        (*check, "--split", "train:1"),
+        (*check, "--split", "train:1", "--json"),
         ("evaluate", *model, "--help"),
     ):
         assert run(*arguments).code == (2 if "absent" in str(arguments) else 0), (arguments, console.text("stderr"))
