@@ -12,6 +12,7 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.encoding import IGNORE_INDEX, VOID_ID
 from panoptic_deeplab.images import ImageLike, read_image
 from panoptic_deeplab.results import PanopticResult, Segment
+from panoptic_deeplab.visible import visible
 from panoptic_deeplab.visualize.colors import Color, describe, paint_segments, readable_on, segment_colors
 
 _LABEL_AREA = 0.005
@@ -87,8 +88,11 @@ def enlarge(picture: Image.Image, width: int) -> Image.Image:
 
 
 def spaced(text: str) -> str:
-    """With two blanks between words: one of Pillow's font is hardly seen at the sizes of small pictures."""
-    return text.replace(" ", "  ")
+    """With two blanks between words: one of Pillow's font is hardly seen at the sizes of small pictures.
+
+    A newline of a name would be drawn as one, over the picture, so `visible` comes first.
+    """
+    return visible(text).replace(" ", "  ")
 
 
 def _line_width(size: tuple[int, int]) -> int:
