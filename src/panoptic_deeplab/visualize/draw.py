@@ -18,6 +18,9 @@ from panoptic_deeplab.visualize.colors import Color, describe, paint_segments, r
 _LABEL_AREA = 0.005
 """Segments below this fraction of the image get no label."""
 
+_TALLEST = 8
+"""Enlarged pictures are at most so many times as high as the width asked for."""
+
 
 def draw_panoptic(
     image: ImageLike,
@@ -80,7 +83,12 @@ def draw_semantic(semantic_map: UInt8[np.ndarray, "H W"], categories: CategoryTa
 
 
 def enlarge(picture: Image.Image, width: int) -> Image.Image:
-    """A picture of the given width or its own, the larger of the two; pixels stay square."""
+    """A picture of the given width or its own, the larger of the two; pixels stay square.
+
+    A narrow strip is made wider only as far as it stays below `_TALLEST` times that width, or a line of 3,000 pixels
+    would become a picture of a billion.
+    """
+    width = min(width, _TALLEST * width * picture.width // picture.height)
     if picture.width >= width:
         return picture
     height = max(1, round(picture.height * width / picture.width))
