@@ -254,7 +254,7 @@ def training_rows() -> list[Row]:
     config = replace(
         config,
         data=replace(config.data, format="synthetic", train_split="train:8", crop_size=(257, 257), num_workers=0),
-        train=replace(config.train, batch_size=8, accumulation_steps=1),
+        train=replace(config.train, batch_size=8),
     )
     plain = replace(config, train=replace(config.train, channels_last=False, precision="float32"))
     steps = [TrainingStep.of_recipe(settings, device="cpu") for settings in (plain, config)]

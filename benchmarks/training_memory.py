@@ -52,13 +52,13 @@ def main() -> None:
     """Print a row a recipe."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("recipes", nargs="+", help="names of packaged recipes, or YAML files")
-    parser.add_argument("--images", type=int, help="in one pass; default: batch_size / accumulation_steps, on one GPU")
+    parser.add_argument("--images", type=int, help="in one pass; default: those of a step on one GPU")
     parser.add_argument("--precision", choices=("bfloat16", "float32"), help="default: the recipe's")
     arguments = parser.parse_args()
     print(f"{'recipe':40}{'crop':>12}{'images':>8}{'activations':>13}{'an image':>10}{'weights and optimizer':>23}")
     for recipe in arguments.recipes:
         config = load_config(recipe)
-        images = arguments.images or config.train.batch_size // config.train.accumulation_steps
+        images = arguments.images or config.train.images_at_once or config.train.batch_size
         precision = arguments.precision or config.train.precision.replace("auto", "bfloat16")  # on a GPU
         dtype = getattr(torch, precision)
         activations, parameters = activation_bytes(config, images, dtype)

@@ -4,7 +4,7 @@ A file names only what differs from the defaults, or from another file that its 
 
     base: cityscapes_xception71     # a packaged recipe, or a YAML file, relative to this one
     train:
-      accumulation_steps: 16        # everything else is as in the base
+      images_at_once: 2             # everything else is as in the base
 
 Whatever it says is checked against the dataclasses' annotations: unknown keys, keys given twice and values of the wrong
 type are errors that name the file and the line. YAML is data here: no tags, no aliases, no code.

@@ -8,7 +8,7 @@ All three compare *upsampled* maps with targets at the resolution of the network
 the network ran in.
 
 Each term is a sum over images or pixels divided by a number that depends on the targets only, a *normalizer*. Who
-splits a batch over processes or accumulation steps sums the normalizers of all parts first and hands them to each part:
+splits a batch over processes or passes sums the normalizers of all parts first and hands them to each part:
 then the parts' losses add up to the loss of the whole batch. (DDP averages gradients over processes; multiply the loss
 by the number of processes to get the sum.)
 

@@ -386,3 +386,31 @@ def test_what_a_folder_holds_and_nobody_reads_is_named(
     document = json.loads(outcome.out)
     assert [image["image"] for image in document["images"]] == [str(folder / "a.jfif")]
     assert [failure["image"] for failure in document["failed"]] == [str(folder / "b.heic"), str(folder / "broken.png")]
+
+
+def test_what_was_left_out_is_said(run: Run, model_folder: Path, photo: Path, tmp_path: Path) -> None:
+    limit = ("--postprocess.stuff-area-limit", "1000000")
+    options = (photo, "--model", model_folder, *limit, "--explain")
+    printed = run("predict", *options)
+    assert printed.code == 0
+    head, line, *_ = printed.out[printed.out.index("Left out of ") :].splitlines()
+    assert head.startswith(f"Left out of {photo}, in pixels of the network's input of ")
+    assert line.startswith("  stuff classes below stuff_area_limit 1000000: ")
+
+    document = json.loads(run("predict", *options, "--json").out)
+    (image,) = document["images"]
+    dropped = image["dropped"]
+    assert dropped["small_stuff"]
+    assert not any(not segment["isthing"] for segment in image["segments_info"])
+    assert dropped["settings"]["stuff_area_limit"] == 1000000
+
+    files = run("predict", *options, "--output", tmp_path / "out", "--save", "maps")
+    assert line in files.out
+    assert (tmp_path / "out" / "photo_heatmap.png").is_file()
+    assert "Left out" not in run("predict", photo, "--model", model_folder, *limit).out
+
+
+def test_explanations_go_image_by_image(run: Run, model_folder: Path, photo: Path) -> None:
+    outcome = run("predict", photo, "--model", model_folder, "--explain", "--batch-size", "2")
+    assert outcome.code != 0
+    assert "`explain` goes image by image" in outcome.err

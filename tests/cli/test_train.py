@@ -58,8 +58,18 @@ def test_recipe_that_is_also_the_value_of_an_option_must_come_first(run: Run, ti
 def test_help_lists_the_packaged_recipes(run: Run) -> None:
     text = run("train", "--help").out
     words = set(re.findall(r"\w+", text))  # the help breaks lines, and draws a frame around them
-    assert {name for name in recipe_names() if not name.endswith("_24gb")} <= words
-    assert "NAME_24gb" in words
+    assert set(recipe_names()) <= words
+
+
+def test_what_published_weights_need_comes_from_the_recipe_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[Config] = []
+    monkeypatch.setattr(trainer, "train", lambda config, **_: trained.append(config))
+    run("train", "cityscapes_detectron2_resnet52", "--train.batch-size", "8")
+    run("train", "--train.batch-size", "8", "cityscapes_detectron2_resnet52")
+    expected = load_config("cityscapes_detectron2_resnet52", {"train.batch_size": 8})
+    assert trained == [expected, expected]
+    assert expected.model.compat.multi_grid == (1, 2, 4)
+    assert "--model.compat" not in run("train", "cityscapes_detectron2_resnet52", "--help").out
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_list(run: Run) -> None:
     assert row.split()[:8] == [NAME, "cityscapes", "ResNet-50", "55.3", "59.8", "28.3", "78.6", "~221"]
     notes = dict(line.split("  ", 1) for line in lines if line[:1].isdecimal())
     of_row = [notes[number] for number in row.split("Google Drive")[1].split()]
-    assert any(note.startswith("Licence: ") for note in of_row)
+    assert any(note.startswith("License: ") for note in of_row)
     assert "Outputs agree with a recording of the original code." in of_row
     unverified = next(line for line in lines if line.startswith("deeplab2/resnet50_os32_coco"))
     assert "Not verified against a recording of the original code." in [notes[n] for n in unverified.split()[-3:]]

@@ -22,7 +22,7 @@ ReadMetrics = Callable[[Path], list[dict[str, float]]]
 
 @pytest.fixture(scope="module")
 def config(tiny_config: Config) -> Config:
-    """Everything that could make resuming inexact: dropout, an average, accumulation, an unfinished epoch."""
+    """Everything that could make resuming inexact: dropout, an average, passes, an unfinished epoch."""
     return dataclasses.replace(
         tiny_config,
         model=dataclasses.replace(tiny_config.model, aspp_dropout=0.3),
@@ -30,7 +30,7 @@ def config(tiny_config: Config) -> Config:
             tiny_config.train,
             max_steps=8,
             batch_size=6,
-            accumulation_steps=2,
+            images_at_once=3,
             ema_decay=0.9,
             log_every=1,
             validate_every=4,

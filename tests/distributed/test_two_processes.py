@@ -50,7 +50,7 @@ def test_two_processes_follow_one(
         optimizer="sgd",  # Adam's first step is the sign of the gradient, which rounding decides where it is zero
         learning_rate=1e-4,
     )
-    two = start_training(config, tmp_path / "two", "--train.accumulation-steps", "2", launcher=TORCHRUN)
+    two = start_training(config, tmp_path / "two", "--train.images-at-once", "1", launcher=TORCHRUN)
     train_here(config, tmp_path / "one")
     assert "Warning" not in _messages(two)
 

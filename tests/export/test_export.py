@@ -236,6 +236,8 @@ def test_what_is_fixed_in_a_file_cannot_be_set(exported: Path) -> None:
             PanopticPredictor.from_pretrained(path, **options)
     with pytest.raises(ConfigError, match="gives no maps"):
         PanopticPredictor.from_pretrained(path).predict_with_maps(np.zeros((40, 40, 3), np.uint8))
+    with pytest.raises(ConfigError, match="does not say what it drops"):
+        PanopticPredictor.from_pretrained(path).explain(np.zeros((40, 40, 3), np.uint8))
 
 
 def test_a_network_takes_other_settings(folder: Path, exported: Path) -> None:

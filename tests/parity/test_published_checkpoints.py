@@ -7,7 +7,6 @@ network, written from its source without this package (`tests/reference/publishe
 import re
 import runpy
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -18,10 +17,11 @@ import torch
 from torch import Tensor
 
 from panoptic_deeplab import PanopticDeepLab
+from panoptic_deeplab.config_io import load_config
 from panoptic_deeplab.maps import RawMaps, Size, upsample, upsample_offset
 from panoptic_deeplab.model.converters import FAMILIES, convert_checkpoint
-from panoptic_deeplab.model.converters.presets import KNOWN_WEIGHTS, PRESETS, RECORDED_OUTPUTS
 from panoptic_deeplab.model.weights import load_weights, save_pretrained
+from panoptic_deeplab.model.zoo_list import zoo_models
 
 LARGEST_DEVIATION = 1e-4
 """Of max|ours - theirs| / std(theirs), for each map."""
@@ -89,14 +89,17 @@ CASES = {
     ),
 }
 
+KNOWN_WEIGHTS = {model.name for model in zoo_models().values() if model.verified}
+"""Models of which all names and shapes of the weights are known."""
+
 every_case = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if case.slow else []) for name, case in CASES.items()]
 )
 
 
 def test_every_published_model_has_a_second_construction() -> None:
-    assert set(CASES) == {name for name in PRESETS if not name.startswith("deeplab2/")}
-    assert RECORDED_OUTPUTS < KNOWN_WEIGHTS < set(CASES)
+    assert set(CASES) == {name for name in zoo_models() if not name.startswith("deeplab2/")}
+    assert set(CASES) > KNOWN_WEIGHTS
 
 
 @every_case
@@ -120,7 +123,7 @@ def test_second_construction_has_the_published_names(name: str, shared_folder: P
 @pytest.mark.parametrize("name", sorted(KNOWN_WEIGHTS))
 def test_every_published_entry_has_its_place(name: str, shared_folder: Path) -> None:
     listed = entries(shared_folder, name)
-    config = PRESETS[name]
+    config = zoo_models()[name].config
     with torch.device("meta"):  # names and shapes alone
         model = PanopticDeepLab(config.model, 133 if name.endswith("coco") else 19)
         state = {entry: torch.empty(shape) for entry, shape in listed.items()}
@@ -185,22 +188,22 @@ def test_image_pool_over_a_window() -> None:
     """Images larger than the training crop: the pool's window is the crop, moved by one feature pixel at a time."""
     weights, image = networks.Weights(), torch.randn(1, 3, 129, 161)
     theirs = networks.bowenc0221(weights, networks.mobilenet_v2(weights, image), window=(3, 4))
-    check_deviations(model_with(MOBILENET, weights, image_pool_size=(65, 97))(image), theirs)
+    check_deviations(model_with(MOBILENET, weights, {"image_pool_size": (65, 97)})(image), theirs)
 
     weights, image = networks.Weights(), torch.randn(1, 3, 128, 160)
     options = {"separable": True, "classes": 19, "taps": ("res3", "res2"), "rates": (6, 12, 18)}
     theirs = networks.detectron2(weights, r52(weights, image), projections=(64, 32), window=(4, 6), **options)
-    check_deviations(model_with("detectron2/R52_os16_dsconv", weights, image_pool_size=(64, 96))(image), theirs)
+    check_deviations(model_with("detectron2/R52_os16_dsconv", weights, {"image_pool_size": (64, 96)})(image), theirs)
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"align_corners": False},
-        {"concat_order": "projection_first"},
+        {"compat.concat_order": "projection_first"},
         {"atrous_rates": (3, 6, 8)},
-        {"norm_eps": 1e-3},
-        {"backbone_norm_eps": 1e-3},
+        {"compat.norm_eps": 1e-3},
+        {"compat.backbone_norm_eps": 1e-3},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -209,16 +212,15 @@ def test_a_wrong_detail_is_seen(change: dict[str, Any]) -> None:
     """Details that no shape shows deviate by far more than what is allowed above."""
     weights, image = networks.Weights(), torch.randn(1, 3, *BOWENC0221_SIZE)
     theirs = CASES[MOBILENET].network(weights, image)
-    assert max(deviations(model_with(MOBILENET, weights, **change)(image), theirs)) > 10 * LARGEST_DEVIATION
+    assert max(deviations(model_with(MOBILENET, weights, change)(image), theirs)) > 10 * LARGEST_DEVIATION
 
 
 # --------------------------------------------------------------------------------------------------------------- tools
 
 
-def model_with(name: str, weights: Any, **change: Any) -> PanopticDeepLab:
+def model_with(name: str, weights: Any, change: dict[str, Any]) -> PanopticDeepLab:
     """Our model with other settings than the published ones."""
-    config = PRESETS[name]
-    config = replace(config, model=replace(config.model, **change))
+    config = load_config(zoo_models()[name].recipe, {"model": change})
     model = PanopticDeepLab(config.model, 19).eval()
     load_weights(
         model, FAMILIES[name.partition("/")[0]].convert(weights.state, model, config, "file.pth"), where="file.pth"

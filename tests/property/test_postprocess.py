@@ -1,6 +1,7 @@
 """Post-processing equals its naive form, on any maps, and does not depend on how the work is cut into pieces."""
 
 import runpy
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,11 +14,16 @@ from hypothesis import strategies as st
 
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.config import PostprocessConfig
-from panoptic_deeplab.maps import RawMaps, offset_scale, upsample, upsample_offset
-from panoptic_deeplab.postprocess.cells import all_cells, interpolate, make_grid, pixel_rows_and_columns
+from panoptic_deeplab.maps import RawMaps, upsample, upsample_offset
+from panoptic_deeplab.postprocess import pipeline, pixels
 from panoptic_deeplab.postprocess.centers import find_centers
-from panoptic_deeplab.postprocess.grouping import _nearest_of_all, nearest_centers
+from panoptic_deeplab.postprocess.grouping import group_pixels
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor, panoptic_tensors
+from panoptic_deeplab.postprocess.pixels import make_grid, maps_of_image, resize
+from panoptic_deeplab.postprocess.shortcut import undecided
+from panoptic_deeplab.postprocess.shortcut.candidates import nearest_centers
+from panoptic_deeplab.postprocess.shortcut.cells import make_cells
+from panoptic_deeplab.postprocess.shortcut.peaks import centers_of_list
 
 naive = SimpleNamespace(**runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks" / "naive.py")))
 seeds = st.integers(0, 2**32 - 1)
@@ -105,24 +111,21 @@ def upsampled(case, index):
         logits = upsample(maps.semantic_logits, case.input_size, align_corners=case.align_corners)[0]
         heatmap = upsample(maps.center_heatmap, case.input_size, align_corners=case.align_corners)[0]
         offset = upsample_offset(maps.offset, case.input_size, align_corners=case.align_corners)[0]
-    else:  # equal up to rounding only, which decides a tie now and then; test_cells holds them together
-        scale = offset_scale(case.small, case.input_size, align_corners=case.align_corners)
-        scaled = torch.stack([plane * s for plane, s in zip(maps.offset[0], scale, strict=True)])
-        logits, heatmap, offset = (
-            by_cells(map_, case, (height, width)) for map_ in (maps.semantic_logits[0], maps.center_heatmap[0], scaled)
+    else:  # equal up to rounding only, which decides a tie now and then; test_pixels holds them together
+        one = maps_of_image(maps, 0, case.input_size, align_corners=case.align_corners)
+        grid = make_grid(
+            case.small, case.input_size, (height, width), align_corners=case.align_corners, device=torch.device("cpu")
         )
+        logits, heatmap, offset = (resize(map_, grid) for map_ in (one.logits, one.heatmap[None], one.offset))
     return (map_[..., :height, :width].numpy() for map_ in (logits, heatmap[0], offset))
 
 
-def by_cells(map_, case, content_size):
-    """A whole map with the very values of the library."""
-    grid = make_grid(
-        case.small, case.input_size, content_size, align_corners=case.align_corners, device=torch.device("cpu")
-    )
-    y, x = pixel_rows_and_columns(grid, all_cells(grid))
-    whole = torch.empty(len(map_), *content_size)
-    whole[:, y, x] = interpolate(map_, grid, all_cells(grid))
-    return whole
+@contextmanager
+def without_the_shortcut():
+    """The method alone, as on a GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "quick_answer", lambda *_, **__: None)
+        yield
 
 
 def assert_same(one, other):
@@ -134,12 +137,14 @@ def assert_same(one, other):
         assert replace(segment, score=None) == replace(same, score=None)
 
 
+@pytest.mark.parametrize("way", [nullcontext, without_the_shortcut])
 @few_examples
 @given(plans())
-def test_equals_the_naive_form(plan):
+def test_equals_the_naive_form(way, plan):
     case = build(plan)
     postprocessor = PanopticPostprocessor(case.categories, case.config, align_corners=case.align_corners)
-    results = postprocessor(case.raw_maps, case.input_size, case.content_sizes)
+    with way():
+        results = postprocessor(case.raw_maps, case.input_size, case.content_sizes)
     for index, result in enumerate(results):
         panoptic_map, semantic_map, rows = naive.postprocess(
             *upsampled(case, index), thing_mask=case.categories.thing_mask, config=case.config
@@ -157,22 +162,27 @@ def test_equals_the_naive_form(plan):
 
 @few_examples
 @given(plans(), st.sampled_from([1, 500, 10**7]))
-def test_does_not_depend_on_the_way_of_working(plan, block_elements):
+def test_the_shortcut_changes_nothing(plan, block_elements):
     """Corners of cells or every pixel, in blocks or at once."""
     case = build(plan)
 
-    def run(**how):
+    def run():
         return panoptic_tensors(
-            RawMaps(*(map_[:1] for map_ in case.raw_maps)),
+            case.raw_maps,
+            0,
             case.input_size,
             case.content_sizes[0],
             thing_mask=torch.from_numpy(case.categories.thing_mask),
             config=case.config,
             align_corners=case.align_corners,
-            **how,
         )
 
-    quick, plain = run(use_corners=True, block_elements=block_elements), run(use_corners=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(undecided, "_BLOCK_ELEMENTS", block_elements)
+        quick = run()
+    with without_the_shortcut(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixels, "_BLOCK_ELEMENTS", block_elements)
+        plain = run()
     assert torch.equal(quick.panoptic_map, plain.panoptic_map)
     assert torch.equal(quick.semantic_map, plain.semantic_map)
     for one, other in zip(quick.table, plain.table, strict=True):
@@ -249,19 +259,13 @@ def test_pruned_grouping_equals_the_full_comparison(seed, num_groups, num_points
     target = (50 * torch.rand(2, num_groups, 1, generator=generator)).round()
     target = target + torch.round(reach * torch.randn(2, num_groups, num_points, generator=generator))
     inside = torch.rand(num_groups, num_points, generator=generator) < 0.6
-    pruned, full = nearest_centers(target, inside, centers), _nearest_of_all(target, centers)
+    pruned, full = nearest_centers(target, inside, centers), group_pixels(target, inside, centers)
     assert torch.equal(pruned.nearest[inside], full[inside])
 
 
 def some_centers(generator, top_k):
     heatmap = torch.rand(50, 50, generator=generator).mul(20).round()
-    return find_centers(heatmap, same_grid(heatmap), threshold=0.0, nms_kernel=3, top_k=top_k)
-
-
-def same_grid(heatmap):
-    """The cells of a map that is not resized."""
-    size = (heatmap.shape[0], heatmap.shape[1])
-    return make_grid(size, size, size, align_corners=True, device=heatmap.device)
+    return find_centers(heatmap, PostprocessConfig(center_threshold=0.0, nms_kernel=3, top_k=top_k))
 
 
 @few_examples
@@ -271,10 +275,10 @@ def test_centers_equal_the_naive_form(seed, height, width, nms_kernel, top_k):
     generator = torch.Generator().manual_seed(seed)
     heatmap = torch.randint(0, 4, (height, width), generator=generator) / 4
     expected = naive.find_centers(heatmap.numpy(), threshold=0.25, nms_kernel=nms_kernel, top_k=top_k)
-    for longest_list in (10**6, -1):  # with a list of pixels, and on the whole map as on a GPU
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("panoptic_deeplab.postprocess.centers._LONGEST_LIST", longest_list)
-            centers = find_centers(heatmap, same_grid(heatmap), threshold=0.25, nms_kernel=nms_kernel, top_k=top_k)
+    config = PostprocessConfig(center_threshold=0.25, nms_kernel=nms_kernel, top_k=top_k)
+    size = (height, width)
+    cells = make_cells(size, size, size, align_corners=True)
+    for centers in (find_centers(heatmap, config), centers_of_list(heatmap, cells, config)):
         found = torch.cat([centers.scores[:, None], centers.points], dim=1)[centers.valid]
         assert found.tolist() == [list(map(float, row)) for row in expected]
 
@@ -284,17 +288,13 @@ def test_centers_equal_the_naive_form(seed, height, width, nms_kernel, top_k):
 def test_a_list_of_pixels_gives_the_centers_of_the_whole_map(plan):
     """Of resized heatmaps, whose pixels the list looks up one by one."""
     case = build(plan)
-    content_size = case.content_sizes[0]
-    grid = make_grid(
-        case.small, case.input_size, content_size, align_corners=case.align_corners, device=torch.device("cpu")
-    )
+    sizes = case.small, case.input_size, case.content_sizes[0]
+    grid = make_grid(*sizes, align_corners=case.align_corners, device=torch.device("cpu"))
     heatmap = case.raw_maps.center_heatmap[0, 0]
-    settings = {name: plan.config[name] for name in ("nms_kernel", "top_k")} | {"threshold": 0.0}
-    listed = find_centers(heatmap, grid, **settings)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("panoptic_deeplab.postprocess.centers._LONGEST_LIST", -1)
-        for field, other in zip(listed, find_centers(heatmap, grid, **settings), strict=True):
-            assert torch.equal(field, other)
+    config = replace(case.config, center_threshold=0.0)
+    listed = centers_of_list(heatmap, make_cells(*sizes, align_corners=case.align_corners), config)
+    for field, other in zip(listed, find_centers(resize(heatmap[None], grid)[0], config), strict=True):
+        assert torch.equal(field, other)
 
 
 @few_examples
@@ -306,7 +306,7 @@ def test_grouping_equals_the_naive_form_in_float32(seed, height, width):
     is_thing = torch.rand(height, width, generator=generator) < 0.7
     expected = naive.group_pixels(offset.numpy(), is_thing.numpy(), centers.points[centers.valid].numpy())
     target = offset + torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
-    found = nearest_centers(target, is_thing, centers).nearest
+    found = group_pixels(target, is_thing, centers)
     assert np.array_equal(found[is_thing].numpy(), expected[is_thing.numpy()])
 
 
@@ -315,6 +315,7 @@ def test_shapes_do_not_depend_on_the_data_off_the_cpu():
     maps = RawMaps(*(torch.zeros(1, n, 9, 13, device="meta") for n in (5, 1, 2)))
     tensors = panoptic_tensors(
         maps,
+        0,
         (33, 49),
         (31, 49),
         thing_mask=torch.zeros(5, dtype=torch.bool, device="meta"),

@@ -34,8 +34,8 @@ def test_defaults_are_the_papers() -> None:
         ("ModelConfig", {"projections": (64, 0)}, "`model.projections` must be positive numbers. Got (64, 0) instead."),
         ("ModelConfig", {"atrous_rates": (6, 12, 0)}, "`model.atrous_rates` must be positive numbers"),
         ("ModelConfig", {"image_pool_size": (0, 65)}, "`model.image_pool_size` must be positive numbers"),
-        ("ModelConfig", {"norm_eps": 0.0}, "`model.norm_eps` must be positive"),
-        ("ModelConfig", {"backbone_norm_eps": -1e-3}, "`model.backbone_norm_eps` must be positive"),
+        ("CompatConfig", {"norm_eps": 0.0}, "`model.compat.norm_eps` must be positive"),
+        ("CompatConfig", {"backbone_norm_eps": -1e-3}, "`model.compat.backbone_norm_eps` must be positive"),
         ("TargetConfig", {"sigma": 0.0}, "`target.sigma` must be positive"),
         ("TargetConfig", {"small_instance_area": -1}, "`target.small_instance_area` must be at least 0"),
         ("LossConfig", {"top_k_fraction": 0.0}, "`loss.top_k_fraction` must be above 0 and at most 1"),
@@ -43,7 +43,7 @@ def test_defaults_are_the_papers() -> None:
         ("PostprocessConfig", {"nms_kernel": 4}, "`postprocess.nms_kernel` must be a positive odd number. Got 4"),
         ("PostprocessConfig", {"top_k": 0}, "`postprocess.top_k` must be positive"),
         ("TrainConfig", {"max_steps": 0}, "`train.max_steps` must be positive"),
-        ("TrainConfig", {"batch_size": 3, "accumulation_steps": 2}, "`train.batch_size` must be divisible by"),
+        ("TrainConfig", {"images_at_once": 0}, "`train.images_at_once` must be positive. Got 0"),
         ("TrainConfig", {"ema_decay": 1.0}, "`train.ema_decay` must be between 0 and 1"),
         ("TrainConfig", {"clip_gradient_norm": 0.0}, "`train.clip_gradient_norm` must be positive"),
         ("TrainConfig", {"weight_decay": -0.1}, "`train.weight_decay` must be at least 0"),
@@ -69,7 +69,7 @@ def test_valid_combinations_are_accepted() -> None:
     assert InputConfig(longest_side=641).scale == 1
     assert ModelConfig(dual_decoder=False, dual_aspp=False).dual_decoder is False
     assert ModelConfig(decoder_strides=(16, 8, 4), projections=(1, 2, 3), instance_projections=(1, 2, 3))
-    assert TrainConfig(batch_size=4, accumulation_steps=2).batch_size == 4
+    assert TrainConfig(batch_size=3, images_at_once=2).batch_size == 3
     assert TrainConfig(max_steps=5, warmup_steps=4, weight_decay=0.0, clip_gradient_norm=0.1).warmup_steps == 4
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from panoptic_deeplab.config import Config, DataConfig, ModelConfig, PostprocessConfig, TrainConfig
+from panoptic_deeplab.config import CompatConfig, Config, DataConfig, ModelConfig, PostprocessConfig, TrainConfig
 from panoptic_deeplab.config_io import config_from_dict, config_to_dict, load_config, save_config
 from panoptic_deeplab.errors import ConfigError
 
@@ -36,7 +36,7 @@ def message(load: Load, text: str, overrides: dict[str, Any] | None = None) -> s
 EXOTIC = Config(
     data=DataConfig(crop_size=(3, 5), root="düne/ä", scale_step=0),
     model=ModelConfig(decoder_strides=(16, 8, 4), projections=(1, 2, 3), instance_projections=(1, 2, 3),
-                      image_pool_size=(33, 65), norm_eps=1e-12),
+                      image_pool_size=(33, 65), compat=CompatConfig(norm_eps=1e-12, multi_grid=(1, 2, 4))),
     train=TrainConfig(learning_rate=1e-5, ema_decay=0.999, clip_gradient_norm=1),
 )  # fmt: skip
 

@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+import re
 from functools import cache
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -11,65 +12,22 @@ import pytest
 
 import panoptic_deeplab
 from panoptic_deeplab import cli
-from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.cli.evaluate import Evaluate
 from panoptic_deeplab.config import Config, TestTimeAugmentationConfig, TrainConfig
 from panoptic_deeplab.config_io import config_to_dict, load_config, recipe_names
-from panoptic_deeplab.model.converters.presets import PRESETS
-from panoptic_deeplab.model.paper import PAPER_ROWS
+from panoptic_deeplab.model.paper import PAPER_ROWS, PaperRow
+from panoptic_deeplab.model.zoo_list import ZooModel, zoo_models
 
 SEVEN_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 FIVE_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)
 
-OF_TABLE_1 = {"+ C_Sem = 256": "cityscapes_xception71"}
-OF_TABLE_5 = {
-    "Xception-65": "mapillary_xception65",
-    "Xception-71": "mapillary_xception71",
-    "HRNet-W48": "mapillary_hrnet_w48",
-    "HRNet-W48+": "mapillary_hrnet_w48_plus",
-    "HRNet-W48+ (Atrous)": "mapillary_hrnet_w48_plus_atrous",
-    "HRNet-Wider+": "mapillary_hrnet_wider_plus",
-    "HRNet-Wider+ (Atrous)": "mapillary_hrnet_wider_plus_atrous",
-    "Auto-DeepLab-L+": "mapillary_auto_deeplab_l_plus",
-    "Auto-DeepLab-XL+": "mapillary_auto_deeplab_xl_plus",
-    "Auto-DeepLab-XL++": "mapillary_auto_deeplab_xl_plus_plus",
-}
-OF_TABLE_9 = {
-    "Cityscapes, MNV3": "cityscapes_mobilenet_v3",
-    "Cityscapes, ResNet-50": "cityscapes_resnet50",
-    "Cityscapes, Xception-71": "cityscapes_xception71",
-    "Mapillary Vistas, MNV3": "mapillary_mobilenet_v3",
-    "Mapillary Vistas, ResNet-50": "mapillary_resnet50",
-    "Mapillary Vistas, Xception-71": "mapillary_xception71",
-    "COCO, MNV3": "coco_mobilenet_v3",
-    "COCO, ResNet-50": "coco_resnet50",
-    "COCO, Xception-71 at 641": "coco_xception71_641",
-    "COCO, Xception-71 at 1025": "coco_xception71",
-}
-RECIPE_OF_ROW = {(1, row): recipe for row, recipe in OF_TABLE_1.items()}
-RECIPE_OF_ROW |= {(5, row): recipe for row, recipe in OF_TABLE_5.items()}
-RECIPE_OF_ROW |= {(9, row): recipe for row, recipe in OF_TABLE_9.items()}
-OF_THE_PAPER = sorted(set(RECIPE_OF_ROW.values()))
-MULTI_SCALE = {"cityscapes_xception71", "coco_xception71", *OF_TABLE_5.values()}
+FIRST_ROWS = sorted(row.recipe for row in PAPER_ROWS if row.recipe.startswith("cityscapes_table1_"))
+"""The rows of Table 1 that are not the paper's protocol, but the way to it."""
+OF_THE_PAPER = sorted({row.recipe for row in PAPER_ROWS}.difference(FIRST_ROWS))
+MULTI_SCALE = {"cityscapes_xception71", "coco_xception71", *(row.recipe for row in PAPER_ROWS if row.table == 5)}
 """Those for which the paper prints a number with several scales."""
 
-OF_PUBLIC_MODELS = {
-    "cityscapes_bowenc0221_resnet50": "bowenc0221/R50_os32_cityscapes",
-    "cityscapes_bowenc0221_xception65": "bowenc0221/X65_os32_cityscapes_lr_x10",
-    "cityscapes_bowenc0221_mobilenet_v2": "bowenc0221/MBNV2_100_os32_cityscapes_bs16_lr_x2",
-    "cityscapes_bowenc0221_hrnet_w48": "bowenc0221/H48_os4_cityscapes",
-    "cityscapes_detectron2_resnet52": "detectron2/R52_os16_dsconv",
-    "cityscapes_detectron2_resnet52_dense": "detectron2/R52_os16_conv",
-    "coco_detectron2_resnet52": "detectron2/R52_os16_dsconv_coco",
-    "cityscapes_deeplab2_resnet50": "deeplab2/resnet50_os32_cityscapes",
-    "cityscapes_deeplab2_resnet50_beta": "deeplab2/resnet50_beta_os32_cityscapes",
-    "cityscapes_deeplab2_mobilenet_v3_large": "deeplab2/mobilenet_v3_large_os16_cityscapes",
-    "cityscapes_deeplab2_mobilenet_v3_small": "deeplab2/mobilenet_v3_small_os16_cityscapes",
-    "coco_deeplab2_resnet50": "deeplab2/resnet50_os32_coco",
-    "coco_deeplab2_resnet50_os16": "deeplab2/resnet50_os16_coco",
-    "coco_deeplab2_resnet50_beta": "deeplab2/resnet50_beta_os32_coco",
-    "coco_deeplab2_resnet50_beta_os16": "deeplab2/resnet50_beta_os16_coco",
-}
+OF_PUBLIC_MODELS = sorted(model.recipe for model in zoo_models().values())
 
 PROTOCOL_OF_DATA_SET: dict[str, dict[str, Any]] = {
     "cityscapes": {
@@ -151,20 +109,39 @@ def test_extra_data_of_tables_2_and_3_is_another_start() -> None:
     assert dataclasses.replace(config, model=base.model) == base
 
 
-def test_each_row_of_the_tables_has_a_recipe() -> None:
-    rows = {(row.table, row.row) for row in PAPER_ROWS if row.table in (5, 9)}
-    assert rows == {key for key in RECIPE_OF_ROW if key[0] in (5, 9)}
-
-
-@pytest.mark.parametrize("key", RECIPE_OF_ROW, ids=lambda key: f"table {key[0]}, {key[1]}")
-def test_network_is_that_of_the_table(key: tuple[int, str]) -> None:
-    row = next(row for row in PAPER_ROWS if (row.table, row.row) == key)
-    config = config_of(RECIPE_OF_ROW[key])
-    assert dataclasses.replace(config.model, backbone_weights=None) == row.model
-    assert len(CategoryTable.load(config.data.categories)) == row.num_classes
+@pytest.mark.parametrize("row", PAPER_ROWS, ids=lambda row: f"Table {row.table}, {row.row}")
+def test_each_row_of_the_tables_has_a_recipe(row: PaperRow) -> None:
+    assert re.search(rf"Tables? [\d, and]*\b{row.table}\b", text(row.recipe))
+    config = row.config
     if config.data.format != "cityscapes":  # all of its images have one size
         assert config.input.pad_to == row.paper_size
         assert config.input.longest_side == row.paper_size[0]
+
+
+def test_each_row_of_the_ablation_changes_what_it_says() -> None:
+    def changed(recipe: str, before: str) -> set[str]:
+        new, old = config_to_dict(config_of(recipe)), config_to_dict(config_of(before))
+        keys = {f"{section}.{key}" for section in new for key in new[section] if new[section][key] != old[section][key]}
+        return {key for key in keys if not key.startswith("test_time_augmentation.")}
+
+    first, *others = (f"cityscapes_table1_{name}" for name in ("base", "adam", "mse", "dual_decoder", "dual_aspp"))
+    best = "cityscapes_xception71"
+    wider = {"aspp_channels", "instance_aspp_channels", "decoder_channels", "head_channels", "projections"}
+    instance = {"instance_decoder_channels", "instance_head_channels", "instance_projections"}
+    steps = [
+        {"train.optimizer", "train.learning_rate"},
+        {"loss.heatmap_loss", "loss.heatmap_lambda", "model.heatmap_activation"},
+        {"model.dual_decoder"},
+        {"model.dual_aspp"},
+        {"data.crop_size"},
+        {f"model.{name}" for name in wider} | {"model.image_pool_size"},
+    ]
+    rows = [first, *others, "cityscapes_table1_large_crop", best]
+    assert [changed(row, before) for before, row in pairwise(rows)] == steps
+    expected = {f"model.{name}" for name in instance} | {"model.image_pool_size"}
+    assert changed("cityscapes_table1_instance_256", best) == expected
+    assert changed("cityscapes_table1_semantic_only", best) == {"model.instance_branch", "evaluation.metric"}
+    assert set(rows) | {"cityscapes_table1_instance_256", "cityscapes_table1_semantic_only"} == {best, *FIRST_ROWS}
 
 
 @pytest.mark.parametrize("recipe", OF_THE_PAPER)
@@ -194,52 +171,35 @@ def test_scales_are_used_with_the_option_in_the_headers(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("recipe", OF_THE_PAPER)
-def test_each_has_a_variant_for_one_gpu_of_24_gb(recipe: str) -> None:
-    base, variant = config_of(recipe), config_of(f"{recipe}_24gb")
-    train = dataclasses.replace(variant.train, accumulation_steps=1, precision="float32")
-    data = dataclasses.replace(variant.data, crop_size=base.data.crop_size)
-    model = dataclasses.replace(variant.model, image_pool_size=base.model.image_pool_size)
-    assert dataclasses.replace(variant, train=train, data=data, model=model) == base
-    assert variant.model.image_pool_size == variant.data.crop_size
-    assert variant.train.precision == "bfloat16"
-    assert variant.train.batch_size // variant.train.accumulation_steps >= 2  # the image pool is normalised
-
-
-def test_no_variant_is_without_its_recipe() -> None:
-    assert {name.removesuffix("_24gb") for name in recipe_names() if name.endswith("_24gb")} == set(OF_THE_PAPER)
-
-
-@pytest.mark.parametrize("recipe", OF_PUBLIC_MODELS)
-def test_recipe_of_a_public_implementation_is_that_of_its_published_model(recipe: str) -> None:
-    config, preset = config_of(recipe), PRESETS[OF_PUBLIC_MODELS[recipe]]
-    backbone = config.model.backbone.partition(".")[0]  # which weights to start from does not change the network
-    assert dataclasses.replace(config.model, backbone=backbone, backbone_weights=None) == preset.model
-    assert config.input == preset.input
-    assert config.target == preset.target
-    assert config.postprocess == preset.postprocess
-    assert config.loss == preset.loss
-    names = [field.name for field in dataclasses.fields(config.data)]
-    own = ("root", "train_split", "val_split", "num_workers")
-    assert [getattr(config.data, n) for n in names if n not in own] == [
-        getattr(preset.data, n) for n in names if n not in own
-    ]
+@pytest.mark.parametrize("model", zoo_models().values(), ids=lambda model: model.name)
+def test_numbers_of_a_public_implementation_are_those_of_the_zoo(model: ZooModel) -> None:
+    """The header and the list say the same of the same weights."""
+    header = " ".join(takewhile(lambda line: line.startswith("#"), text(model.recipe).splitlines()))
+    assert f"`{model.name}`" in header
+    printed = {metric: float(value) / 100 for metric, value in re.findall(r"\b(PQ|SQ|RQ|AP|mIoU) (\d\d\.\d)", header)}
+    assert bool(printed) == bool(model.reported)
+    assert printed == pytest.approx({metric: model.reported[metric] for metric in printed}, abs=5.1e-4)  # as rounded
 
 
 @pytest.mark.parametrize(
     ("recipe", "learning_rate", "batch_size", "steps", "warmup"),
     [  # FACTS of each repository's configuration files
         ("cityscapes_bowenc0221_resnet50", 5e-5, 8, 90_000, 0),
+        ("cityscapes_bowenc0221_resnet101", 5e-5, 8, 90_000, 0),
+        ("cityscapes_bowenc0221_resnext101", 5e-5, 8, 90_000, 0),
         ("cityscapes_bowenc0221_hrnet_w48", 5e-5, 8, 90_000, 0),
         ("cityscapes_bowenc0221_mobilenet_v2", 1e-4, 16, 90_000, 0),
         ("cityscapes_bowenc0221_xception65", 5e-4, 8, 90_000, 0),
         ("cityscapes_detectron2_resnet52", 1e-3, 32, 90_000, 1000),
         ("cityscapes_detectron2_resnet52_dense", 1e-3, 32, 90_000, 1000),
         ("coco_detectron2_resnet52", 5e-4, 64, 200_000, 1000),
+        *((f"cityscapes_detectron2_{name}", 1e-3, 32, 90_000, 1000) for name in ("xception65", "hrnet_w48_dense")),
+        *((f"coco_detectron2_{name}", 5e-4, 64, 200_000, 1000) for name in ("xception65", "hrnet_w48")),
         ("cityscapes_deeplab2_resnet50", 2.5e-4, 8, 60_000, 0),
         ("cityscapes_deeplab2_resnet50_beta", 2.5e-4, 32, 60_000, 0),
         ("cityscapes_deeplab2_mobilenet_v3_large", 1e-3, 64, 60_000, 500),
         ("cityscapes_deeplab2_mobilenet_v3_small", 1e-3, 64, 60_000, 500),
+        *((f"cityscapes_deeplab2_mobilenet_v3_{size}_os32", 4e-4, 64, 30_000, 0) for size in ("small", "large")),
         *((f"coco_deeplab2_{name}", 5e-4, 64, 200_000, 2000) for name in ("resnet50", "resnet50_beta_os16")),
     ],
 )
@@ -258,6 +218,5 @@ def test_schedule_of_a_public_implementation(
 
 def test_every_recipe_is_tested_here() -> None:
     own = {"coco27_lite0", "demo", "nuclei_lite0"}  # measured by us; their numbers are in their headers
-    variants = {f"{recipe}_24gb" for recipe in OF_THE_PAPER}
     further = {"cityscapes_xception71_from_mapillary"}
-    assert set(recipe_names()) == {*OF_THE_PAPER, *variants, *further, *OF_PUBLIC_MODELS, *own}
+    assert set(recipe_names()) == {*OF_THE_PAPER, *FIRST_ROWS, *further, *OF_PUBLIC_MODELS, *own}

@@ -1,28 +1,17 @@
 """The rows of Table 9: "End-to-end runtime", measured by the authors on a Tesla V100 with batches of one."""
 
-from dataclasses import dataclass
-
 from panoptic_deeplab.benchmark.inference import Subject, untrained_subject
-from panoptic_deeplab.benchmark.scenes import make_categories
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig, Precision
+from panoptic_deeplab.config import Config, Precision
 from panoptic_deeplab.maps import Size
 from panoptic_deeplab.model.paper import PAPER_ROWS, PaperRow
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Dataset:
-    num_things: int
-    image_size: Size
-    """Typical `(height, width)` of its files. Those of Mapillary Vistas and COCO have many sizes."""
-    stuff_area_limit: int
-
-
-_DATASETS = {
-    "Cityscapes": _Dataset(num_things=8, image_size=(1024, 2048), stuff_area_limit=2048),
-    "Mapillary Vistas": _Dataset(num_things=37, image_size=(2448, 3264), stuff_area_limit=4096),
-    "COCO": _Dataset(num_things=80, image_size=(480, 640), stuff_area_limit=4096),
+_IMAGE_SIZES: dict[str, Size] = {
+    "Cityscapes": (1024, 2048),
+    "Mapillary Vistas": (2448, 3264),
+    "COCO": (480, 640),
 }
+"""Typical `(height, width)` of a data set's files. Those of Mapillary Vistas and COCO have many sizes."""
 
 _MILLISECONDS = {
     "Cityscapes, MNV3": 63.0,
@@ -50,14 +39,7 @@ def paper_setting(row: PaperRow) -> tuple[Config, CategoryTable, Size]:
     Args:
         row: one of `paper_rows()`.
     """
-    dataset = _DATASETS[row.row.partition(",")[0]]
-    fits = all(side - image_side in (0, 1) for side, image_side in zip(row.paper_size, dataset.image_size, strict=True))
-    config = Config(
-        model=row.model,
-        input=InputConfig(longest_side=None if fits else max(row.paper_size), pad_to=row.paper_size),
-        postprocess=PostprocessConfig(stuff_area_limit=dataset.stuff_area_limit),
-    )
-    return config, make_categories(row.num_classes, dataset.num_things), dataset.image_size
+    return row.config, row.categories, _IMAGE_SIZES[row.row.partition(",")[0]]
 
 
 def paper_subject(

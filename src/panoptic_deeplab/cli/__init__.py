@@ -29,6 +29,7 @@ from panoptic_deeplab.cli.submission import Submission
 from panoptic_deeplab.cli.terminal import parsed, prepare_terminal, say, say_error
 from panoptic_deeplab.cli.train import Train
 from panoptic_deeplab.cli.verb import Verb, is_main_process, leading_recipe
+from panoptic_deeplab.config import CompatConfig
 from panoptic_deeplab.errors import ConfigError, PanopticDeepLabError
 
 PROGRAM = "panoptic-deeplab"
@@ -48,6 +49,19 @@ VERBS: dict[str, type[Verb]] = {
     "benchmark": Benchmark,
     "doctor": Doctor,
 }
+
+
+_REGISTRY = tyro.constructors.ConstructorRegistry()
+"""What tyro makes of our types."""
+
+
+@_REGISTRY.struct_rule
+def _without_options(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
+    """Leave what only published weights need out of the options and their help: a recipe says it."""
+    if info.type is not CompatConfig:
+        return None
+    given = info.default if isinstance(info.default, CompatConfig) else CompatConfig()
+    return tyro.constructors.StructConstructorSpec(instantiate=lambda: given, fields=())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -100,8 +114,8 @@ def _parse(arguments: list[str]) -> Verb:
     verb, prog = VERBS[name], f"{PROGRAM} {name}"
     default = verb.defaults(rest)
     if default is not None:
-        return parsed(lambda: tyro.cli(verb, prog=prog, args=rest, default=default), rest, default)
-    options = parsed(lambda: tyro.cli(verb, prog=prog, args=rest), rest)
+        return parsed(lambda: tyro.cli(verb, prog=prog, args=rest, default=default, registry=_REGISTRY), rest, default)
+    options = parsed(lambda: tyro.cli(verb, prog=prog, args=rest, registry=_REGISTRY), rest)
     recipe = getattr(options, "recipe", None)
     if recipe is None:
         return options

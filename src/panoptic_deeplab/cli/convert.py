@@ -35,20 +35,21 @@ class Convert(Verb):
         """
         from panoptic_deeplab.model.card import model_card
         from panoptic_deeplab.model.converters import convert_checkpoint
-        from panoptic_deeplab.model.converters.presets import verification
         from panoptic_deeplab.model.weights import EMA_FILE, save_pretrained
+        from panoptic_deeplab.model.zoo_list import zoo_models
 
         if (self.output / EMA_FILE).exists():  # which would be read instead of what is written here
             raise ConfigError(f"`output` {self.output} is the checkpoint of a run. Choose another folder.")
         model, config, categories = convert_checkpoint(self.checkpoint, self.source)
         make_folder(self.output)
-        origin = f"Converted from a checkpoint of `{self.source}`. {verification(self.source)}"
+        verification = zoo_models()[self.source].verification
+        origin = f"Converted from a checkpoint of `{self.source}`. {verification}"
         card = model_card(config, categories, origin=origin)
         save_pretrained(self.output, model, config=config, categories=categories, card=card)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         say(
             f"{self.source}: {config.model.backbone}, {categories.num_classes} classes ({categories.name}),"
-            f" {parameters / 1e6:.2f} M parameters, all of them converted. {verification(self.source)}"
+            f" {parameters / 1e6:.2f} M parameters, all of them converted. {verification}"
         )
         for file in sorted(self.output.iterdir()):
             say(f"  {file}  {file.stat().st_size / 1e3:,.0f} kB")

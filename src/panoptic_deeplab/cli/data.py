@@ -148,7 +148,7 @@ class ShowData(Verb):
             data=replace(self.data, num_workers=0),
             input=self.input,
             target=self.target,
-            train=replace(self.config.train, batch_size=count, accumulation_steps=1),
+            train=replace(self.config.train, batch_size=count),
         )
         batch = next(training_batches(source, config, rank=0, world_size=1))
         drawn = draw_train_batch(

@@ -17,10 +17,11 @@ class Models(Verb):
     A name of the list is a --model for every verb: the file is downloaded the first time, checked and converted.
     Numbers are those that the authors report for the validation split, in percent.
 
-    With --json, the document is: cache, the folder of downloads; models, a list of {name, dataset, backbone,
-    parameters, reported {PQ, SQ, RQ, AP, mIoU: fractions in [0, 1], those that are reported}, note, licence, page, url
-    or null (nothing is published), on_google_drive, size in bytes or null (before the first download), in_cache,
-    verification}; and unsupported, a list of {family, models, reason, page}.
+    With --json, the document is: cache, the folder of downloads; models, a list of {name, recipe, dataset, backbone,
+    parameters, reported {PQ, SQ, RQ, AP, mIoU: fractions in [0, 1], those that are reported}, note, license, page, url
+    or null (nothing is published), verified (recorded outputs, names and shapes, or null), on_google_drive, size in
+    bytes or null (before the first download), in_cache, verification, a sentence}; and unsupported, a list of {family,
+    models, reason, page}.
 
     With --paper: every network of Tables 1, 5 and 9, with its parameters (in millions) and multiply-adds (in billions)
     as this package builds it, as the paper prints them, and the difference. No weights are read.
@@ -64,7 +65,7 @@ def _paper_table(rows: "list[CountedRow]") -> str:
             (
                 str(paper.table),
                 paper.row,
-                paper.model.backbone,
+                paper.config.model.backbone,
                 size,
                 f"{parameters:.2f}",
                 "" if paper.paper_parameters is None else f"{paper.paper_parameters:.2f}",

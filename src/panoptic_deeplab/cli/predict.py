@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from panoptic_deeplab.inference.predictor import PanopticPredictor, UpsampledMaps
+    from panoptic_deeplab.postprocess.dropped import Dropped
     from panoptic_deeplab.results import PanopticResult
 
 _DEFAULT_PRODUCTS: tuple[Product, ...] = ("overlay", "panoptic")
@@ -33,9 +34,11 @@ class Predict(InferenceVerb):
     call into the same folder adds its images to the JSON files of the first; none of its files is replaced.
 
     With --json, the document is: images, a list of {image: path, size: [height, width], segments_info: [{id,
-    category_id, name, isthing, area, bbox: [x, y, width, height], iscrowd, score}]}; failed, a list of {image: path,
-    error: message}; warnings, a list of {image: path, warning: message}; and files, the paths written. Bytes of a file
-    name that are not UTF-8 are written as Python keeps them, 0xff as \\udcff.
+    category_id, name, isthing, area, bbox: [x, y, width, height], iscrowd, score}], and with --explain, dropped: {size:
+    [height, width] in the network's input, settings, small_stuff, without_center, outvoted, weak_centers,
+    centers_beyond_top_k, empty_centers, lost_in_resizing}}; failed, a list of {image: path, error: message}; warnings,
+    a list of {image: path, warning: message}; and files, the paths written. Bytes of a file name that are not UTF-8 are
+    written as Python keeps them, 0xff as \\udcff.
     """
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES...")]
@@ -49,6 +52,9 @@ class Predict(InferenceVerb):
     with RLE masks) and images.json ({images, categories}: which image_id is which file). maps: NAME_heatmap.png and
     NAME_offset.png, what the instance heads say. figure: NAME_figure.png, all steps side by side as in Figure 4 of the
     paper."""
+    explain: Flag = False
+    """Also say what each result leaves out and by which setting: stuff below stuff_area_limit, centers below the
+    threshold or beyond top_k, pixels outvoted inside of an instance. Goes image by image."""
     json: Flag = False
     """Write one JSON document to stdout."""
     batch_size: Annotated[int, tyro.conf.arg(metavar="N")] = 1
@@ -92,11 +98,13 @@ class Predict(InferenceVerb):
             with progress_bar("predict", enabled=not printing) as on_image:
                 for count, done in enumerate(self._predictions(predictor, paths, failed, warnings), start=1):
                     if files is not None:
-                        files.add(*done)
+                        files.add(done.path, done.image, done.result, done.maps)
                     if self.json:
                         rows.append(_row(done))
                     elif printing:
                         _print_segments(done.path, done.result)
+                    if done.dropped is not None and not self.json:
+                        _print_dropped(done.path, done.dropped)
                     on_image(count + len(failed), len(paths))
         finally:  # also after an interruption: what was done can be used
             written = [] if files is None else files.finish(predictor.categories)
@@ -133,6 +141,9 @@ class Predict(InferenceVerb):
                 " out, or predict this product separately."
             )
 
+        if self.explain and self.batch_size > 1:
+            raise ConfigError(f"`explain` goes image by image. Got a `batch_size` of {self.batch_size}; leave it out.")
+
     def _predictions(
         self,
         predictor: "PanopticPredictor",
@@ -160,7 +171,12 @@ class Predict(InferenceVerb):
 
         if self._needs_maps():
             for image in readable():
-                yield _Prediction(*waiting.popleft(), *predictor.predict_with_maps(image))
+                dropped = predictor.explain(image)[1] if self.explain else None
+                yield _Prediction(*waiting.popleft(), *predictor.predict_with_maps(image), dropped)
+        elif self.explain:
+            for image in readable():
+                result, dropped = predictor.explain(image)
+                yield _Prediction(*waiting.popleft(), result, None, dropped)
         else:
             for result in predictor.predict_iter(readable(), batch_size=self.batch_size):
                 yield _Prediction(*waiting.popleft(), result, None)
@@ -171,11 +187,13 @@ class _Prediction(NamedTuple):
     image: "np.ndarray"
     result: "PanopticResult"
     maps: "UpsampledMaps | None"
+    dropped: "Dropped | None" = None
 
 
 def _row(done: _Prediction) -> dict[str, Any]:
     segments = [asdict(segment) for segment in done.result.segments_info]
-    return {"image": str(done.path), "size": list(done.result.size), "segments_info": segments}
+    row = {"image": str(done.path), "size": list(done.result.size), "segments_info": segments}
+    return row if done.dropped is None else row | {"dropped": asdict(done.dropped)}
 
 
 def _print_segments(path: Path, result: "PanopticResult") -> None:
@@ -192,3 +210,10 @@ def _print_segments(path: Path, result: "PanopticResult") -> None:
         for segment in result.segments_info
     ]
     show_table(rows, head=("id", "name", "kind", "score", "area", "x, y, width, height"), left=(1, 2))
+
+
+def _print_dropped(path: Path, dropped: "Dropped") -> None:
+    height, width = dropped.size
+    say(f"Left out of {path}, in pixels of the network's input of {height} x {width}:")
+    for line in dropped.lines() or ["nothing"]:
+        say(f"  {line}")

@@ -33,8 +33,8 @@ class Train(Verb):
         tyro.conf.Positional,
         tyro.conf.arg(
             metavar="RECIPE_OR_YAML",
-            help=f"Name of a packaged recipe ({PACKAGED_RECIPES}; those of the paper also as NAME_24gb, for one GPU of"
-            " 24 GB), or a YAML file, such as the config.yaml of an earlier run.",
+            help=f"Name of a packaged recipe ({PACKAGED_RECIPES}), or a YAML file, such as the config.yaml of an"
+            " earlier run.",
         ),
     ]
     run_folder: OptionalFolder = None

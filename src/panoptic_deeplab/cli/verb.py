@@ -27,8 +27,8 @@ Folder = Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
 
 OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
 
-PACKAGED_RECIPES = ", ".join(name for name in recipe_names() if not name.endswith("_24gb"))
-"""For the help. Left out are the variants for one GPU of 24 GB; the help of `train` says that there are such."""
+PACKAGED_RECIPES = ", ".join(recipe_names())
+"""For the help."""
 
 
 @dataclass(frozen=True, kw_only=True)

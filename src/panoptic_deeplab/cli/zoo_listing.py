@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from panoptic_deeplab.model.download import cache_folder
-from panoptic_deeplab.model.zoo import ZooModel, unsupported_families, zoo_models
+from panoptic_deeplab.model.zoo_list import ZooModel, unsupported_families, zoo_models
 
 _COLUMNS = ("Name", "Data", "Backbone", "Params M", "PQ", "AP", "mIoU", "MB", "From", "Notes")
 _RIGHT = {"Params M", "PQ", "AP", "mIoU", "MB"}
@@ -15,8 +15,6 @@ _BYTES_PER_PARAMETER = 4
 
 def zoo_document() -> dict[str, Any]:
     """Everything, for machines."""
-    from panoptic_deeplab.model.converters.presets import verification
-
     return {
         "cache": str(cache_folder()),
         "models": [
@@ -25,7 +23,7 @@ def zoo_document() -> dict[str, Any]:
                 "on_google_drive": model.is_on_google_drive,
                 "size": model.size,
                 "in_cache": model.is_in_cache,
-                "verification": verification(model.name),
+                "verification": model.verification,
             }
             for model in zoo_models().values()
         ],
@@ -35,12 +33,10 @@ def zoo_document() -> dict[str, Any]:
 
 def zoo_text() -> str:
     """One line a model; what several have in common is a note below."""
-    from panoptic_deeplab.model.converters.presets import verification
-
     notes: dict[str, int] = {}
     lines: list[tuple[str, ...]] = [_COLUMNS]
     for model in zoo_models().values():
-        texts = [f"Licence: {model.licence}", verification(model.name), *([model.note] if model.note else [])]
+        texts = [f"License: {model.license}", model.verification, *([model.note] if model.note else [])]
         numbers = sorted(notes.setdefault(text, len(notes) + 1) for text in texts)
         lines.append((*_cells(model), " ".join(map(str, numbers))))
     widths = [max(len(line[column]) for line in lines) for column in range(len(_COLUMNS))]

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 from panoptic_deeplab.config.checks import check
 from panoptic_deeplab.config.data import DataConfig, InputConfig
-from panoptic_deeplab.config.model import ModelConfig
+from panoptic_deeplab.config.model import CompatConfig, ModelConfig
 from panoptic_deeplab.config.predict import EvaluationConfig, PostprocessConfig, Precision, TestTimeAugmentationConfig
 from panoptic_deeplab.config.train import LossConfig, TargetConfig, TrainConfig
 
 __all__ = [
+    "CompatConfig",
     "Config",
     "DataConfig",
     "EvaluationConfig",

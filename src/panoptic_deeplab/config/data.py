@@ -31,7 +31,7 @@ class DataConfig:
     longest_side_limit: int | None = None
     """With `shortest_side`: scale less where the longest side would have more pixels (detectron2's COCO: 960)."""
     padding: Literal["random", "bottom_right"] = "random"
-    """Where an image smaller than the crop gets its margin, which has the mean colour: divided at random between both
+    """Where an image smaller than the crop gets its margin, which has the mean color: divided at random between both
     sides, which the authors found good for the instance branch, or as in prediction (detectron2)."""
     flip_probability: float = 0.5
     """Left-right."""
@@ -73,7 +73,7 @@ class InputConfig:
     scale: float = 1.0
     """Resize by this factor (enlarge small objects); not together with `longest_side`."""
     pad_to: tuple[int, int] | None = None
-    """Pad at the bottom and on the right, with the mean colour, to at least this size; null pads only to whole strides.
+    """Pad at the bottom and on the right, with the mean color, to at least this size; null pads only to whole strides.
     The public implementations predict at the size of the training crop, and Table 9 counts 641 x 641 and 2177 x 2177
     inputs: the image pool of the ASPP then sees as much margin as in training."""
     pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)

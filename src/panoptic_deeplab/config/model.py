@@ -1,10 +1,43 @@
 """The network: every choice in which the paper and the public implementations differ is a field."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
 from panoptic_deeplab.config.checks import check
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompatConfig:
+    """Choices in which public implementations differ from the paper, kept apart: a network of one's own needs none of
+    them, published weights need theirs. They are set in YAML files, not on the command line."""
+
+    multi_grid: tuple[int, int, int] | None = None
+    """Atrous rates of the three units in a ResNet's last block are these times 32 / output_stride (detectron2: 1, 2,
+    4); None = the first unit keeps the rate of the block before, the others have 32 / output_stride."""
+    xception_taps: Literal["before_relu", "after_relu"] = "before_relu"
+    """Low-level features of an Xception: the second separable convolution of a strided block, before or after the ReLU
+    that follows. `before_relu` is that of the authors' DeepLab code and of published weights, which take the end of the
+    middle flow at stride 16; `after_relu` is that of timm."""
+    separable_mid_norm: bool = False
+    """BN and ReLU between the depthwise and pointwise convolution; the count of Table 1 says no."""
+    image_pool_bias: bool = False
+    """A bias in the convolution behind the image pool (detectron2, where it has no BN)."""
+    concat_order: Literal["upsampled_first", "projection_first"] = "upsampled_first"
+    """Order of the channels that enter a stage of the decoder."""
+    center_head_conv: Literal["separable", "dense"] = "separable"
+    """Convolutions of the center head, as in `model.decoder_conv` (detectron2: dense in every model)."""
+    norm_eps: float = 1e-5
+    """Epsilon of the batch normalization outside the backbone."""
+    backbone_norm_eps: float | None = None
+    """The same in the backbone; None = as the backbone defines it."""
+
+    def __post_init__(self) -> None:
+        check(self.norm_eps > 0, "model.compat.norm_eps", "positive", self.norm_eps)
+        epsilon = self.backbone_norm_eps
+        check(epsilon is None or epsilon > 0, "model.compat.backbone_norm_eps", "positive", epsilon)
+        factors = self.multi_grid
+        check(factors is None or min(factors) > 0, "model.compat.multi_grid", "positive numbers", factors)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +57,6 @@ class ModelConfig:
     the instance heads too, knows no classes and keeps its weights."""
     output_stride: Literal[8, 16, 32] = 16
     """Input size over size of the deepest features; smaller = atrous convolution in the last blocks."""
-    multi_grid: tuple[int, int, int] | None = None
-    """Atrous rates of the three units in a ResNet's last block are these times 32 / output_stride (detectron2: 1, 2,
-    4); None = the first unit keeps the rate of the block before, the others have 32 / output_stride."""
-    xception_taps: Literal["before_relu", "after_relu"] = "before_relu"
-    """Low-level features of an Xception: the second separable convolution of a strided block, before or after the ReLU
-    that follows. `before_relu` is that of the authors' DeepLab code and of published weights, which take the end of the
-    middle flow at stride 16; `after_relu` is that of timm."""
     hrnet_exchange: Literal["bilinear", "bilinear_aligned", "nearest", "inferred"] = "bilinear"
     """How HRNet's deep branches give to shallower ones: 1x1 convolution, then a bilinear resize by `align_corners`, or
     always with aligned corners (bowenc0221, also in its detectron2 models), or nearest (where timm's weights were
@@ -39,8 +65,6 @@ class ModelConfig:
     """Of the ASPP; None = (6, 12, 18) at output stride 16, halved at 32, doubled at 8."""
     atrous_conv: Literal["separable", "dense"] = "separable"
     """3x3 atrous convolutions: depthwise separable (the count of Table 1) or dense."""
-    separable_mid_norm: bool = False
-    """BN and ReLU between the depthwise and pointwise convolution; the count of Table 1 says no."""
     aspp_channels: int = 256
     instance_aspp_channels: int = 256
     aspp_dropout: float = 0.1
@@ -48,7 +72,6 @@ class ModelConfig:
     """Window of the ASPP image pool in input pixels, stride 1 (the training crop, when evaluating on whole images);
     None = the whole feature map."""
     image_pool_norm: bool = True
-    image_pool_bias: bool = False
     dual_aspp: bool = True
     """Table 1, "ASPP x2"; False = one ASPP for both branches."""
     dual_decoder: bool = True
@@ -58,7 +81,7 @@ class ModelConfig:
     decoder: Literal["panoptic_deeplab", "hrnet"] = "panoptic_deeplab"
     """`hrnet` = HRNetV2's own head instead of ASPPs, decoders and heads (Table 5, "HRNet-W48"), shared by all tasks. It
     reads the deepest feature and those of `decoder_strides`; of the fields below and of the ASPP's it heeds
-    `align_corners` and `norm_eps`."""
+    `align_corners` and `compat.norm_eps`."""
     decoder_strides: tuple[int, ...] = (8, 4)
     """Strides of the low-level features that the decoder adds, deep to shallow."""
     projections: tuple[int, ...] = (64, 32)
@@ -70,22 +93,18 @@ class ModelConfig:
     """Table 1, "C_Ins"."""
     decoder_conv: Literal["separable", "dense"] = "separable"
     """One 5x5 separable convolution a stage (section 3.1), or two dense 3x3. Also of the semantic and offset heads."""
-    concat_order: Literal["upsampled_first", "projection_first"] = "upsampled_first"
     head_channels: int = 256
     """Of the semantic head."""
     instance_head_channels: int = 32
-    """Of the centre and offset heads."""
+    """Of the center and offset heads."""
     heatmap_activation: Literal["none", "sigmoid"] = "none"
-    """Of the centre head: a plain regression, or a probability (first rows of Table 1, with `loss.heatmap_loss`)."""
-    center_head_conv: Literal["separable", "dense"] = "separable"
+    """Of the center head: a plain regression, or a probability (first rows of Table 1, with `loss.heatmap_loss`)."""
     align_corners: bool = True
-    """Convention of every bilinear resize: corner pixel centres coincide (True; with odd sizes), or image borders."""
-    norm_eps: float = 1e-5
-    """Of the batch normalisation outside the backbone."""
+    """Convention of every bilinear resize: corner pixel centers coincide (True; with odd sizes), or image borders."""
     norm_momentum: float = 0.1
-    """Of every batch normalisation, PyTorch's convention."""
-    backbone_norm_eps: float | None = None
-    """None = as the backbone defines it."""
+    """Of every batch normalization, PyTorch's convention."""
+    compat: CompatConfig = field(default_factory=CompatConfig)
+    """What only weights of other implementations need."""
 
     def __post_init__(self) -> None:
         check(self.output_stride in (8, 16, 32), "model.output_stride", "8, 16 or 32", self.output_stride)
@@ -96,14 +115,11 @@ class ModelConfig:
             "instance_decoder_channels",
             "head_channels",
             "instance_head_channels",
-            "norm_eps",
         ):
             check(getattr(self, name) > 0, f"model.{name}", "positive", getattr(self, name))
-        for name in ("atrous_rates", "image_pool_size", "multi_grid"):
+        for name in ("atrous_rates", "image_pool_size"):
             values = getattr(self, name)
             check(values is None or min(values) > 0, f"model.{name}", "positive numbers", values)
-        epsilon = self.backbone_norm_eps
-        check(epsilon is None or epsilon > 0, "model.backbone_norm_eps", "positive", epsilon)
         check(
             self.weights is not None or not self.reset_heads,
             "model.reset_heads",

@@ -14,11 +14,11 @@ class PostprocessConfig:
     """Sections 3.2 and 3.3. Kernel and areas in pixels of the network input."""
 
     center_threshold: float = 0.1
-    """Heatmap values at or below it are no centre. Higher = fewer, surer instances."""
+    """Heatmap values at or below it are no center. Higher = fewer, surer instances."""
     nms_kernel: int = 7
-    """Odd side of the max-pooling window; two centres in one window become one. Larger = fewer instances."""
+    """Odd side of the max-pooling window; two centers in one window become one. Larger = fewer instances."""
     top_k: int = 200
-    """At most so many centres an image, the strongest."""
+    """At most so many centers an image, the strongest."""
     stuff_area_limit: int = 2048
     """Stuff classes with fewer pixels in the image become void (section 4: Cityscapes 2048, others 4096); 0 = off."""
 

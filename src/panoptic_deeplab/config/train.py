@@ -1,4 +1,4 @@
-"""Learning: targets, losses and optimisation."""
+"""Learning: targets, losses and optimization."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +11,7 @@ class TargetConfig:
     """Supervision made from labels."""
 
     sigma: float = 8.0
-    """Standard deviation of the Gaussian around a centre, in input pixels (section 3.1)."""
+    """Standard deviation of the Gaussian around a center, in input pixels (section 3.1)."""
     small_instance_area: int = 4096
     """Instances with fewer visible input pixels get `small_instance_weight` (section 4: 64 x 64)."""
     small_instance_weight: float = 3.0
@@ -51,14 +51,15 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The optimisation."""
+    """The optimization."""
 
     max_steps: int = 60_000
     """Section 4: 60K Cityscapes, 150K Mapillary Vistas, 200K COCO."""
     batch_size: int = 32
-    """Images a step, over all processes and accumulation together."""
-    accumulation_steps: int = 1
-    """Forward and backward passes a step; the gradient is that of the whole batch."""
+    """Images a step, over all processes together."""
+    images_at_once: int | None = None
+    """Largest number of images that a process sends through the network together, to save memory; None = its whole
+    share of the batch. The gradient stays that of the whole batch; batch normalization sees the images at once only."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """Adam without weight decay (section 4), or SGD with momentum 0.9 (Table 1, first row)."""
     learning_rate: float = 1e-3
@@ -92,19 +93,15 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "batch_size", "accumulation_steps", "log_every", "keep_checkpoints"):
+        for name in ("max_steps", "batch_size", "log_every", "keep_checkpoints"):
             check(getattr(self, name) > 0, f"train.{name}", "positive", getattr(self, name))
         check(self.learning_rate > 0, "train.learning_rate", "positive", self.learning_rate)
         for name in ("backbone_learning_rate_factor", "weight_decay", "poly_power"):
             check(getattr(self, name) >= 0, f"train.{name}", "at least 0", getattr(self, name))
+        at_once = self.images_at_once
+        check(at_once is None or at_once > 0, "train.images_at_once", "positive", at_once)
         clip = self.clip_gradient_norm
         check(clip is None or clip > 0, "train.clip_gradient_norm", "positive", clip)
-        check(
-            self.batch_size % self.accumulation_steps == 0,
-            "train.batch_size",
-            f"divisible by train.accumulation_steps {self.accumulation_steps}",
-            self.batch_size,
-        )
         check(self.ema_decay is None or 0 < self.ema_decay < 1, "train.ema_decay", "between 0 and 1", self.ema_decay)
         check(
             0 <= self.warmup_steps < self.max_steps,
@@ -114,3 +111,7 @@ class TrainConfig:
         )
         check(self.seed >= 0, "train.seed", "at least 0", self.seed)
         check(self.validate_every >= 0, "train.validate_every", "at least 0", self.validate_every)
+
+    def passes(self, num_images: int) -> int:
+        """Number of passes, as equal as can be, in which `num_images` images go through the network."""
+        return 1 if self.images_at_once is None else -(-num_images // self.images_at_once)

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.export.graph_centers import find_centers
-from panoptic_deeplab.export.graph_grouping import list_things, nearest_centers
-from panoptic_deeplab.export.graph_segments import classify, decide_segments
+from panoptic_deeplab.export.graph_centers import find_graph_centers
+from panoptic_deeplab.export.graph_grouping import list_things, nearest_graph_centers
+from panoptic_deeplab.export.graph_segments import classify_graph_pixels, decide_graph_segments
 from panoptic_deeplab.export.graph_upsampling import FACTOR, row_positions, upsample_columns
 from panoptic_deeplab.maps import RawMaps, upsample
 
@@ -123,7 +123,7 @@ class PanopticGraph(nn.Module):
         settings, align_corners = self.config.postprocess, self.config.model.align_corners
         logits = upsample_columns(raw_maps.semantic_logits, align_corners=align_corners)
         rows = row_positions(logits.shape[2], height, align_corners=align_corners, device=logits.device)
-        labels = classify(logits, (height, width), align_corners=align_corners)
+        labels = classify_graph_pixels(logits, (height, width), align_corners=align_corners)
 
         top_k = 0 if raw_maps.center_heatmap is None else settings.top_k
         is_thing = self.thing_mask.index_select(0, labels.train_ids.flatten()).view(labels.train_ids.shape)
@@ -131,7 +131,7 @@ class PanopticGraph(nn.Module):
         slots = (top_k + labels.train_ids).flatten()
         center_scores = logits.new_zeros(logits.shape[0], 0)
         if raw_maps.center_heatmap is not None and raw_maps.offset is not None:
-            centers = find_centers(
+            centers = find_graph_centers(
                 self._upsample(raw_maps.center_heatmap)[:, 0, :height, :width],
                 threshold=settings.center_threshold,
                 nms_kernel=settings.nms_kernel,
@@ -139,9 +139,11 @@ class PanopticGraph(nn.Module):
             )
             offset = upsample_columns(raw_maps.offset * FACTOR, align_corners=align_corners)
             otherwise = slots.index_select(0, things.place)
-            slots = slots.scatter(0, things.place, nearest_centers(things, offset, rows, centers, otherwise=otherwise))
+            slots = slots.scatter(
+                0, things.place, nearest_graph_centers(things, offset, rows, centers, otherwise=otherwise)
+            )
             center_scores = centers.scores
-        return decide_segments(
+        return decide_graph_segments(
             labels,
             logits,
             rows,

@@ -32,7 +32,7 @@ class GraphCenters(NamedTuple):
     """`(B, K)` bool."""
 
 
-def find_centers(heatmap: Tensor, *, threshold: float, nms_kernel: int, top_k: int) -> GraphCenters:
+def find_graph_centers(heatmap: Tensor, *, threshold: float, nms_kernel: int, top_k: int) -> GraphCenters:
     """Find the local maxima of `(B, H, W)` heatmaps; see `postprocess.centers.find_centers` for the rules."""
     height, width = heatmap.shape[1:]
     radius = nms_kernel // 2

@@ -37,7 +37,7 @@ def list_things(is_thing: Tensor) -> ThingPixels:
     return ThingPixels(image=image, y=y, x=x, place=(image * height + y) * width + x)
 
 
-def nearest_centers(
+def nearest_graph_centers(
     things: ThingPixels, offset: Tensor, rows: RowPositions, centers: GraphCenters, *, otherwise: Tensor
 ) -> Tensor:
     """Assign the thing pixels of a batch.

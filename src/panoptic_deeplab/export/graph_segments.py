@@ -31,7 +31,7 @@ class PixelLabels(NamedTuple):
     """Sum of exp(score - largest): the denominator of the softmax."""
 
 
-def classify(logits: Tensor, size: Size, *, align_corners: bool) -> PixelLabels:
+def classify_graph_pixels(logits: Tensor, size: Size, *, align_corners: bool) -> PixelLabels:
     """The class of each pixel.
 
     Args:
@@ -47,7 +47,7 @@ def classify(logits: Tensor, size: Size, *, align_corners: bool) -> PixelLabels:
     return PixelLabels(*(interleave_rows(list(maps))[:, :height, :width] for maps in zip(*parts, strict=True)))
 
 
-def decide_segments(
+def decide_graph_segments(
     labels: PixelLabels,
     logits: Tensor,
     rows: RowPositions,

@@ -4,7 +4,7 @@ Pixels `4 i`, `4 i + 1`, `4 i + 2` and `4 i + 3` of an axis (its four *phases*) 
 samples, for all `i`. So each phase of the rows is one operation on the whole map, `value + fraction * (next - value)`,
 with a fraction that is exact in binary. Class scores are reduced (argmax, softmax) phase by phase: C x H x W numbers
 never exist, and every intermediate array has the size of C maps with a quarter of the rows, which the cache of a
-processor may hold. The arithmetic is that of `postprocess/cells.py`: columns first, then rows.
+processor may hold. The arithmetic is that of `postprocess/pixels.py`: columns first, then rows.
 
 Dimension letters: `B` images, `C` channels, `h w` the map, `P` pixels in a list.
 """

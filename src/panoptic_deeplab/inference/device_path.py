@@ -14,9 +14,9 @@ from torch import Tensor
 
 from panoptic_deeplab.config import PostprocessConfig
 from panoptic_deeplab.maps import RawMaps, Size, each_map
-from panoptic_deeplab.postprocess.cells import CellGrid, make_grid
-from panoptic_deeplab.postprocess.merging import SegmentTable
-from panoptic_deeplab.postprocess.pipeline import PanopticTensors, one_image, panoptic_tensors
+from panoptic_deeplab.postprocess.merging import PanopticTensors, SegmentTable
+from panoptic_deeplab.postprocess.pipeline import panoptic_tensors
+from panoptic_deeplab.postprocess.pixels import Grid, make_grid
 
 
 class Queued(NamedTuple):
@@ -26,7 +26,7 @@ class Queued(NamedTuple):
     is_finite: Bool[Tensor, ""]
     """Whether all numbers of the network are; if not, the rest means nothing."""
     images: tuple[PanopticTensors, ...]
-    grids: tuple[CellGrid, ...] = ()
+    grids: tuple[Grid, ...] = ()
     """What was read beside the maps: a CUDA graph reads it again, so it has to live as long."""
 
 
@@ -63,7 +63,8 @@ def queue_postprocessing(
     )
     images = tuple(
         panoptic_tensors(
-            one_image(maps, i),
+            maps,
+            i,
             input_size,
             content_size,
             thing_mask=thing_mask,

@@ -19,6 +19,7 @@ from panoptic_deeplab.images import ImageLike, read_image
 from panoptic_deeplab.inference.predictor import PanopticPredictor, ReadyImage, UpsampledMaps
 from panoptic_deeplab.inference.runtimes import ExportedNetwork, ExportedPipeline
 from panoptic_deeplab.maps import RawMaps
+from panoptic_deeplab.postprocess.dropped import Dropped
 from panoptic_deeplab.results import PanopticResult
 
 
@@ -56,6 +57,17 @@ class PipelinePredictor(PanopticPredictor):
         """
         raise ConfigError(
             f"{self.pipeline.path} holds the whole pipeline and gives no maps of the heads. Use the model folder, or a"
+            " file exported without --panoptic."
+        )
+
+    def explain(self, image: ImageLike) -> tuple[PanopticResult, Dropped]:
+        """Not possible: the file keeps to itself what its post-processing drops.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            f"{self.pipeline.path} holds the whole pipeline and does not say what it drops. Use the model folder, or a"
             " file exported without --panoptic."
         )
 

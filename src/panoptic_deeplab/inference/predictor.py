@@ -42,6 +42,7 @@ from panoptic_deeplab.inference.fast_network import FastNetwork
 from panoptic_deeplab.inference.model_file import is_model_file
 from panoptic_deeplab.inference.test_time_augmentation import AugmentedModel
 from panoptic_deeplab.maps import RawMaps, Size, each_map, upsample, upsample_offset
+from panoptic_deeplab.postprocess.dropped import Dropped
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
 from panoptic_deeplab.results import PanopticResult
 
@@ -257,6 +258,23 @@ class PanopticPredictor:
         ready = self._ready(image)
         results, raw_maps = self._predict_batch([ready])
         return results[0], self._upsampled_maps(raw_maps, ready)
+
+    @torch.inference_mode()
+    def explain(self, image: ImageLike) -> tuple[PanopticResult, Dropped]:
+        """Segment one image and say what the result leaves out: why a class or an object is missing from it.
+
+        Args:
+            image: as for `predict`.
+
+        Returns:
+            The result, and what the `postprocess` settings dropped.
+        """
+        ready = self._ready(image)
+        input_size = (ready.prepared.tensor.shape[-2], ready.prepared.tensor.shape[-1])
+        raw_maps = self._run_model([ready])
+        result, dropped = self._postprocess.explain(raw_maps, input_size, ready.prepared.content_size)
+        resized = result.resized(ready.original_size)
+        return resized, dropped.after_resizing(result, resized)
 
     def _ready(self, image: ImageLike) -> ReadyImage:
         pixels = read_image(image)

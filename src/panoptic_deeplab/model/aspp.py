@@ -95,7 +95,7 @@ class ASPP(nn.Module):
             if norm is not None and norm.training:
                 raise ConfigError(
                     "Training the ASPP image pool's batch normalisation needs at least 2 images a forward pass."
-                    " Got 1 instead; raise train.batch_size (per process and accumulation step), or set"
+                    " Got 1 instead; raise train.batch_size or train.images_at_once, or set"
                     " model.image_pool_norm to false."
                 )
         return upsample(self.image_pool(pooled), (height, width), align_corners=self.align_corners)

@@ -12,6 +12,7 @@ import yaml
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config_io import config_to_dict
+from panoptic_deeplab.model.zoo_list import is_zoo_family
 
 CARD_FILE = "README.md"
 PLACE = "path/of/this/folder"
@@ -41,7 +42,7 @@ def model_card(
     *,
     origin: str | None = None,
     results: Results | None = None,
-    licence: str | None = None,
+    license_text: str | None = None,
 ) -> str:
     """The text of the card.
 
@@ -50,10 +51,10 @@ def model_card(
         categories: classes of the model.
         origin: where the weights come from, as a sentence or more.
         results: None = not measured.
-        licence: what may be done with the weights, as a sentence or more; None = not stated.
+        license_text: what may be done with the weights, as a sentence or more; None = not stated.
     """
     name = f"Panoptic-DeepLab, {config.model.backbone}, {categories.name}"
-    front = yaml.safe_dump(_front_matter(name, config, categories, results, licence), sort_keys=False, width=1000)
+    front = yaml.safe_dump(_front_matter(name, config, categories, results, license_text), sort_keys=False, width=1000)
     things = [c.name for c in categories.categories if c.isthing]
     stuff = [c.name for c in categories.categories if not c.isthing]
     what = " ".join(sentence for sentence in ("", origin, _start(config)) if sentence is not None)
@@ -92,9 +93,9 @@ Things: {", ".join(things) or "none"}.
 
 Stuff: {", ".join(stuff) or "none"}.
 
-## Licence
+## License
 
-{licence or "Not stated. The terms of the images that the model learned from apply too."}
+{license_text or "Not stated. The terms of the images that the model learned from apply too."}
 
 ## Limits
 
@@ -103,9 +104,7 @@ The model knows what its training images show. Objects of other kinds are given 
 
 
 def _start(config: Config) -> str | None:
-    """Whose weights the training began with: their licence goes on. A path would say something about a machine."""
-    from panoptic_deeplab.model.zoo import is_zoo_family  # which makes cards
-
+    """Whose weights the training began with: their license goes on. A path would say something about a machine."""
     weights = config.model.weights
     if weights is None:
         return None
@@ -114,14 +113,14 @@ def _start(config: Config) -> str | None:
 
 
 def _front_matter(
-    name: str, config: Config, categories: CategoryTable, results: Results | None, licence: str | None
+    name: str, config: Config, categories: CategoryTable, results: Results | None, license_text: str | None
 ) -> dict[str, Any]:
     front: dict[str, Any] = {
         "library_name": "panoptic-deeplab",
         "pipeline_tag": "image-segmentation",
         "tags": ["panoptic-segmentation", "panoptic-deeplab"],
     }
-    if licence is not None:
+    if license_text is not None:
         front["license"] = "other"  # see the section of that name
     if results is not None and results.metrics:
         result: dict[str, Any] = {
@@ -149,15 +148,17 @@ def _results_text(results: Results | None) -> str:
     return "\n\n".join(paragraphs)
 
 
-def _settings(config: Config) -> dict[str, dict[str, Any]]:
+def _settings(config: Config) -> dict[str, Any]:
     """What differs from the defaults, by section."""
-    usual = config_to_dict(Config())
-    settings = {
-        section: {
-            key: value
-            for key, value in values.items()
-            if value != usual[section][key] and f"{section}.{key}" not in _HIDDEN
-        }
-        for section, values in config_to_dict(config).items()
-    }
-    return {section: values for section, values in settings.items() if values}
+    return _different(config_to_dict(config), config_to_dict(Config()), "")
+
+
+def _different(values: dict[str, Any], usual: dict[str, Any], prefix: str) -> dict[str, Any]:
+    different: dict[str, Any] = {}
+    for key, value in values.items():
+        if value == usual[key] or f"{prefix}{key}" in _HIDDEN:
+            continue
+        below = _different(value, usual[key], f"{prefix}{key}.") if isinstance(value, dict) else value
+        if below != {}:
+            different[key] = below
+    return different

@@ -2,9 +2,10 @@
 
 import logging
 from dataclasses import fields
+from operator import attrgetter
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config import Config, InputConfig, ModelConfig
+from panoptic_deeplab.config import CompatConfig, Config, InputConfig, ModelConfig
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.model.weights import load_pretrained, load_weights
@@ -14,8 +15,9 @@ logger = logging.getLogger(__name__)
 _LAST_LAYER = "semantic_head.predict."
 """The only layer whose numbers belong to classes; `model.reset_heads` leaves its random values."""
 
-_MAY_DIFFER = frozenset({"weights", "reset_heads", "backbone_weights", "aspp_dropout", "norm_momentum"})
-"""Fields of `ModelConfig` that do not change what the network computes from given weights."""
+_MAY_DIFFER = frozenset({"weights", "reset_heads", "backbone_weights", "aspp_dropout", "norm_momentum", "compat"})
+"""Fields of `ModelConfig` that do not change what the network computes from given weights, and `compat`, whose fields
+are compared one by one."""
 
 
 def load_initial_weights(model: PanopticDeepLab, config: Config, categories: CategoryTable) -> None:
@@ -61,7 +63,7 @@ def load_initial_weights(model: PanopticDeepLab, config: Config, categories: Cat
 
 
 def _different_classes(trained: CategoryTable, wanted: CategoryTable) -> str | None:
-    """How the meaning of the logits differs; ids and colours do not matter to the network."""
+    """How the meaning of the logits differs; ids and colors do not matter to the network."""
     if trained.num_classes != wanted.num_classes:
         return (
             f"the checkpoint has {trained.num_classes} classes ({trained.name}), the dataset has"
@@ -78,15 +80,16 @@ def _different_classes(trained: CategoryTable, wanted: CategoryTable) -> str | N
 
 
 def _warn_of_differing_settings(source: str, trained: Config, wanted: Config) -> None:
-    pairs = [("model", field.name) for field in fields(ModelConfig) if field.name not in _MAY_DIFFER]
-    pairs += [("input", field.name) for field in fields(InputConfig) if field.name.startswith("pixel_")]
+    keys = [f"model.{field.name}" for field in fields(ModelConfig) if field.name not in _MAY_DIFFER]
+    keys += [f"model.compat.{field.name}" for field in fields(CompatConfig)]
+    keys += [f"input.{field.name}" for field in fields(InputConfig) if field.name.startswith("pixel_")]
     differing = []
-    for section, name in pairs:
-        before, now = getattr(getattr(trained, section), name), getattr(getattr(wanted, section), name)
-        if name == "backbone":  # timm's resnet50.tv_in1k is its resnet50; the ending names ImageNet weights
+    for key in keys:
+        before, now = attrgetter(key)(trained), attrgetter(key)(wanted)
+        if key == "model.backbone":  # timm's resnet50.tv_in1k is its resnet50; the ending names ImageNet weights
             before, now = before.partition(".")[0], now.partition(".")[0]
         if before != now:
-            differing.append(f"{section}.{name} {before!r} before, {now!r} now")
+            differing.append(f"{key} {before!r} before, {now!r} now")
     if differing:
         logger.warning(
             "The weights of %s were trained with other settings of the network: %s. Its own are in its config.json,"

@@ -31,7 +31,8 @@ def model_folder(model: str | Path, *, progress: Progress | None = None) -> Path
         return _from_hub(name.removeprefix("hf://"), name)
     if isinstance(model, Path) or path.exists() or len(path.parts) != 2:
         raise CheckpointError(_nothing(name))
-    from panoptic_deeplab.model.zoo import is_zoo_family, zoo_model
+    from panoptic_deeplab.model.zoo import zoo_model
+    from panoptic_deeplab.model.zoo_list import is_zoo_family
 
     if is_zoo_family(name):
         return zoo_model(name, progress=progress)

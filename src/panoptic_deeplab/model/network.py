@@ -78,7 +78,7 @@ class PanopticDeepLab(nn.Module):
             self._add_branches()
         _initialize(self)
         set_norm(self, eps=None, momentum=config.norm_momentum)
-        set_norm(self.backbone, eps=config.backbone_norm_eps, momentum=config.norm_momentum)
+        set_norm(self.backbone, eps=config.compat.backbone_norm_eps, momentum=config.norm_momentum)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, device: str = "cpu") -> "PanopticDeepLab":
@@ -157,7 +157,7 @@ class PanopticDeepLab(nn.Module):
                 channels=decoded_channels,
             )
         self.center_head = _head(
-            config, decoded_channels, config.instance_head_channels, 1, conv=config.center_head_conv
+            config, decoded_channels, config.instance_head_channels, 1, conv=config.compat.center_head_conv
         )
         self.offset_head = _head(config, decoded_channels, config.instance_head_channels, 2, conv=config.decoder_conv)
 
@@ -165,7 +165,7 @@ class PanopticDeepLab(nn.Module):
         """HRNet's own head, shared by all tasks up to the last layer."""
         config = self.config
         channels = sum((*self.backbone.low_level_channels, self.backbone.deepest_channels))
-        self.hrnet_mixing = HRNetMixing(channels, align_corners=config.align_corners, norm_eps=config.norm_eps)
+        self.hrnet_mixing = HRNetMixing(channels, align_corners=config.align_corners, norm_eps=config.compat.norm_eps)
         self.semantic_head = PointwiseHead(channels, self.num_classes)
         if config.instance_branch:
             self.center_head, self.offset_head = PointwiseHead(channels, 1), PointwiseHead(channels, 2)
@@ -205,13 +205,13 @@ def _aspp(config: ModelConfig, in_channels: int, channels: int) -> ASPP:
         channels,
         rates=config.atrous_rates or ATROUS_RATES[config.output_stride],
         atrous_conv=config.atrous_conv,
-        mid_norm=config.separable_mid_norm,
+        mid_norm=config.compat.separable_mid_norm,
         dropout=config.aspp_dropout,
         pool_size=_pool_size(config),
         pool_norm=config.image_pool_norm,
-        pool_bias=config.image_pool_bias,
+        pool_bias=config.compat.image_pool_bias,
         align_corners=config.align_corners,
-        norm_eps=config.norm_eps,
+        norm_eps=config.compat.norm_eps,
     )
 
 
@@ -237,10 +237,10 @@ def _decoder(
         projections=projections,
         channels=channels,
         conv=config.decoder_conv,
-        mid_norm=config.separable_mid_norm,
-        concat_order=config.concat_order,
+        mid_norm=config.compat.separable_mid_norm,
+        concat_order=config.compat.concat_order,
         align_corners=config.align_corners,
-        norm_eps=config.norm_eps,
+        norm_eps=config.compat.norm_eps,
     )
 
 
@@ -250,8 +250,8 @@ def _head(config: ModelConfig, in_channels: int, channels: int, out_channels: in
         channels,
         out_channels,
         conv=conv,
-        mid_norm=config.separable_mid_norm,
-        norm_eps=config.norm_eps,
+        mid_norm=config.compat.separable_mid_norm,
+        norm_eps=config.compat.norm_eps,
     )
 
 

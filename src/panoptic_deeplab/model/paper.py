@@ -1,4 +1,4 @@
-"""The networks whose size the paper prints (Tables 1, 5 and 9), as configurations, and the printed numbers.
+"""The networks whose size the paper prints (Tables 1, 5 and 9): the recipe of each, and the printed numbers.
 
 `count_paper_rows` builds and counts each. Left out are the rows of other methods, and the ensemble of Table 5, whose
 size is not printed.
@@ -7,29 +7,32 @@ What the printed numbers imply and the text does not say:
 - The image pool keeps the window of the training crop at inference. In Table 1 this is the small crop up to "L-Crop",
   whose row repeats the multiply-adds of the row before, and again with "C_Ins = 256".
 - Multiply-adds of Xception and Auto-DeepLab on Mapillary Vistas are those of 2161 x 2161 pixels; MobileNetV3 and
-  ResNet-50 agree with the printed 2177 x 2177. HRNet is counted at 2161, next to its neighbours in the table.
+  ResNet-50 agree with the printed 2177 x 2177. HRNet is counted at 2161, next to its neighbors in the table.
 - The HRNet family is not defined in public: `backbones/hrnet.py` says what is inferred.
 - On COCO, the numbers of Xception-71 at 641 and 1025 pixels are in the ratio of their pixels, so one was not measured.
   At 641, small networks are up to 8 % below the printed number.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
-from panoptic_deeplab.config import ModelConfig
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config import Config, ModelConfig
+from panoptic_deeplab.config_io import load_config
 from panoptic_deeplab.maps import Size
 from panoptic_deeplab.model.counting import Counts, count
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PaperRow:
     """One row of a table."""
 
     table: int
     row: str
     """What the paper calls it."""
-    model: ModelConfig
-    num_classes: int
+    recipe: str
+    """The packaged recipe that has its network and its data set."""
     size: Size
     """`(height, width)` at which the printed multiply-adds come out."""
     paper_size: Size
@@ -38,6 +41,21 @@ class PaperRow:
     """In millions; Table 9 prints none."""
     paper_multiply_adds: float
     """In billions."""
+
+    @property
+    def config(self) -> Config:
+        """The recipe's settings."""
+        return _config_of(self.recipe)
+
+    @property
+    def categories(self) -> CategoryTable:
+        """The classes of its data set."""
+        return CategoryTable.load(self.config.data.categories)
+
+
+@cache
+def _config_of(recipe: str) -> Config:
+    return load_config(recipe)
 
 
 class CountedRow(NamedTuple):
@@ -51,7 +69,7 @@ class CountedRow(NamedTuple):
         return {
             "table": self.paper.table,
             "row": self.paper.row,
-            "backbone": self.paper.model.backbone,
+            "backbone": self.paper.config.model.backbone,
             "input_size": list(self.paper.size),
             "paper_input_size": list(self.paper.paper_size),
             "params_m": self.counts.parameters / 1e6,
@@ -70,144 +88,60 @@ def count_paper_rows(rows: tuple[PaperRow, ...] | None = None) -> list[CountedRo
     known: dict[tuple[ModelConfig, int, Size], Counts] = {}
     counted = []
     for row in PAPER_ROWS if rows is None else rows:
-        network = (row.model, row.num_classes, row.size)
+        network = (row.config.model, row.categories.num_classes, row.size)
         if network not in known:
             known[network] = count(*network)
         counted.append(CountedRow(row, known[network]))
     return counted
 
 
-_CITYSCAPES, _MAPILLARY, _COCO = 19, 65, 133
-"""Classes."""
-
-_XCEPTION71 = ModelConfig(backbone="xception71")
-_XCEPTION65 = ModelConfig(backbone="xception65")
-_RESNET50 = ModelConfig(backbone="resnet50_beta")
-_MOBILENET = ModelConfig(backbone="mobilenet_v3_large_seg")
-_AUTO_DEEPLAB_L = ModelConfig(backbone="auto_deeplab_l_plus", output_stride=8)
-_AUTO_DEEPLAB_XL = replace(
-    _AUTO_DEEPLAB_L,
-    backbone="auto_deeplab_xl_plus",
-    decoder_strides=(4,),
-    projections=(32,),
-    instance_projections=(16,),
-)
-_AUTO_DEEPLAB_XL2 = replace(_AUTO_DEEPLAB_L, backbone="auto_deeplab_xl_plus_plus")
-_HRNET = ModelConfig(
-    backbone="hrnet_w48_branches",
-    hrnet_exchange="inferred",
-    output_stride=32,
-    decoder="hrnet",
-    decoder_strides=(16, 8, 4),
-    projections=(128, 64, 32),
-    instance_projections=(64, 32, 16),
-)
-_HRNET_PLUS = ModelConfig(backbone="hrnet_w48_plus", hrnet_exchange="inferred", output_stride=32)
-_HRNET_WIDER = replace(_HRNET_PLUS, backbone="hrnet_wider_plus")
+_CITYSCAPES, _MAPILLARY = (1025, 2049), (2177, 2177)
+"""The input sizes of Tables 1, 5 and 9."""
+_MAPILLARY_COUNTED = (2161, 2161)
+_COCO_SMALL, _COCO_LARGE = (641, 641), (1025, 1025)
 
 
-def _ablation(name: str, model: ModelConfig, crop: Size, parameters: float, multiply_adds: float) -> PaperRow:
-    return PaperRow(
-        table=1,
-        row=name,
-        model=replace(model, image_pool_size=crop),
-        num_classes=_CITYSCAPES,
-        size=(1025, 2049),
-        paper_size=(1025, 2049),
-        paper_parameters=parameters,
-        paper_multiply_adds=multiply_adds,
-    )
+def _ablation(name: str, recipe: str, parameters: float, multiply_adds: float) -> PaperRow:
+    return PaperRow(1, name, recipe, _CITYSCAPES, _CITYSCAPES, parameters, multiply_adds)
 
 
-def _backbone(name: str, model: ModelConfig, parameters: float, multiply_adds: float) -> PaperRow:
-    return PaperRow(
-        table=5,
-        row=name,
-        model=replace(model, image_pool_size=(1025, 1025)),
-        num_classes=_MAPILLARY,
-        size=(2161, 2161),
-        paper_size=(2177, 2177),
-        paper_parameters=parameters,
-        paper_multiply_adds=multiply_adds,
-    )
+def _backbone(name: str, recipe: str, parameters: float, multiply_adds: float) -> PaperRow:
+    return PaperRow(5, name, recipe, _MAPILLARY_COUNTED, _MAPILLARY, parameters, multiply_adds)
 
 
-def _runtime(
-    name: str,
-    model: ModelConfig,
-    num_classes: int,
-    paper_size: Size,
-    multiply_adds: float,
-    *,
-    crop: Size,
-    size: Size | None = None,
-) -> PaperRow:
-    return PaperRow(
-        table=9,
-        row=name,
-        model=replace(model, image_pool_size=crop),
-        num_classes=num_classes,
-        size=size or paper_size,
-        paper_size=paper_size,
-        paper_parameters=None,
-        paper_multiply_adds=multiply_adds,
-    )
+def _runtime(name: str, recipe: str, size: Size, multiply_adds: float, *, counted: Size | None = None) -> PaperRow:
+    return PaperRow(9, name, recipe, counted or size, size, None, multiply_adds)
 
-
-_SMALL_CROP, _LARGE_CROP = (513, 1025), (1025, 2049)
-_DUAL_128 = replace(
-    _XCEPTION71,
-    aspp_channels=128,
-    instance_aspp_channels=128,
-    decoder_channels=128,
-    head_channels=128,
-    projections=(32, 16),
-)
-_TWO_DECODERS = replace(_DUAL_128, dual_aspp=False)
-_ONE_DECODER = replace(_TWO_DECODERS, dual_decoder=False)
-_INSTANCE_256 = replace(
-    _XCEPTION71, instance_decoder_channels=256, instance_projections=(64, 32), instance_head_channels=64
-)
-_WHOLE, _PATCH, _COCO_SMALL = (1025, 2049), (1025, 1025), (641, 641)
-_MAPILLARY_SIZE = (2177, 2177)
 
 PAPER_ROWS: tuple[PaperRow, ...] = (
-    _ablation("base", _ONE_DECODER, _SMALL_CROP, 41.85, 496.84),
-    _ablation("+ Adam", _ONE_DECODER, _SMALL_CROP, 41.85, 496.84),
-    _ablation("+ MSE", _ONE_DECODER, _SMALL_CROP, 41.85, 496.84),
-    _ablation("+ De. x2", _TWO_DECODERS, _SMALL_CROP, 41.93, 501.88),
-    _ablation("+ ASPP x2", _DUAL_128, _SMALL_CROP, 43.37, 517.17),
-    _ablation("+ L-Crop", _DUAL_128, _SMALL_CROP, 43.37, 517.17),
-    _ablation("+ C_Sem = 256", _XCEPTION71, _LARGE_CROP, 46.72, 547.49),
-    _ablation("+ C_Ins = 256", _INSTANCE_256, _SMALL_CROP, 46.88, 573.86),
-    _ablation("Sem. Only", replace(_XCEPTION71, instance_branch=False), _LARGE_CROP, 43.60, 518.84),
-    _backbone("Xception-65", _XCEPTION65, 44.31, 1054.05),
-    _backbone("Xception-71", _XCEPTION71, 46.73, 1264.32),
-    _backbone("HRNet-W48", _HRNET, 71.66, 2304.87),
-    _backbone("HRNet-W48+", _HRNET_PLUS, 88.87, 2208.04),
-    _backbone("HRNet-W48+ (Atrous)", replace(_HRNET_PLUS, output_stride=16), 88.87, 2972.02),
-    _backbone("HRNet-Wider+", _HRNET_WIDER, 60.05, 1315.70),
-    _backbone("HRNet-Wider+ (Atrous)", replace(_HRNET_WIDER, output_stride=16), 60.05, 1711.69),
-    _backbone("Auto-DeepLab-L+", _AUTO_DEEPLAB_L, 41.54, 1493.78),
-    _backbone("Auto-DeepLab-XL+", _AUTO_DEEPLAB_XL, 71.98, 2378.17),
-    _backbone("Auto-DeepLab-XL++", _AUTO_DEEPLAB_XL2, 72.16, 2386.81),
-    _runtime("Cityscapes, MNV3", _MOBILENET, _CITYSCAPES, _WHOLE, 54.17, crop=_LARGE_CROP),
-    _runtime("Cityscapes, ResNet-50", _RESNET50, _CITYSCAPES, _WHOLE, 381.39, crop=_LARGE_CROP),
-    _runtime("Cityscapes, Xception-71", _XCEPTION71, _CITYSCAPES, _WHOLE, 547.49, crop=_LARGE_CROP),
-    _runtime("Mapillary Vistas, MNV3", _MOBILENET, _MAPILLARY, _MAPILLARY_SIZE, 138.12, crop=_PATCH),
-    _runtime("Mapillary Vistas, ResNet-50", _RESNET50, _MAPILLARY, _MAPILLARY_SIZE, 910.47, crop=_PATCH),
-    _runtime(
-        "Mapillary Vistas, Xception-71",
-        _XCEPTION71,
-        _MAPILLARY,
-        _MAPILLARY_SIZE,
-        1264.32,
-        crop=_PATCH,
-        size=(2161, 2161),
-    ),
-    _runtime("COCO, MNV3", _MOBILENET, _COCO, _COCO_SMALL, 12.24, crop=_COCO_SMALL),
-    _runtime("COCO, ResNet-50", _RESNET50, _COCO, _COCO_SMALL, 77.79, crop=_COCO_SMALL),
-    _runtime("COCO, Xception-71 at 641", _XCEPTION71, _COCO, _COCO_SMALL, 109.21, crop=_COCO_SMALL),
-    _runtime("COCO, Xception-71 at 1025", _XCEPTION71, _COCO, _PATCH, 279.25, crop=_PATCH),
+    _ablation("base", "cityscapes_table1_base", 41.85, 496.84),
+    _ablation("+ Adam", "cityscapes_table1_adam", 41.85, 496.84),
+    _ablation("+ MSE", "cityscapes_table1_mse", 41.85, 496.84),
+    _ablation("+ De. x2", "cityscapes_table1_dual_decoder", 41.93, 501.88),
+    _ablation("+ ASPP x2", "cityscapes_table1_dual_aspp", 43.37, 517.17),
+    _ablation("+ L-Crop", "cityscapes_table1_large_crop", 43.37, 517.17),
+    _ablation("+ C_Sem = 256", "cityscapes_xception71", 46.72, 547.49),
+    _ablation("+ C_Ins = 256", "cityscapes_table1_instance_256", 46.88, 573.86),
+    _ablation("Sem. Only", "cityscapes_table1_semantic_only", 43.60, 518.84),
+    _backbone("Xception-65", "mapillary_xception65", 44.31, 1054.05),
+    _backbone("Xception-71", "mapillary_xception71", 46.73, 1264.32),
+    _backbone("HRNet-W48", "mapillary_hrnet_w48", 71.66, 2304.87),
+    _backbone("HRNet-W48+", "mapillary_hrnet_w48_plus", 88.87, 2208.04),
+    _backbone("HRNet-W48+ (Atrous)", "mapillary_hrnet_w48_plus_atrous", 88.87, 2972.02),
+    _backbone("HRNet-Wider+", "mapillary_hrnet_wider_plus", 60.05, 1315.70),
+    _backbone("HRNet-Wider+ (Atrous)", "mapillary_hrnet_wider_plus_atrous", 60.05, 1711.69),
+    _backbone("Auto-DeepLab-L+", "mapillary_auto_deeplab_l_plus", 41.54, 1493.78),
+    _backbone("Auto-DeepLab-XL+", "mapillary_auto_deeplab_xl_plus", 71.98, 2378.17),
+    _backbone("Auto-DeepLab-XL++", "mapillary_auto_deeplab_xl_plus_plus", 72.16, 2386.81),
+    _runtime("Cityscapes, MNV3", "cityscapes_mobilenet_v3", _CITYSCAPES, 54.17),
+    _runtime("Cityscapes, ResNet-50", "cityscapes_resnet50", _CITYSCAPES, 381.39),
+    _runtime("Cityscapes, Xception-71", "cityscapes_xception71", _CITYSCAPES, 547.49),
+    _runtime("Mapillary Vistas, MNV3", "mapillary_mobilenet_v3", _MAPILLARY, 138.12),
+    _runtime("Mapillary Vistas, ResNet-50", "mapillary_resnet50", _MAPILLARY, 910.47),
+    _runtime("Mapillary Vistas, Xception-71", "mapillary_xception71", _MAPILLARY, 1264.32, counted=_MAPILLARY_COUNTED),
+    _runtime("COCO, MNV3", "coco_mobilenet_v3", _COCO_SMALL, 12.24),
+    _runtime("COCO, ResNet-50", "coco_resnet50", _COCO_SMALL, 77.79),
+    _runtime("COCO, Xception-71 at 641", "coco_xception71_641", _COCO_SMALL, 109.21),
+    _runtime("COCO, Xception-71 at 1025", "coco_xception71", _COCO_LARGE, 279.25),
 )
 """In the order of the paper."""

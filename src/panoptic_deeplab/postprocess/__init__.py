@@ -1,1 +1,4 @@
-"""From `RawMaps` to `PanopticResult`: centres, grouping, majority vote (sections 3.2 and 3.3)."""
+"""From `RawMaps` to `PanopticResult`: centers, grouping, majority vote (sections 3.2 and 3.3). Start at `pipeline.py`.
+
+No network, no files, no drawing. `shortcut/` holds what only makes it fast on a CPU; the method does not need it.
+"""

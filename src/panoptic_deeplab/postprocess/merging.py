@@ -1,20 +1,19 @@
 """Instances + semantic classes -> segments: majority vote, stuff filter, scores (sections 3.2 and 3.3).
 
 Every pixel falls into one *slot*: slots `0 ... K-1` are the instances, slot `K + c` holds the pixels of class `c` that
-no instance has (stuff, and things of an image without centers). `SlotSums` counts what is needed about the slots, for
-single pixels or for whole cells of equal pixels; `decide_segments` then turns the sums into one table.
+no instance has (stuff, and things of an image without centers). `SlotSums` counts what is needed about the slots;
+`decide_segments` then turns the sums into one table, and `score_segments` gives its rows their scores.
 
-Dimension letters: `C` classes, `K` centers, `S = K + C` slots.
+Dimension letters: `C` classes, `K` centers, `S = K + C` slots, `H W` the image.
 """
 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float32, Int32, Int64, Integer
+from jaxtyping import Bool, Float32, Int32, Int64, Integer, UInt8
 from torch import Tensor
 
 from panoptic_deeplab.encoding import VOID_ID
-from panoptic_deeplab.postprocess.cells import Rectangles
 from panoptic_deeplab.postprocess.centers import Centers
 
 _FIXED_POINT = 2**24
@@ -38,6 +37,31 @@ class SegmentTable(NamedTuple):
 
     boxes: Int64[Tensor, "S 4"]
     """COCO order: `(x, y, width, height)` in pixels. Meaningless in an empty slot."""
+
+
+class PanopticTensors(NamedTuple):
+    """The answer for one image as tensors whose shapes do not depend on the data."""
+
+    panoptic_map: Int32[Tensor, "H W"]
+    """Segment ids, 0 = void."""
+
+    semantic_map: UInt8[Tensor, "H W"]
+    """Train ids, argmax before merging."""
+
+    table: SegmentTable
+    """One row for each of `top_k` possible instances and each class."""
+
+    scores: Float32[Tensor, " S"]
+    """Score of each row, see `score_segments`."""
+
+
+class Rectangles(NamedTuple):
+    """Rectangles of pixels, or single pixels; the last row and column belong to them."""
+
+    top: Int64[Tensor, "*N"]
+    bottom: Int64[Tensor, "*N"]
+    left: Int64[Tensor, "*N"]
+    right: Int64[Tensor, "*N"]
 
 
 class SlotSums:
@@ -66,15 +90,32 @@ class SlotSums:
         self,
         slots: Integer[Tensor, "*N"],
         train_ids: Integer[Tensor, "*N"],
-        count: Integer[Tensor, "*N"],
-        rectangles: Rectangles,
+        y: Int64[Tensor, "*N"],
+        x: Int64[Tensor, "*N"],
     ) -> None:
-        """Count pixels, one by one or in rectangles of equal ones.
+        """Count pixels.
 
         Args:
-            slots: of each.
+            slots: slot of each.
             train_ids: argmax of each.
-            count: how many pixels each stands for, 0 = it repeats another one.
+            y: row of each.
+            x: column of each.
+        """
+        self.add_rectangles(slots, train_ids, torch.ones_like(y), Rectangles(top=y, bottom=y, left=x, right=x))
+
+    def add_rectangles(
+        self,
+        slots: Integer[Tensor, "*N"],
+        train_ids: Integer[Tensor, "*N"],
+        count: Int64[Tensor, "*N"],
+        rectangles: Rectangles,
+    ) -> None:
+        """Count equal pixels together.
+
+        Args:
+            slots: slot of the pixels of each rectangle.
+            train_ids: argmax of the pixels.
+            count: how many pixels it has; 0 = it repeats another one.
             rectangles: where they are.
         """
         flat_slots = slots.flatten().to(torch.int64)
@@ -88,8 +129,8 @@ class SlotSums:
         """Add up the probability of the class that the slot has got.
 
         Args:
-            slots: of each pixel or cell.
-            probability: of the pixel, or the sum over the cell.
+            slots: slot of each pixel, or of equal pixels.
+            probability: the pixel's, or the sum of theirs.
         """
         fixed = probability.flatten().mul(_FIXED_POINT).round_().to(torch.int64)
         self.probability.scatter_add_(0, slots.flatten().to(torch.int64), fixed)
@@ -122,8 +163,8 @@ def score_segments(sums: SlotSums, table: SegmentTable, centers: Centers) -> Flo
 
     Args:
         sums: all pixels of the image, with their probabilities.
-        table: of these sums.
-        centers: of this image (no batch dimension).
+        table: what `decide_segments` made of them.
+        centers: centers of the image.
     """
     mean_probability = sums.probability.double() / (table.areas.clamp(min=1) * _FIXED_POINT)
     ones = torch.ones(len(sums.thing_mask), dtype=torch.float64, device=mean_probability.device)

@@ -7,27 +7,25 @@ from panoptic_deeplab.errors import ConfigError, DatasetError, require
 
 
 def check_batch(config: Config, process: Process) -> None:
-    """See that the batch can be split, and that batch normalisation has enough of it.
+    """See that the batch can be split, and that batch normalization has enough of it.
 
     Raises:
         ConfigError: it is not so.
     """
     settings = config.train
-    parts = process.world_size * settings.accumulation_steps
-    if settings.batch_size % parts:
+    if settings.batch_size % process.world_size:
         raise ConfigError(
-            f"`train.batch_size` must be divisible by {parts}: {process.world_size} processes times"
-            f" train.accumulation_steps {settings.accumulation_steps}. Got {settings.batch_size} instead; use"
-            f" {-(-settings.batch_size // parts) * parts}."
+            f"`train.batch_size` must be divisible by the {process.world_size} processes. Got {settings.batch_size}"
+            f" instead; use {-(-settings.batch_size // process.world_size) * process.world_size}."
         )
     if settings.batch_norm == "sync" and process.world_size > 1 and not process.device.startswith("cuda"):
         raise ConfigError("`train.batch_norm` sync needs GPUs. Use train, frozen_backbone or frozen on the CPU.")
-    if images_normalised_together(config, process) == 1 and _trains_norm_of_one_value(config):
+    if images_normalized_together(config, process) == 1 and _trains_norm_of_one_value(config):
         raise ConfigError(
-            "The image pool of the ASPP gives one value a channel and image, so its batch normalisation needs at least"
+            "The image pool of the ASPP gives one value a channel and image, so its batch normalization needs at least"
             f" 2 images at once. Got 1 (train.batch_size {settings.batch_size}, {process.world_size} processes,"
-            f" train.accumulation_steps {settings.accumulation_steps}); use a larger batch or fewer"
-            " accumulation steps, or set model.image_pool_norm to false."
+            f" train.images_at_once {settings.images_at_once}); use a larger batch or more images at once, or set"
+            " model.image_pool_norm to false."
         )
 
 
@@ -41,10 +39,11 @@ def check_packages() -> None:
     require("matplotlib.figure", extra="train", purpose="Drawing curves")
 
 
-def images_normalised_together(config: Config, process: Process) -> int:
-    """Over how many images batch normalisation takes its statistics."""
-    images = config.train.batch_size // config.train.accumulation_steps
-    return images if config.train.batch_norm == "sync" else images // process.world_size
+def images_normalized_together(config: Config, process: Process) -> int:
+    """Over how many images batch normalization takes its statistics, in the pass that has fewest."""
+    share = config.train.batch_size // process.world_size
+    images = share // config.train.passes(share)
+    return images * process.world_size if config.train.batch_norm == "sync" else images
 
 
 def check_validation(source: PanopticSource, config: Config) -> None:
@@ -73,7 +72,7 @@ def check_validation(source: PanopticSource, config: Config) -> None:
 
 
 def _trains_norm_of_one_value(config: Config) -> bool:
-    """Whether the ASPP has a batch normalisation in training mode behind a pool of the whole feature map."""
+    """Whether the ASPP has a batch normalization in training mode behind a pool of the whole feature map."""
     model = config.model
     if not model.image_pool_norm or config.train.batch_norm == "frozen":
         return False

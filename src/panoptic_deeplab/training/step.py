@@ -1,4 +1,4 @@
-"""One optimization step: gradients of a whole batch that is split over micro-batches and processes."""
+"""One optimization step: gradients of a whole batch that is split over processes and passes."""
 
 import contextlib
 
@@ -60,14 +60,14 @@ def accumulate_gradients(
     """Add the gradient of the loss of the whole batch, over all processes, to the parameters.
 
     A term of the loss is a sum over pixels divided by a normalizer of the whole batch. The normalizers depend on the
-    targets only, so they are summed over processes first; then every micro-batch of every process contributes exactly
-    its summand, whichever way the batch is split.
+    targets only, so they are summed over processes first; then every pass of every process contributes exactly its
+    summand, whichever way the batch is split.
 
     Args:
         network: the model, inside `DistributedDataParallel` where there are several processes.
         loss: the criterion.
         batch: this process's share of the batch, on `process.device`.
-        config: `accumulation_steps` and `precision`, which is not `auto` any more.
+        config: `images_at_once` and `precision`, which is not `auto` any more.
         process: this process.
 
     Returns:
@@ -75,15 +75,15 @@ def accumulate_gradients(
     """
     assert config.precision != "auto"  # see `precision.py`
     normalizers = all_reduce_sum(loss.normalizers(batch.targets))
-    num_splits, in_bfloat16 = config.accumulation_steps, config.precision == "bfloat16"
-    images = batch.images.chunk(num_splits)
-    targets = [Targets(*fields) for fields in zip(*(field.chunk(num_splits) for field in batch.targets), strict=True)]
+    passes, in_bfloat16 = config.passes(len(batch.images)), config.precision == "bfloat16"
     summands: list[Tensor] = []
-    for index, (micro_images, micro_targets) in enumerate(zip(images, targets, strict=True)):
-        with _gradient_exchange(network, index == num_splits - 1):
+    for index, (images, *fields) in enumerate(
+        zip(*(field.tensor_split(passes) for field in (batch.images, *batch.targets)), strict=True)
+    ):
+        with _gradient_exchange(network, index == passes - 1):
             with torch.autocast(process.device.partition(":")[0], torch.bfloat16, enabled=in_bfloat16):
-                raw_maps = network(micro_images)
-            terms = loss(raw_maps, micro_targets, normalizers)
+                raw_maps = network(images)
+            terms = loss(raw_maps, Targets(*fields), normalizers)
             # DistributedDataParallel averages the gradients of the processes; the batch's gradient is their sum.
             (terms.total * process.world_size).backward()  # type: ignore[no-untyped-call]
         summands.append(torch.stack(terms).detach())
@@ -135,7 +135,7 @@ def step_seed(seed: int, step: int, rank: int) -> int:
 
 
 def _gradient_exchange(network: nn.Module, is_last: bool) -> contextlib.AbstractContextManager[None]:
-    """Processes exchange gradients once a step, with the last micro-batch."""
+    """Processes exchange gradients once a step, with the last pass."""
     if isinstance(network, DistributedDataParallel) and not is_last:
         no_sync: contextlib.AbstractContextManager[None] = network.no_sync()
         return no_sync

@@ -50,7 +50,7 @@ from panoptic_deeplab.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from panoptic_deeplab.training.checks import check_batch, check_packages, check_validation, images_normalised_together
+from panoptic_deeplab.training.checks import check_batch, check_packages, check_validation, images_normalized_together
 from panoptic_deeplab.training.ema import ExponentialMovingAverage
 from panoptic_deeplab.training.environment import write_environment
 from panoptic_deeplab.training.first_look import write_label_statistics, write_training_batch
@@ -252,7 +252,7 @@ def _start_run_folder(
         run_folder,
     )
     logger.info("Learning rate: %s.", describe_schedule(settings))
-    images_together = images_normalised_together(config, process)
+    images_together = images_normalized_together(config, process)
     if settings.batch_norm != "frozen" and images_together < SMALL_BATCH:
         logger.warning(
             "Batch normalisation sees %d images at once, which makes its statistics poor: use a larger batch with a"

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from panoptic_deeplab.config import CompatConfig
 from panoptic_deeplab.inference.folding import fold_batch_norm
 from panoptic_deeplab.model.network import PanopticDeepLab
 
@@ -46,7 +47,8 @@ def norms(network):
     ],
 )
 def test_the_network_stays_the_same_function(tiny_config, backbone, left):
-    config = replace(tiny_config.model, backbone=backbone, separable_mid_norm=True, output_stride=32)
+    compat = CompatConfig(separable_mid_norm=True)
+    config = replace(tiny_config.model, backbone=backbone, compat=compat, output_stride=32)
     network = with_statistics(PanopticDeepLab(config, 4))
     expected = network(IMAGES)
     before = norms(network)

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config import Config
+from panoptic_deeplab.config import CompatConfig, Config
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.card import PLACE, Results, model_card
@@ -246,10 +246,11 @@ def test_broken_folder_is_not_published(hub: Hub, folder: Path) -> None:
 
 
 def test_card_for_machines_and_people(tiny_config: Config) -> None:
-    config = replace(tiny_config, data=replace(tiny_config.data, root="/home/me/secret"))
+    model = replace(tiny_config.model, compat=CompatConfig(norm_eps=1e-3))
+    config = replace(tiny_config, data=replace(tiny_config.data, root="/home/me/secret"), model=model)
     results = Results(metrics={"PQ": 0.603, "mIoU": 0.787}, provenance="Reported by X.", source="https://example.org/x")
     card = model_card(
-        config, CategoryTable.load("synthetic"), origin="Converted from Y.", results=results, licence="CC BY 4.0."
+        config, CategoryTable.load("synthetic"), origin="Converted from Y.", results=results, license_text="CC BY 4.0."
     )
     _, front, text = card.split("---\n", 2)
     head = yaml.safe_load(front)
@@ -261,6 +262,7 @@ def test_card_for_machines_and_people(tiny_config: Config) -> None:
         assert part in text
     recipe = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     assert recipe["model"]["backbone"] == "test_resnet"
+    assert recipe["model"]["compat"] == {"norm_eps": 1e-3}
     assert "secret" not in card
 
 
@@ -282,7 +284,7 @@ def test_card_says_what_the_training_began_with(tiny_config: Config, tmp_path: P
 def test_card_without_numbers(tiny_config: Config) -> None:
     card = model_card(tiny_config, CategoryTable.load("synthetic"))
     assert "These weights were not measured." in card
-    assert "## Licence\n\nNot stated." in card
+    assert "## License\n\nNot stated." in card
     assert "license" not in card.split("---\n")[1]
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from panoptic_deeplab.categories import Category, CategoryTable
-from panoptic_deeplab.config import Config, InputConfig, ModelConfig
+from panoptic_deeplab.config import CompatConfig, Config, InputConfig, ModelConfig
 from panoptic_deeplab.errors import CheckpointError, ConfigError
 from panoptic_deeplab.model.initial_weights import load_initial_weights
 from panoptic_deeplab.model.network import PanopticDeepLab
@@ -97,12 +97,14 @@ def test_settings_that_no_shape_shows_are_named(
 ) -> None:
     other = replace(
         CONFIG,
-        model=replace(CONFIG.model, align_corners=False, aspp_dropout=0.5),
+        model=replace(CONFIG.model, align_corners=False, aspp_dropout=0.5, compat=CompatConfig(norm_eps=1e-3)),
         input=InputConfig(pixel_mean=(0.5, 0.5, 0.5), longest_side=640),
     )
     start(tmp_path, STREET, config=other)
     assert "model.align_corners True before, False now" in caplog.text
     assert "input.pixel_mean (0.485, 0.456, 0.406) before, (0.5, 0.5, 0.5) now" in caplog.text
+    assert "model.compat.norm_eps 1e-05 before, 0.001 now" in caplog.text
+    assert "concat_order" not in caplog.text
     assert "aspp_dropout" not in caplog.text
     assert "longest_side" not in caplog.text
 

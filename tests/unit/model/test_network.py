@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from panoptic_deeplab.config import ModelConfig
+from panoptic_deeplab.config import CompatConfig, ModelConfig
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.model.aspp import ASPP
 from panoptic_deeplab.model.network import PanopticDeepLab
@@ -68,11 +68,11 @@ def test_other_backbones(backbone: str) -> None:
     "fields",
     [
         {"atrous_conv": "dense"},
-        {"separable_mid_norm": True},
+        {"compat": CompatConfig(separable_mid_norm=True)},
         {"decoder_conv": "dense"},
-        {"center_head_conv": "dense"},
-        {"concat_order": "projection_first"},
-        {"image_pool_norm": False, "image_pool_bias": True},
+        {"compat": CompatConfig(center_head_conv="dense")},
+        {"compat": CompatConfig(concat_order="projection_first")},
+        {"image_pool_norm": False, "compat": CompatConfig(image_pool_bias=True)},
         {"image_pool_size": (33, 65)},
         {"align_corners": False},
         {"atrous_rates": (1, 2, 3)},
@@ -145,7 +145,7 @@ def test_atrous_rates_follow_the_output_stride() -> None:
 
 
 def test_norm_settings_reach_every_layer() -> None:
-    model = small(norm_momentum=0.03, norm_eps=1e-4, backbone_norm_eps=1e-2)
+    model = small(norm_momentum=0.03, compat=CompatConfig(norm_eps=1e-4, backbone_norm_eps=1e-2))
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             assert module.momentum == 0.03

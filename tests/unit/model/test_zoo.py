@@ -18,9 +18,10 @@ from panoptic_deeplab.categories import CategoryTable, packaged_tables
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.model import zoo
-from panoptic_deeplab.model.converters.presets import KNOWN_WEIGHTS, PRESETS, RECORDED_OUTPUTS
+from panoptic_deeplab.model.converters import FAMILIES
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.model.weights import load_pretrained
+from panoptic_deeplab.model.zoo_list import unsupported_families
 
 NAME = "detectron2/R52_os16_dsconv"
 CONVERTER = "panoptic_deeplab.model.converters.convert_checkpoint"
@@ -90,9 +91,11 @@ def converted(monkeypatch: pytest.MonkeyPatch, tiny_config: Config) -> list[Path
 def test_every_model_of_the_list_can_be_converted() -> None:
     models = zoo.zoo_models()
     assert len(models) == 25
-    assert set(models) == set(PRESETS)  # one set of names, for `convert`, `models` and `--model`
+    assert len({model.recipe for model in models.values()}) == 25
     for model in models.values():
-        assert PRESETS[model.name].data.categories == model.dataset
+        assert model.config.data.categories == model.dataset
+        assert model.family in FAMILIES
+        assert f"_{model.family}_" in model.recipe
         assert model.dataset in packaged_tables()
         assert set(model.reported) <= {"PQ", "SQ", "RQ", "AP", "mIoU"}
         assert all(0.1 < value < 0.9 for value in model.reported.values())
@@ -124,7 +127,7 @@ def test_a_model_without_published_weights_says_what_can_be_converted(
     [name if name == NAME else pytest.param(name, marks=pytest.mark.slow) for name in zoo.zoo_models()],
 )
 def test_number_of_parameters_is_that_of_the_network(name: str) -> None:
-    config = PRESETS[name]
+    config = zoo.zoo_models()[name].config
     with torch.device("meta"):
         model = PanopticDeepLab(config.model, CategoryTable.load(config.data.categories).num_classes)
     assert zoo.zoo_models()[name].parameters == sum(parameter.numel() for parameter in model.parameters())
@@ -137,10 +140,9 @@ def test_the_page_about_them_says_of_each_how_far_it_is_checked() -> None:
         names, *_, verified = row.split(" | ")
         for name in re.findall(r"`(\w+/\w+)`", names):
             checked[name] = verified
-    assert set(checked) == set(PRESETS)
+    assert checked.keys() == zoo.zoo_models().keys()
     for name, verified in checked.items():
-        assert (verified == "recorded outputs") == (name in RECORDED_OUTPUTS)
-        assert verified.startswith("names and shapes") == (name in KNOWN_WEIGHTS - RECORDED_OUTPUTS)
+        assert verified.startswith(zoo.zoo_models()[name].verified or "second construction")
 
 
 def test_reported_numbers_are_consistent() -> None:
@@ -152,7 +154,7 @@ def test_reported_numbers_are_consistent() -> None:
 
 
 def test_unsupported_families() -> None:
-    assert [family.family.split()[0] for family in zoo.unsupported_families()] == [
+    assert [family.family.split()[0] for family in unsupported_families()] == [
         "deeplab2",
         "tensorflow/models",
         "PaddleSeg",
@@ -336,4 +338,4 @@ def test_a_published_model_from_the_server_to_its_folder(
     key = "decoder.semantic_head.classifier.semantic.1.weight"
     assert torch.equal(model.state_dict()["semantic_head.predict.weight"], state[key])
     assert not model.training
-    assert model.run_config == PRESETS[name]
+    assert model.run_config == zoo.zoo_models()[name].config

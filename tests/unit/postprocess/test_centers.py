@@ -3,30 +3,25 @@
 import pytest
 import torch
 
-from panoptic_deeplab.postprocess.cells import make_grid
-from panoptic_deeplab.postprocess.centers import find_centers
-
-
-def same_grid(heatmap):
-    """The cells of a map that is not resized."""
-    size = (heatmap.shape[0], heatmap.shape[1])
-    return make_grid(size, size, size, align_corners=True, device=heatmap.device)
+from panoptic_deeplab.config import PostprocessConfig
+from panoptic_deeplab.postprocess.centers import find_centers, find_peaks
+from panoptic_deeplab.postprocess.shortcut.cells import make_cells
+from panoptic_deeplab.postprocess.shortcut.peaks import centers_of_list
 
 
 def found(heatmap, *, threshold=0.1, nms_kernel=7, top_k=200):
     """[(y, x, score)] of one image."""
-    settings = {"threshold": threshold, "nms_kernel": nms_kernel, "top_k": top_k}
-    grid = same_grid(heatmap)
-    centers = find_centers(heatmap, grid, **settings)
+    config = PostprocessConfig(center_threshold=threshold, nms_kernel=nms_kernel, top_k=top_k)
+    centers = find_centers(heatmap, config)
     assert centers.points.shape == (top_k, 2)
     valid = centers.valid
     assert not valid[valid.sum() :].any()  # padding comes last
     assert torch.isinf(centers.points[~valid]).all()
     assert (centers.scores[~valid] == 0).all()
-    with pytest.MonkeyPatch.context() as patch:  # by the whole map instead of a list, as on a GPU
-        patch.setattr("panoptic_deeplab.postprocess.centers._LONGEST_LIST", -1)
-        for field, other in zip(centers, find_centers(heatmap, grid, **settings), strict=True):
-            assert torch.equal(field, other)
+    size = (heatmap.shape[0], heatmap.shape[1])
+    listed = centers_of_list(heatmap, make_cells(size, size, size, align_corners=True), config)
+    for field, other in zip(centers, listed, strict=True):
+        assert torch.equal(field, other)
     points, scores = centers.points[valid].tolist(), centers.scores[valid].tolist()
     return [(*point, round(score, 4)) for point, score in zip(points, scores, strict=True)]
 
@@ -100,7 +95,8 @@ def test_kernel_of_one_keeps_every_pixel_above_the_threshold():
     assert found(torch.tensor([[0.5, 0.5], [0.05, 0.6]]), nms_kernel=1) == [(1, 1, 0.6), (0, 0, 0.5), (0, 1, 0.5)]
 
 
-def test_a_flat_map_is_not_gone_through_pixel_by_pixel(monkeypatch):
-    """A list would hold all pixels times all neighbors."""
-    monkeypatch.setattr("panoptic_deeplab.postprocess.centers._LONGEST_LIST", 10_000)
-    assert found(torch.full((40, 50), 0.5), nms_kernel=21) == [(0, 0, 0.5)]
+def test_peaks_are_not_limited_in_number():
+    heatmap = heatmap_with(*[(y, x, 0.5) for y in range(2, 30, 4) for x in range(2, 40, 4)])
+    strength, place = find_peaks(heatmap, threshold=0.1, nms_kernel=7)
+    kept = strength > -torch.inf
+    assert place[kept].tolist() == [40 * y + x for y in range(2, 30, 4) for x in range(2, 40, 4)]

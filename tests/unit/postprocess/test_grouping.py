@@ -5,7 +5,8 @@ import torch
 
 from panoptic_deeplab.postprocess import grouping
 from panoptic_deeplab.postprocess.centers import Centers
-from panoptic_deeplab.postprocess.grouping import _nearest_of_all, group_points, nearest_centers
+from panoptic_deeplab.postprocess.grouping import group_pixels
+from panoptic_deeplab.postprocess.shortcut.candidates import nearest_centers
 
 
 def make_centers(*points, pad=2):
@@ -15,12 +16,11 @@ def make_centers(*points, pad=2):
 
 
 def group(points, centers, is_thing=None):
-    """Index for each point `(y, x)` of a list of groups."""
+    """Index for each point `(y, x)` of some rows; few comparisons give the same."""
     target = torch.tensor(points).float().movedim(-1, 0)
     is_thing = torch.ones(target.shape[1:], dtype=torch.bool) if is_thing is None else torch.tensor(is_thing)
-    index = group_points(target, is_thing, centers)
-    full = _nearest_of_all(target, centers)
-    assert torch.equal(index[is_thing & (index < len(centers.valid))], full[is_thing & (index < len(centers.valid))])
+    index = group_pixels(target, is_thing, centers)
+    assert torch.equal(nearest_centers(target, is_thing, centers).nearest[is_thing], index[is_thing])
     return index.tolist()
 
 
@@ -40,43 +40,16 @@ def test_points_that_are_no_things_belong_to_none():
 @pytest.mark.parametrize("pad", [0, 3])
 def test_without_a_center_all_points_belong_to_none(pad):
     centers = make_centers(pad=pad)
-    assert (group_points(torch.zeros(2, 4, 6), torch.ones(4, 6, dtype=torch.bool), centers) == pad).all()
+    assert (group_pixels(torch.zeros(2, 4, 6), torch.ones(4, 6, dtype=torch.bool), centers) == pad).all()
 
 
 def test_points_far_outside_of_the_image():
     assert group([[(-1e4, 1e6)]], make_centers((3, 0), (0, 5))) == [[1]]
 
 
-def test_few_distances_are_computed_where_points_agree(monkeypatch):
-    """The point of the groups: work grows with the centers near a point, not with all of them."""
-    centers = make_centers(*[(y, x) for y in range(8, 256, 16) for x in range(8, 256, 16)])
-    target = centers.points[:256].T[:, :, None] + torch.rand(2, 256, 100)
-    elements = []
-    distance = grouping._squared_distance
-    monkeypatch.setattr(
-        grouping, "_squared_distance", lambda a, b: elements.append(distance(a, b).numel()) or distance(a, b)
-    )
-    index = group_points(target, torch.ones(256, 100, dtype=torch.bool), centers)
-    assert torch.equal(index, torch.arange(256, dtype=torch.int32)[:, None].expand(-1, 100))
-    assert sum(elements) < 10 * 256 * 100  # of 256 * 256 * 100
-
-
-@pytest.mark.parametrize("step_elements", [1, 50, 10**6])
-def test_distances_of_the_two_nearest(monkeypatch, step_elements):
-    monkeypatch.setattr(grouping, "_STEP_ELEMENTS", step_elements)
-    target, centers = 30 * torch.rand(2, 5, 7), make_centers(*(30 * torch.rand(9, 2)).tolist())
-    inside = torch.ones(5, 7, dtype=torch.bool)
-    inside[2] = False
-    found = nearest_centers(target, inside, centers, margin=torch.full((5, 7), 100.0))
-    distances = (target[..., None] - centers.points.T[:, None, None]).square().sum(0)
-    assert torch.equal(found.nearest[inside], distances.argmin(-1).int()[inside])
-    assert torch.equal(found.first[inside], distances.sort(-1).values[..., 0][inside])
-    assert torch.equal(found.second[inside], distances.sort(-1).values[..., 1][inside])
-
-
-def test_full_comparison_in_chunks(monkeypatch):
-    target = 30 * torch.rand(2, 11, 13)
+def test_in_chunks(monkeypatch):
+    target, is_thing = 30 * torch.rand(2, 11, 13), torch.rand(11, 13) < 0.8
     centers = make_centers(*(30 * torch.rand(9, 2)).tolist())
-    whole = _nearest_of_all(target, centers)
+    whole = group_pixels(target, is_thing, centers)
     monkeypatch.setattr(grouping, "_CHUNK_ELEMENTS", 50)
-    assert torch.equal(_nearest_of_all(target, centers), whole)
+    assert torch.equal(group_pixels(target, is_thing, centers), whole)

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from panoptic_deeplab.postprocess.cells import Rectangles
 from panoptic_deeplab.postprocess.centers import Centers
-from panoptic_deeplab.postprocess.merging import SlotSums, decide_segments, score_segments
+from panoptic_deeplab.postprocess.merging import Rectangles, SlotSums, decide_segments, score_segments
 
 THING_MASK = torch.tensor([False, True, True, False])  # classes 0 and 3 are stuff
 NUM_CENTERS = 3
@@ -18,7 +17,7 @@ def count(slots, train_ids):
     x = torch.arange(slots.shape[1])
     for y in range(len(slots)):
         rows = torch.full_like(x, y)
-        sums.add_pixels(slots[y], train_ids[y], torch.ones_like(x), Rectangles(rows, rows, x, x))
+        sums.add_pixels(slots[y], train_ids[y], rows, x)
     return sums
 
 
@@ -81,7 +80,7 @@ def test_rectangles_count_like_their_pixels():
     slots, train_ids = [[3, 3, 0], [3, 3, 0]], [[0, 0, 1], [0, 0, 1]]
     rectangles = Rectangles(*(torch.tensor(values) for values in ([0, 0, 1], [1, 1, 1], [0, 2, 1], [1, 2, 1])))
     sums = SlotSums(NUM_CENTERS, THING_MASK)
-    sums.add_pixels(torch.tensor([3, 0, 3]), torch.tensor([0, 1, 2]), torch.tensor([4, 2, 0]), rectangles)
+    sums.add_rectangles(torch.tensor([3, 0, 3]), torch.tensor([0, 1, 2]), torch.tensor([4, 2, 0]), rectangles)
     for one, other in zip(decide_segments(sums, stuff_area_limit=0), merge(slots, train_ids), strict=True):
         assert torch.equal(one[[0, 3]], other[[0, 3]])
 

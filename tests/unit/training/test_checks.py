@@ -11,7 +11,7 @@ from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import ConfigError, DatasetError, MissingDependencyError
 from panoptic_deeplab.training import checks
-from panoptic_deeplab.training.checks import check_batch, check_validation, images_normalised_together
+from panoptic_deeplab.training.checks import check_batch, check_validation, images_normalized_together
 
 TWO = Process(world_size=2)
 
@@ -25,9 +25,9 @@ def _model(config: Config, **changes: Any) -> Config:
 
 
 def test_batch_that_cannot_be_split_is_an_error(tiny_config: Config) -> None:
-    config = _train(tiny_config, batch_size=9, accumulation_steps=3)
+    config = _train(tiny_config, batch_size=9, images_at_once=4)
     check_batch(config, Process())
-    with pytest.raises(ConfigError, match=r"divisible by 6: 2 processes .* Got 9 instead; use 12"):
+    with pytest.raises(ConfigError, match=r"divisible by the 2 processes\. Got 9 instead; use 10"):
         check_batch(config, TWO)
 
 
@@ -43,9 +43,9 @@ def test_synchronised_batch_norm_needs_gpus(tiny_config: Config) -> None:
 def test_batch_norm_of_the_image_pool_needs_two_images(tiny_config: Config, batch_norm: str) -> None:
     config = _train(tiny_config, batch_norm=batch_norm, batch_size=2)
     check_batch(config, Process())
-    for process, steps in ((TWO, 1), (Process(), 2)):
+    for process, at_once in ((TWO, None), (Process(), 1)):
         with pytest.raises(ConfigError, match=r"at least 2 images at once\. Got 1 .*model\.image_pool_norm"):
-            check_batch(_train(config, accumulation_steps=steps), process)
+            check_batch(_train(config, images_at_once=at_once), process)
 
 
 def test_one_image_is_enough_where_the_pool_has_no_statistics_of_one_value(tiny_config: Config) -> None:
@@ -58,9 +58,17 @@ def test_one_image_is_enough_where_the_pool_has_no_statistics_of_one_value(tiny_
 
 
 def test_shared_statistics_are_over_all_processes(tiny_config: Config) -> None:
-    config = _train(tiny_config, batch_size=8, accumulation_steps=2)
-    assert images_normalised_together(config, TWO) == 2
-    assert images_normalised_together(_train(config, batch_norm="sync"), TWO) == 4
+    config = _train(tiny_config, batch_size=8, images_at_once=2)
+    assert images_normalized_together(config, TWO) == 2
+    assert images_normalized_together(_train(config, batch_norm="sync"), TWO) == 4
+
+
+@pytest.mark.parametrize(("at_once", "fewest"), [(None, 10), (10, 10), (99, 10), (9, 5), (4, 3), (3, 2), (1, 1)])
+def test_the_smallest_pass_counts_where_a_batch_cannot_be_split_evenly(
+    tiny_config: Config, at_once: int | None, fewest: int
+) -> None:
+    config = _train(tiny_config, batch_size=10, images_at_once=at_once)
+    assert images_normalized_together(config, Process()) == fewest
 
 
 class Source:

@@ -49,7 +49,7 @@ def maps_fit_the_crop(recipe: str) -> None:
 
 @pytest.mark.parametrize(
     "recipe",
-    [  # the networks of the others are those of tables and presets (tests/unit/test_recipes.py), which have their tests
+    [  # the networks of the others are those of the paper's tables and of published models, which have their tests
         "cityscapes_xception71",
         "cityscapes_bowenc0221_resnet50",
         "cityscapes_detectron2_resnet52",

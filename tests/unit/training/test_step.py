@@ -9,7 +9,7 @@ from panoptic_deeplab.config import Config
 from panoptic_deeplab.data.loader import Batch
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.losses import PanopticDeepLabLoss
-from panoptic_deeplab.maps import Targets
+from panoptic_deeplab.maps import RawMaps, Targets
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.training.checkpoint import TrainingState
 from panoptic_deeplab.training.ema import ExponentialMovingAverage
@@ -61,10 +61,21 @@ def _gradients(config: Config) -> tuple[Tensor, list[Tensor]]:
     return torch.stack(terms), [p.grad for p in model.parameters() if p.grad is not None]
 
 
-@pytest.mark.parametrize("accumulation_steps", [2, 4])
-def test_accumulation_gives_loss_and_gradient_of_the_whole_batch(tiny_config: Config, accumulation_steps: int) -> None:
+@pytest.mark.parametrize(("images_at_once", "expected_passes"), [(2, [2, 2]), (1, [1] * 4), (3, [2, 2]), (9, [4])])
+def test_few_images_at_once_give_loss_and_gradient_of_the_whole_batch(
+    tiny_config: Config, images_at_once: int, expected_passes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole_terms, whole = _gradients(_train(tiny_config))
-    split_terms, split = _gradients(_train(tiny_config, accumulation_steps=accumulation_steps))
+    passes = []
+    forward = PanopticDeepLab.forward
+
+    def count(self: PanopticDeepLab, images: Tensor) -> RawMaps:
+        passes.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(PanopticDeepLab, "forward", count)
+    split_terms, split = _gradients(_train(tiny_config, images_at_once=images_at_once))
+    assert passes == expected_passes
     torch.testing.assert_close(split_terms, whole_terms)
     assert len(whole) == len(split) > 0
     for expected, actual in zip(whole, split, strict=True):

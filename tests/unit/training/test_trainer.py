@@ -33,12 +33,12 @@ class KilledError(Exception):
 
 
 def _demanding(config: Config, **train: Any) -> Config:
-    """Everything that could make resuming inexact: dropout, an average, accumulation, an unfinished epoch."""
+    """Everything that could make resuming inexact: dropout, an average, passes, an unfinished epoch."""
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, aspp_dropout=0.3),
         train=dataclasses.replace(
-            config.train, **{"max_steps": 5, "ema_decay": 0.9, "accumulation_steps": 2, "batch_size": 6, **train}
+            config.train, **{"max_steps": 5, "ema_decay": 0.9, "images_at_once": 3, "batch_size": 6, **train}
         ),
     )
 

@@ -119,9 +119,9 @@ def build_backbone(config: ModelConfig) -> Backbone:
         network = create_timm_network(config)
         use_symmetric_padding(network)
         strides, channels = network.feature_info.reduction(), network.feature_info.channels()
-    if config.multi_grid is not None:
+    if config.compat.multi_grid is not None:
         rate = _NATIVE_STRIDE // config.output_stride
-        use_multi_grid(network, config.multi_grid, rate=rate, name=config.backbone)
+        use_multi_grid(network, config.compat.multi_grid, rate=rate, name=config.backbone)
     backbone = Backbone(network, strides=strides, channels=channels, decoder_strides=config.decoder_strides)
     _check_features(network, config, strides=strides, channels=channels)
     return backbone

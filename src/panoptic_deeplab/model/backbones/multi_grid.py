@@ -27,8 +27,8 @@ def use_multi_grid(network: nn.Module, multi_grid: tuple[int, int, int], *, rate
     units: list[Any] = list(getattr(network, "layer4", []))
     if len(units) != _UNITS or not all(isinstance(getattr(unit, "conv2", None), nn.Conv2d) for unit in units):
         raise ConfigError(
-            f"`model.multi_grid` is for ResNets with three bottleneck units in the last block. {name!r} is none; set it"
-            " to null."
+            f"`model.compat.multi_grid` is for ResNets with three bottleneck units in the last block. {name!r} is none;"
+            " set it to null."
         )
     for unit, factor in zip(units, multi_grid, strict=True):
         dilation = (rate * factor, rate * factor)

@@ -2,7 +2,7 @@
 
 Three blocks halve the resolution before the middle flow, each in its third separable convolution. The feature of a
 resolution is the output of the second one, which timm reads behind the ReLU that follows and the TensorFlow DeepLab,
-and with it every published Panoptic-DeepLab, in front of it (`ModelConfig.xception_taps`).
+and with it every published Panoptic-DeepLab, in front of it (`CompatConfig.xception_taps`).
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ class Xception(nn.Module):
     Args:
         timm_name: which of the three.
         output_stride: of the last feature: 8, 16 or 32.
-        before_relu: see `ModelConfig.xception_taps`.
+        before_relu: see `CompatConfig.xception_taps`.
     """
 
     def __init__(self, timm_name: str, *, output_stride: int, before_relu: bool) -> None:
@@ -80,7 +80,7 @@ def xception(config: ModelConfig) -> Xception:
     return Xception(
         config.backbone,
         output_stride=config.output_stride,
-        before_relu=config.xception_taps == "before_relu",
+        before_relu=config.compat.xception_taps == "before_relu",
     )
 
 

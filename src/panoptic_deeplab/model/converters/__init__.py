@@ -2,7 +2,7 @@
 
     file ─▶ checkpoint_files.py  ─▶ bowenc0221.py | detectron2.py ─▶ PanopticDeepLab
           | tensorflow_bundle.py    | deeplab2.py
-            never runs code         their names -> ours             built as presets.py says
+            never runs code         their names -> ours             built as its recipe says
 
 `convert_checkpoint` is the one door: a file and the name of what is in it become the model, its complete configuration
 and its categories, ready for `save_pretrained`.
@@ -19,9 +19,9 @@ from panoptic_deeplab.config import Config
 from panoptic_deeplab.errors import CheckpointError, did_you_mean
 from panoptic_deeplab.model.converters import bowenc0221, deeplab2, detectron2
 from panoptic_deeplab.model.converters.checkpoint_files import read_checkpoint
-from panoptic_deeplab.model.converters.presets import PRESETS
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.model.weights import load_weights
+from panoptic_deeplab.model.zoo_list import zoo_models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ def convert_checkpoint(path: str | Path, name: str) -> tuple[PanopticDeepLab, Co
 
     Args:
         path: the file (or folder, for a family whose checkpoints are folders).
-        name: what it is, as `FAMILY/MODEL` (`detectron2/R52_os16_dsconv`); a key of `PRESETS`.
+        name: what it is, as `FAMILY/MODEL` (`detectron2/R52_os16_dsconv`); a key of `zoo_models()`.
 
     Returns:
         The model in evaluation mode, its complete configuration (input, post-processing) and its categories.
@@ -57,11 +57,11 @@ def convert_checkpoint(path: str | Path, name: str) -> tuple[PanopticDeepLab, Co
         CheckpointError: the name is unknown, the file cannot be read safely, or an entry is missing, unexpected or of
             another shape.
     """
-    if name not in PRESETS:
-        suggestion = did_you_mean(name, PRESETS, see_all="panoptic-deeplab models")
+    if name not in zoo_models():
+        suggestion = did_you_mean(name, zoo_models(), see_all="panoptic-deeplab models")
         raise CheckpointError(f"There is no converter for checkpoints of {name!r}. {suggestion}")
     family = FAMILIES[name.partition("/")[0]]
-    config = PRESETS[name]
+    config = zoo_models()[name].config
     state = family.read(Path(path))
     categories = CategoryTable.load(config.data.categories)
     model = PanopticDeepLab(config.model, categories.num_classes)

@@ -80,7 +80,7 @@ def _head_name(branch: str, module: str, config: ModelConfig) -> str:
     prefix = "sem_seg_head." if branch == "semantic" else f"ins_embed_head.{branch}_"
     if module == "predict":
         return f"{prefix}predictor"
-    kind = config.center_head_conv if branch == "center" else config.decoder_conv
+    kind = config.compat.center_head_conv if branch == "center" else config.decoder_conv
     return _pair(f"{prefix}head", module.removeprefix("conv."), separable=kind == "separable")
 
 

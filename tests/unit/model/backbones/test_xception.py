@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-from panoptic_deeplab.config import ModelConfig
+from panoptic_deeplab.config import CompatConfig, ModelConfig
 from panoptic_deeplab.model.backbones.build import build_backbone
 from panoptic_deeplab.model.backbones.xception import Xception
 
@@ -58,7 +58,7 @@ def test_taps_follow_the_setting() -> None:
                     decoder_strides=(16, 8, 4),
                     projections=(8, 8, 8),
                     instance_projections=(8, 8, 8),
-                    xception_taps=taps,
+                    compat=CompatConfig(xception_taps=taps),
                 )
             ).low_level_channels
             for taps in ("before_relu", "after_relu")

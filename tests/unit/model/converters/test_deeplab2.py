@@ -15,11 +15,11 @@ from panoptic_deeplab.config import Config
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.model.converters import convert_checkpoint, deeplab2
-from panoptic_deeplab.model.converters.deeplab2_presets import DEEPLAB2_PRESETS
 from panoptic_deeplab.model.converters.tensorflow_bundle import TensorBundle
 from panoptic_deeplab.model.converters.tensorflow_wire import crc32c
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.model.weights import load_weights
+from panoptic_deeplab.model.zoo_list import zoo_models
 
 _FOLDER = Path(__file__).resolve().parents[3] / "reference"
 writer = SimpleNamespace(**runpy.run_path(str(_FOLDER / "tensorflow_bundle_writer.py")))
@@ -60,7 +60,7 @@ def small(config: Config) -> Config:
 
 def run_reference(config: Config, images: torch.Tensor, num_classes: int) -> tuple[RawMaps, dict[str, np.ndarray]]:
     model = config.model
-    network = reference.Network(epsilon=model.norm_eps, output_stride=model.output_stride)
+    network = reference.Network(epsilon=model.compat.norm_eps, output_stride=model.output_stride)
     name = model.backbone.removeprefix("deeplab2_")
     if name.startswith("resnet"):
         features = network.resnet(images, beta=name.endswith("beta"))
@@ -106,7 +106,7 @@ def largest_difference(ours: RawMaps, theirs: RawMaps) -> float:
 )
 @torch.no_grad()
 def test_agrees_with_a_second_construction(name: str) -> None:
-    config = small(DEEPLAB2_PRESETS[f"deeplab2/{name}"])
+    config = small(zoo_models()[f"deeplab2/{name}"].config)
     images = torch.randn(1, 3, 65, 97, dtype=torch.float64)  # so that rounding does not blur the comparison
     classes = 7
     coco = config.data.categories == "coco"
@@ -118,7 +118,7 @@ def test_agrees_with_a_second_construction(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def mobilenet() -> tuple[Config, dict[str, np.ndarray]]:
-    config = small(DEEPLAB2_PRESETS["deeplab2/mobilenet_v3_small_os16_cityscapes"])
+    config = small(zoo_models()["deeplab2/mobilenet_v3_small_os16_cityscapes"].config)
     with torch.no_grad():
         _, variables = run_reference(config, torch.zeros(1, 3, 65, 65, dtype=torch.float64), 19)
     return config, variables
@@ -138,8 +138,7 @@ def test_reads_the_model_out_of_a_published_archive(
         tar.add(folder, folder.name)
 
     name = "deeplab2/mobilenet_v3_small_os16_cityscapes"
-    monkeypatch.setitem(DEEPLAB2_PRESETS, name, config)
-    monkeypatch.setattr("panoptic_deeplab.model.converters.PRESETS", {name: config})
+    monkeypatch.setattr("panoptic_deeplab.model.zoo_list.load_config", lambda recipe: config)
     model, found, categories = convert_checkpoint(archive, name)
     assert found == config
     assert not model.training
@@ -184,7 +183,7 @@ def test_variables_of_another_form_are_refused(name: str, values: np.ndarray) ->
     ],
 )
 def test_number_of_parameters_of_the_backbones(name: str, millions: float) -> None:
-    config = DEEPLAB2_PRESETS[f"deeplab2/{name}_os32_coco"]
+    config = zoo_models()[f"deeplab2/{name}_os32_coco"].config
     with torch.device("meta"):
         model = PanopticDeepLab(config.model, 133)
     count = sum(parameter.numel() for parameter in model.backbone.parameters()) / 1e6

@@ -1,17 +1,14 @@
 """Conversions account for every entry."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
 
-from panoptic_deeplab.config_io import load_config
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.model.converters import FAMILIES, convert_checkpoint
-from panoptic_deeplab.model.converters.presets import PRESETS
 from panoptic_deeplab.model.converters.renaming import rename
 from panoptic_deeplab.model.network import PanopticDeepLab
+from panoptic_deeplab.model.zoo_list import zoo_models
 
 OWN = {"head.0.weight": torch.zeros(2, 3), "head.1.bias": torch.zeros(2), "head.1.num_batches_tracked": torch.tensor(0)}
 THEIRS = {
@@ -59,7 +56,7 @@ def test_of_many_problems_the_message_has_some_and_the_traceback_all() -> None:
 
 
 def test_older_detectron2_files_hold_mean_and_deviation() -> None:
-    config = PRESETS["detectron2/R52_os16_dsconv"]
+    config = zoo_models()["detectron2/R52_os16_dsconv"].config
     with torch.device("meta"):
         model = PanopticDeepLab(config.model, 19)
     pixels = {
@@ -81,24 +78,3 @@ def test_older_detectron2_files_hold_mean_and_deviation() -> None:
 def test_unknown_names(name: str) -> None:
     with pytest.raises(CheckpointError, match="There is no converter"):
         convert_checkpoint("file.pth", name)
-
-
-@pytest.mark.parametrize(
-    ("recipe", "name"),
-    [
-        ("cityscapes_bowenc0221_resnet50", "bowenc0221/R50_os32_cityscapes"),
-        ("cityscapes_bowenc0221_mobilenet_v2", "bowenc0221/MBNV2_100_os32_cityscapes_bs16_lr_x2"),
-        ("cityscapes_bowenc0221_xception65", "bowenc0221/X65_os32_cityscapes_lr_x10"),
-        ("cityscapes_bowenc0221_hrnet_w48", "bowenc0221/H48_os4_cityscapes"),
-        ("cityscapes_detectron2_resnet52_dense", "detectron2/R52_os16_conv"),
-        ("cityscapes_detectron2_resnet52", "detectron2/R52_os16_dsconv"),
-        ("coco_detectron2_resnet52", "detectron2/R52_os16_dsconv_coco"),
-    ],
-)
-def test_recipes_train_the_published_networks(recipe: str, name: str) -> None:
-    """The weights fit the recipe of their model, down to the input and the post-processing."""
-    ours, theirs = load_config(recipe), PRESETS[name]
-    network = ours.model.backbone.partition(".")[0]  # the ending names ImageNet weights of the same network
-    assert replace(ours.model, backbone=network, backbone_weights=None) == theirs.model
-    for section in ("input", "target", "loss", "postprocess"):
-        assert getattr(ours, section) == getattr(theirs, section)
