@@ -89,8 +89,8 @@ def open_same_source(data: DataConfig, split: str, *, like: Path | None) -> Pano
         found = str(error).removesuffix(".")
     if found is not None:
         raise DatasetError(
-            f"data.root {data.root!r} is {user_path(data.root).absolute()} here, and that is not the set that the model was"
-            f" made with: {found}. Name the folder with --data.root; whatever is named there is taken."
+            f"data.root {data.root!r} is {user_path(data.root).absolute()} here, and that is not the set that the model"
+            f" was made with: {found}. Name the folder with --data.root; whatever is named there is taken."
         )
     return there if compared == split else open_source(data, split)
 
