@@ -8,8 +8,9 @@
     probability.py    the softmax inside of whole cells, with few exponentials
 
 Nothing is resized as a whole. Peak memory is some maps of one number a pixel; there is neither a C x H x W
-nor a K x H x W array. All results are exact and deterministic: they do not depend on the block size, on the batch
-around an image, or on the order of additions.
+nor a K x H x W array. Maps, classes, areas and boxes are exact: they do not depend on the block size, on threads, on
+the batch around an image, or on the order of additions. Scores are deterministic, but another way of working may change
+them by up to 1.2e-7, the rounding of float32: exponentials are not the same to the last bit.
 
 Deliberate deviations from the published code:
 
