@@ -147,8 +147,8 @@ def _report(
         scores={
             "mIoU": evaluation.semantic.miou,
             "pixel accuracy": evaluation.semantic.pixel_accuracy,
-            "AP (masks)": ap.ap if ap else None,
-            "AP50 (masks)": ap.ap50 if ap else None,
+            "AP (COCO)": ap.ap if ap else None,
+            "AP50 (COCO)": ap.ap50 if ap else None,
         },
         classes=[_quality_row(row.name, row) for row in quality.per_class],
         figures=[

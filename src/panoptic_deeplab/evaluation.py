@@ -22,10 +22,12 @@ from panoptic_deeplab.config import EvaluationConfig
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import CheckpointError, ConfigError, DatasetError, MissingDependencyError
+from panoptic_deeplab.metrics.cityscapes_ap import CityscapesAP, CityscapesAPReport
 from panoptic_deeplab.metrics.instance_ap import InstanceAP, InstanceAPReport
 from panoptic_deeplab.metrics.panoptic_quality import PanopticQuality, PanopticQualityReport
 from panoptic_deeplab.metrics.semantic_iou import SemanticIoU, SemanticIoUReport
 from panoptic_deeplab.results import PanopticResult
+from panoptic_deeplab.visible import visible
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +35,9 @@ _ONE_PROCESS = Process()
 _NOTES = (
     "PQ: panopticapi's algorithm; areas are counted in the label map instead of read from its JSON.",
     "mIoU: Cityscapes' algorithm on the semantic map before merging, with this table's classes.",
-    "AP: COCO's protocol (pycocotools) for every data set; Cityscapes' own AP differs.",
+    "AP (COCO): COCO's protocol (pycocotools), for every data set.",
 )
+_CITYSCAPES_NOTE = "AP (Cityscapes): Cityscapes' protocol (cityscapesScripts), which the paper's tables on it show."
 
 
 @runtime_checkable  # tests check types at run time
@@ -67,7 +70,9 @@ class EvaluationReport:
     panoptic: PanopticQualityReport
     semantic: SemanticIoUReport
     instances: InstanceAPReport | None
-    """None where pycocotools is not installed."""
+    """COCO's AP; None where pycocotools is not installed."""
+    cityscapes: CityscapesAPReport | None
+    """Cityscapes' own AP; None where it was not asked for."""
     num_images: int
     seconds: Mapping[str, float]
     """`reading`, `prediction` and `metrics`: wall time of the slowest process."""
@@ -106,12 +111,14 @@ class EvaluationReport:
 
         Keys: `panoptic` (`all`, `things`, `stuff` with `pq`, `sq`, `rq`, `num_classes`; `per_class`; `not_counted`),
         `semantic` (`miou`, `pixel_accuracy`, ...), `instances` (`ap`, `ap50`, ..., or null), `num_images`, `seconds`,
-        `provenance`. Metrics are fractions in [0, 1]; null means that there was nothing to measure.
+        `provenance`, and `cityscapes` (`ap`, `ap50`, `per_class`, or null). Metrics are fractions in [0, 1]; null means
+        that there was nothing to measure.
         """
         return {
             "panoptic": self.panoptic.to_json(),
             "semantic": self.semantic.to_json(),
             "instances": self.instances.to_json() if self.instances else None,
+            "cityscapes": self.cityscapes.to_json() if self.cityscapes else None,
             "num_images": self.num_images,
             "seconds": dict(self.seconds),
             "provenance": dict(self.provenance),
@@ -133,22 +140,31 @@ class EvaluationReport:
         if self.instances:
             ap = self.instances
             numbers = (ap.ap, ap.ap50, ap.ap75, ap.ap_small, ap.ap_medium, ap.ap_large)
-            head = ["", "AP", "AP50", "AP75", "APs", "APm", "APl"]
+            head = ["", "AP (COCO)", "AP50", "AP75", "APs", "APm", "APl"]
             parts.append(_columns([head, ["Masks", *map(_percent, numbers)]]))
+        if self.cityscapes:
+            own = (self.cityscapes.ap, self.cityscapes.ap50)
+            parts.append(_columns([["", "AP (Cityscapes)", "AP50"], ["Masks", *map(_percent, own)]]))
         if per_class:
             parts.append(_columns(self._class_rows()))
         elif quality.not_counted:
-            parts.append(f"Neither in the labels nor predicted, so not counted in PQ: {', '.join(quality.not_counted)}")
+            names = ", ".join(quality.not_counted)
+            parts.append(f"Neither in the labels nor predicted, so not counted in PQ: {visible(names)}")
         parts.append(f"{self.num_images} images, percent")
         return "\n\n".join(parts) + "\n"
 
     def _class_rows(self) -> list[list[str]]:
-        ap_of = {row.category_id: row.ap for row in self.instances.per_class} if self.instances else {}
-        rows = [["", "PQ", "SQ", "RQ", "IoU", "AP", "TP", "FP", "FN"]]
+        protocols: dict[str, InstanceAPReport | CityscapesAPReport | None] = {"AP (COCO)": self.instances}
+        if self.cityscapes:
+            protocols["AP (Cityscapes)"] = self.cityscapes
+        ap_of = [
+            {row.category_id: row.ap for row in report.per_class} if report else {} for report in protocols.values()
+        ]
+        rows = [["", "PQ", "SQ", "RQ", "IoU", *protocols, "TP", "FP", "FN"]]
         for row, pixels in zip(self.panoptic.per_class, self.semantic.per_class, strict=True):
-            fractions = (row.pq, row.sq, row.rq, pixels.iou, ap_of.get(row.category_id))
+            fractions = (row.pq, row.sq, row.rq, pixels.iou, *(ap.get(row.category_id) for ap in ap_of))
             counts = (row.true_positives, row.false_positives, row.false_negatives)
-            rows.append([row.name, *map(_percent, fractions), *map(str, counts)])
+            rows.append([visible(row.name), *map(_percent, fractions), *map(str, counts)])
         return rows
 
 
@@ -157,6 +173,7 @@ def evaluate(
     source: PanopticSource,
     *,
     config: EvaluationConfig,
+    cityscapes: CityscapesAP | None = None,
     process: Process = _ONE_PROCESS,
     on_image: Callable[[int, int], None] | None = None,
     provenance: Mapping[str, Any] | None = None,
@@ -167,6 +184,7 @@ def evaluate(
         predictor: its categories must be those of the source.
         source: every image needs a label.
         config: what to measure.
+        cityscapes: to measure Cityscapes' own AP too, on the images of its label files.
         process: this process evaluates images rank, rank + world_size, ...; all processes must call this function.
         on_image: called after each image with the number of images done and to do, in this process.
         provenance: plain data that the report's `provenance` holds too, which only the caller knows: model folder,
@@ -193,7 +211,9 @@ def evaluate(
         logger.warning("%s AP is left out.", error)
         notes.append(f"AP was left out: {error}")
         instances = None
-    metrics = [metric for metric in (quality, semantic, instances) if metric is not None]
+    if cityscapes is not None:
+        notes.append(_CITYSCAPES_NOTE)
+    metrics = [metric for metric in (quality, semantic, instances, cityscapes) if metric is not None]
 
     seconds = {"reading": 0.0, "prediction": 0.0, "metrics": 0.0}
     pictures: dict[int, Picture] = {}
@@ -225,6 +245,7 @@ def evaluate(
         metric.synchronize()
     panoptic_report, semantic_report = quality.compute(), semantic.compute()
     instance_report = instances.compute() if instances else None
+    cityscapes_report = cityscapes.compute() if cityscapes else None
     seconds["metrics"] += perf_counter() - begin
     of_processes = distributed.gather_objects((seconds, pictures))
     all_pictures = {index: picture for _, shown in of_processes for index, picture in shown.items()}
@@ -232,6 +253,7 @@ def evaluate(
         panoptic=panoptic_report,
         semantic=semantic_report,
         instances=instance_report,
+        cityscapes=cityscapes_report,
         num_images=len(source),
         seconds={name: max(times[name] for times, _ in of_processes) for name in seconds},
         provenance={

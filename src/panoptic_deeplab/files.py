@@ -230,13 +230,13 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all.
+    """Write a text file in UTF-8, whole or not at all; a lone surrogate, which UTF-8 lacks, becomes an escape.
 
     Raises:
         OutputError: the system refuses to write.
     """
     with written_whole(path) as temporary:
-        temporary.write_text(text, "utf-8")
+        temporary.write_text(text, "utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | Path, document: Any, *, indent: int | None = None) -> None:

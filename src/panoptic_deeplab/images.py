@@ -14,13 +14,15 @@ What is done to each kind of input, so that nothing is silent:
 - Files with more than `PIL.Image.MAX_IMAGE_PIXELS` pixels are an error, since a small file can hold billions.
 """
 
+import logging
 import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +32,9 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from panoptic_deeplab.errors import ImageError
-from panoptic_deeplab.files import user_path
+from panoptic_deeplab.files import user_path, written_whole
+
+logger = logging.getLogger(__name__)
 
 ImageLike = str | Path | Image.Image | np.ndarray | torch.Tensor
 """What `read_image` takes."""
@@ -127,6 +131,7 @@ def find_images(source: str | Path) -> list[Path]:
         return [path]
     if path.is_dir():
         paths = image_files(path)
+        _name_hidden(str(path), path.iterdir())
         if not paths:
             raise ImageError(
                 f"Folder {path} has no image file directly in it. Expected one of {', '.join(sorted(IMAGE_SUFFIXES))};"
@@ -134,12 +139,22 @@ def find_images(source: str | Path) -> list[Path]:
             )
         return paths
     root, pattern = Path(path.anchor), str(path.relative_to(path.anchor))
-    matches = root.glob(pattern) if any(c in pattern for c in "*?[") else []
+    matches = [p for p in root.glob(pattern) if not p.is_dir()] if any(c in pattern for c in "*?[") else []
     hidden = path.name.startswith(".")
-    paths = sorted(p for p in matches if not p.is_dir() and (hidden or not p.name.startswith(".")))
+    paths = sorted(p for p in matches if hidden or not p.name.startswith("."))
+    if not hidden:
+        _name_hidden(repr(str(source)), matches)
     if not paths:
         raise ImageError(f"There is no file, folder or match for {str(source)!r}. Check the path or pattern.")
     return paths
+
+
+def _name_hidden(where: str, paths: Iterable[Path]) -> None:
+    """Say which hidden pictures are not taken: macOS leaves `._a.jpg` beside `a.jpg`, and people hide some too."""
+    hidden = sorted(p.name for p in paths if p.name.startswith(".") and p.suffix.lower() in IMAGE_SUFFIXES)
+    if hidden:
+        more = f" and {len(hidden) - 3} more" if len(hidden) > 3 else ""
+        logger.warning("Hidden files of %s are not read: %s%s.", where, ", ".join(hidden[:3]), more)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -227,6 +242,21 @@ def opened(path: Path, *, load: bool = True) -> Iterator[Image.Image]:
             if load:
                 picture.load()
         yield picture
+
+
+def save_picture(picture: Image.Image, path: str | Path, **options: Any) -> None:
+    """Write a picture, whole or not at all, in the format that its suffix says.
+
+    Args:
+        picture: of any mode that the format takes.
+        path: its folder exists.
+        options: those of Pillow's `save`.
+
+    Raises:
+        OutputError: the system refuses to write.
+    """
+    with written_whole(path) as temporary:
+        picture.save(temporary, **options)
 
 
 def decode(picture: Image.Image, *, where: str, exif: bool) -> UInt8[np.ndarray, "H W 3"]:

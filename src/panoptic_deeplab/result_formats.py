@@ -9,10 +9,10 @@
 | `to_transformers` | what `post_process_panoptic_segmentation` of Hugging Face transformers gives |
 | `save_result`, `load_result` | one image: PNG + JSON, read back without loss |
 
-Everything but arrays is plain Python, so `json.dumps` takes it.
+Everything but arrays is plain Python, so `json.dumps` takes it. A result that contradicts itself
+(`PanopticResult.check`) is refused with a `DatasetError` rather than written.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from PIL import Image
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.encoding import id_to_rgb, rgb_to_id
-from panoptic_deeplab.errors import DatasetError, require
-from panoptic_deeplab.results import PanopticResult, Segment, check_consistency
+from panoptic_deeplab.errors import DatasetError, ImageError, require
+from panoptic_deeplab.files import file_name, path_inside, read_json, write_json
+from panoptic_deeplab.images import opened, save_picture
+from panoptic_deeplab.results import PanopticResult, Segment
 
 _FORMAT_VERSION = 1
 
@@ -43,6 +45,7 @@ def to_coco_panoptic(
         `{"image_id", "file_name", "segments_info": [{"id", "category_id", "area", "bbox", "iscrowd", "score"?}]}`
         and the RGB array to save as that PNG. Void has id 0 and is no entry of `segments_info`.
     """
+    result.check()
     rows = []
     for segment in result.segments_info:
         row: dict[str, Any] = {
@@ -69,6 +72,7 @@ def to_coco_instances(result: PanopticResult, image_id: int | str) -> list[dict[
     Returns:
         `[{"image_id", "category_id", "segmentation": RLE, "bbox": [x, y, width, height], "score"}]`.
     """
+    result.check()
     instances = [segment for segment in result.instances() if not segment.iscrowd]
     rles = to_rles(result.panoptic_map, [segment.id for segment in instances])
     return [
@@ -92,7 +96,7 @@ def to_rles(panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Sequence[int]
     """Compressed run-length encodings of COCO, all from one pass over the map.
 
     Args:
-        panoptic_map: segment ids; at least one pixel.
+        panoptic_map: segment ids.
         segment_ids: which ones; an id without a pixel gives an empty mask.
 
     Returns:
@@ -104,7 +108,7 @@ def to_rles(panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Sequence[int]
     coco_mask = require("pycocotools.mask", extra="eval", purpose="Run-length encoding")
     height, width = panoptic_map.shape
     pixels = panoptic_map.T.ravel()  # COCO's runs go down the columns
-    begins = np.concatenate([[0], np.flatnonzero(pixels[1:] != pixels[:-1]) + 1])
+    begins = np.flatnonzero(np.append(pixels.size > 0, pixels[1:] != pixels[:-1]))
     ends = np.append(begins[1:], pixels.size)
     by_id = np.argsort(pixels[begins], kind="stable")
     sorted_ids = pixels[begins][by_id]
@@ -131,6 +135,8 @@ def to_polygons(mask: Bool[np.ndarray, "H W"]) -> list[list[float]]:
         One `[x0, y0, x1, y1, ...]` a part, at least three corners each.
     """
     cv2 = require("cv2", extra="eval", purpose="Finding polygons")
+    if not mask.size:  # OpenCV takes no picture without pixels
+        return []
     contours, _ = cv2.findContours(
         np.ascontiguousarray(mask, dtype=np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
     )
@@ -146,6 +152,7 @@ def to_transformers(result: PanopticResult) -> dict[str, Any]:
         `label_id` is the train id (the key of `id2label`); `was_fused` is true for stuff, whose pixels all count as
         one segment; a segment without a score (truth) gets 1.
     """
+    result.check()
     train_ids = result.categories.train_id_by_category_id
     return {
         "segmentation": result.panoptic_map,
@@ -164,7 +171,8 @@ def to_transformers(result: PanopticResult) -> dict[str, Any]:
 def save_result(result: PanopticResult, folder: str | Path, stem: str) -> Path:
     """Write one result: `<stem>.json`, `<stem>.png` and, where it has a semantic map, `<stem>_semantic.png`.
 
-    The PNG is that of the COCO panoptic format (`id = R + 256 G + 65536 B`), the semantic one holds train ids.
+    Each file is there whole or not at all, the JSON last. The PNG is that of the COCO panoptic format
+    (`id = R + 256 G + 65536 B`), the semantic one holds train ids.
 
     Args:
         result: truth or prediction.
@@ -173,6 +181,10 @@ def save_result(result: PanopticResult, folder: str | Path, stem: str) -> Path:
 
     Returns:
         Path of the JSON, for `load_result`.
+
+    Raises:
+        DatasetError: the result contradicts itself.
+        OutputError: a file cannot be written.
     """
     path = Path(folder) / f"{stem}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,10 +201,10 @@ def save_result(result: PanopticResult, folder: str | Path, stem: str) -> Path:
         "segments_info": annotation["segments_info"],
         "categories": result.categories.to_json(),
     }
-    Image.fromarray(rgb).save(path.with_name(data["file_name"]))
+    save_picture(Image.fromarray(rgb), path.with_name(data["file_name"]))
     if result.semantic_map is not None:
-        Image.fromarray(result.semantic_map).save(path.with_name(data["semantic_file_name"]))
-    path.write_text(json.dumps(data, indent=1), "utf-8")
+        save_picture(Image.fromarray(result.semantic_map), path.with_name(data["semantic_file_name"]))
+    write_json(path, data, indent=1)
     return path
 
 
@@ -206,14 +218,11 @@ def load_result(path: str | Path) -> PanopticResult:
         DatasetError: a file is missing or corrupt, or map and segments contradict each other.
     """
     path = Path(path)
+    data = read_json(path, what="JSON of a result", error=DatasetError)
     try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read as the JSON of a result: {error}.") from error
-    try:
-        version, size = data["format_version"], tuple(int(v) for v in data["size"])
+        version, (height, width), rows = data["format_version"], data["size"], list(data["segments_info"])
         png, semantic_png = data["file_name"], data["semantic_file_name"]
-        segments = [_segment(row) for row in data["segments_info"]]
+        size = _whole("size", height), _whole("size", width)
         categories = CategoryTable.from_json(data["categories"], where=str(path))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DatasetError(
@@ -223,45 +232,63 @@ def load_result(path: str | Path) -> PanopticResult:
         raise DatasetError(
             f"{path} has format version {version}, this package reads {_FORMAT_VERSION}. Update the package."
         )
-    known = categories.train_id_by_category_id
-    for segment in segments:
-        if segment.category_id not in known:
-            raise DatasetError(
-                f"{path}: segment {segment.id} has category_id {segment.category_id}, but `categories` has no such id."
-            )
-    panoptic_map = rgb_to_id(_read_png(path, png, mode="RGB", size=size)).astype(np.int32)
-    check_consistency(panoptic_map, [s.id for s in segments], where=str(path))
-    semantic_map = None if semantic_png is None else _read_png(path, semantic_png, mode="L", size=size)
-    return PanopticResult(
-        panoptic_map=panoptic_map, segments_info=segments, categories=categories, semantic_map=semantic_map
+    result = PanopticResult(
+        panoptic_map=rgb_to_id(_read_png(path, png, mode="RGB", size=size)).astype(np.int32),
+        segments_info=[
+            _segment(row, where=f"{path}: entry {number} of segments_info") for number, row in enumerate(rows)
+        ],
+        categories=categories,
+        semantic_map=None if semantic_png is None else _read_png(path, semantic_png, mode="L", size=size),
     )
+    result.check(where=str(path))
+    return result
 
 
-def _segment(row: Any) -> Segment:
-    x, y, width, height = (int(v) for v in row["bbox"])
-    score = row.get("score")
-    return Segment(
-        id=int(row["id"]),
-        category_id=int(row["category_id"]),
-        name=str(row["name"]),
-        isthing=bool(row["isthing"]),
-        area=int(row["area"]),
-        bbox=(x, y, width, height),
-        iscrowd=bool(row["iscrowd"]),
-        score=None if score is None else float(score),
-    )
-
-
-def _read_png(json_path: Path, name: Any, *, mode: str, size: tuple[int, ...]) -> np.ndarray:
-    if not isinstance(name, str) or Path(name).name != name:  # never follow a JSON out of its folder
-        raise DatasetError(f"{json_path} names the file {name!r}. Expected a plain file name beside the JSON.")
-    path = json_path.with_name(name)
+def _segment(row: Any, *, where: str) -> Segment:
+    """What a row of JSON says, as it is: 1.9 is no id, and null is no area."""
     try:
-        with Image.open(path) as image:
-            image.load()
+        x, y, width, height = (_whole("bbox", value) for value in row["bbox"])
+        score = row.get("score")
+        if score is not None and (isinstance(score, bool) or not isinstance(score, (int, float))):
+            raise TypeError(f"`score` must be a number or null, got {score!r}")
+        if not isinstance(row["name"], str):
+            raise TypeError(f"`name` must be text, got {row['name']!r}")
+        return Segment(
+            id=_whole("id", row["id"]),
+            category_id=_whole("category_id", row["category_id"]),
+            name=row["name"],
+            isthing=_truth("isthing", row["isthing"]),
+            area=_whole("area", row["area"]),
+            bbox=(x, y, width, height),
+            iscrowd=_truth("iscrowd", row["iscrowd"]),
+            score=None if score is None else float(score),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DatasetError(
+            f"{where} is not a segment ({type(error).__name__}: {error}). Expected a row of `save_result`."
+        ) from error
+
+
+def _whole(key: str, value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"`{key}` must hold whole numbers, got {value!r}")
+    return value
+
+
+def _truth(key: str, value: Any) -> bool:
+    if type(value) not in (bool, int) or value not in (0, 1):
+        raise TypeError(f"`{key}` must be true or false, got {value!r}")
+    return bool(value)
+
+
+def _read_png(json_path: Path, name: Any, *, mode: str, size: tuple[int, int]) -> np.ndarray:
+    plain = file_name(name, where=str(json_path), error=DatasetError)
+    path = path_inside(json_path.parent, plain, where=str(json_path), error=DatasetError)
+    try:
+        with opened(path) as image:
             found_mode, values = image.mode, np.array(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DatasetError(f"{path}, named in {json_path.name}, cannot be read as an image: {error}.") from error
+    except ImageError as error:
+        raise DatasetError(f"{json_path.name} names a picture that cannot be read: {error}") from error
     if found_mode != mode or values.shape[:2] != size:
         raise DatasetError(
             f"{path} is a {found_mode} image of {values.shape[0]} x {values.shape[1]} pixels (height x width)."

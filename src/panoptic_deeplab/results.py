@@ -6,6 +6,9 @@ files and formats of other tools (RLE, polygons, COCO records) is in `result_for
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
+from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, Integer, UInt8
@@ -41,7 +44,12 @@ class Segment:
 class PanopticResult:
     """A panoptic segmentation of one image.
 
-    Every non-zero id of `panoptic_map` appears exactly once in `segments_info` and the other way round.
+    Every non-zero id of `panoptic_map` appears exactly once in `segments_info` and the other way round; `check` says
+    whether it does. What writes results or measures them checks that first.
+
+    Raises:
+        DatasetError: the map is no integer array, or `segments_info` holds something else than segments with whole
+            numbers, or an id twice.
     """
 
     panoptic_map: Int32[np.ndarray, "H W"]
@@ -51,11 +59,47 @@ class PanopticResult:
     semantic_map: UInt8[np.ndarray, "H W"] | None = field(default=None, repr=False)
     """Train ids of the argmax before merging (255 = void, in truth). mIoU is taken from it, as official tools do."""
 
+    def __post_init__(self) -> None:
+        map_: Any = self.panoptic_map
+        if not isinstance(map_, np.ndarray) or map_.ndim != 2 or not np.issubdtype(map_.dtype, np.integer):
+            raise DatasetError(
+                f"`panoptic_map` of a PanopticResult must be an array of integers with the shape (H, W). Got"
+                f" {type(map_).__name__} {getattr(map_, 'dtype', '')} {tuple(getattr(map_, 'shape', ()))} instead."
+            )
+        _check_segments(self.segments_info)
+
     @property
     def size(self) -> tuple[int, int]:
         """`(height, width)` in pixels."""
         height, width = self.panoptic_map.shape
         return height, width
+
+    def check(self, *, where: str = "The panoptic map") -> None:
+        """Hold map, segments and categories against each other, in one pass over the map.
+
+        Args:
+            where: file or image, for the message.
+
+        Raises:
+            DatasetError: an id is in the map or in `segments_info` only, an area is not the number of its pixels, a
+                bbox leaves the map, or the table lacks a category.
+        """
+        ids = [int(segment.id) for segment in self.segments_info]
+        check_categories(self.segments_info, self.categories, where=where)
+        areas = check_consistency(self.panoptic_map, ids, where=where)
+        height, width = self.size
+        for segment, area in zip(self.segments_info, areas.tolist(), strict=True):
+            if segment.area != area:
+                raise DatasetError(
+                    f"{where}: segments_info says that segment {segment.id} ({segment.name}) has {segment.area} pixels,"
+                    f" but the map has {area}. Expected its number of pixels as `area`."
+                )
+            x, y, box_width, box_height = segment.bbox
+            if min(x, y, box_width - 1, box_height - 1) < 0 or x + box_width > width or y + box_height > height:
+                raise DatasetError(
+                    f"{where}: segment {segment.id} ({segment.name}) has the bbox {segment.bbox}, which leaves the map"
+                    f" of {width} x {height} pixels. Expected (x, y, width, height)."
+                )
 
     def masks(self) -> Bool[np.ndarray, "N H W"]:
         """One boolean mask a segment, in the order of `segments_info`. Takes N x H x W bytes."""
@@ -152,7 +196,12 @@ def segment_places(
     Raises:
         DatasetError: as for `segment_index`.
     """
-    ids = np.array(segment_ids, np.int64)
+    try:
+        ids = np.array(segment_ids, np.int64)
+    except OverflowError as error:
+        raise DatasetError(
+            f"{where}: segments_info lists an id of more than 64 bits. Expected 1 to {MAX_SEGMENT_ID}."
+        ) from error
     unique_ids, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
         raise DatasetError(f"{where}: segments_info lists id {unique_ids[counts > 1][0]} more than once.")
@@ -183,7 +232,9 @@ def segment_places(
     return places
 
 
-def check_consistency(panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Sequence[int], *, where: str) -> None:
+def check_consistency(
+    panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Sequence[int], *, where: str
+) -> Int64[np.ndarray, " N"]:
     """Hold map and table against each other.
 
     Args:
@@ -191,10 +242,57 @@ def check_consistency(panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Seq
         segment_ids: ids that the table lists.
         where: file or image, for the message.
 
+    Returns:
+        Number of pixels of each.
+
     Raises:
         DatasetError: an id is in one of the two only, twice in the table, or out of range.
     """
-    places = segment_places(panoptic_map, find_runs(panoptic_map), segment_ids, where=where)
-    absent = np.flatnonzero(np.bincount(places, minlength=len(segment_ids) + 1)[1:] == 0)
+    runs = find_runs(panoptic_map)
+    places = segment_places(panoptic_map, runs, segment_ids, where=where)
+    areas: Int64[np.ndarray, " N"] = np.bincount(places, runs.lengths, minlength=len(segment_ids) + 1)[1:].astype(
+        np.int64
+    )
+    absent = np.flatnonzero(areas == 0)
     if absent.size:
         raise DatasetError(f"{where}: segments_info lists id {segment_ids[absent[0]]}, but no pixel of the map has it.")
+    return areas
+
+
+def check_categories(segments: Sequence[Segment], categories: CategoryTable, *, where: str) -> None:
+    """Hold the classes of segments against a table.
+
+    Raises:
+        DatasetError: the table lacks one.
+    """
+    known = categories.train_id_by_category_id
+    for segment in segments:
+        if segment.category_id not in known:
+            raise DatasetError(
+                f"{where}: segment {segment.id} has category_id {segment.category_id}, which the category table"
+                f" {categories.name!r} lacks. Expected one of {sorted(known)}."
+            )
+
+
+def _check_segments(segments: Sequence[Any]) -> None:
+    """Refuse what would be an AttributeError or another segment later; without a pass over the map."""
+    seen: set[int] = set()
+    for segment in segments:
+        if not isinstance(segment, Segment):
+            raise DatasetError(
+                f"`segments_info` of a PanopticResult holds a {type(segment).__name__}. Expected objects of the class"
+                " `Segment`, as in Segment(id=1, category_id=26, name='car', isthing=True, area=9, bbox=(0, 0, 3, 3))."
+            )
+        box = tuple(segment.bbox) if isinstance(segment.bbox, Sequence) else ()
+        if len(box) != 4 or not all(
+            isinstance(number, Integral) for number in (segment.id, segment.category_id, segment.area, *box)
+        ):
+            raise DatasetError(
+                f"Segment {segment.id!r} has category_id {segment.category_id!r}, area {segment.area!r} and bbox"
+                f" {segment.bbox!r}. Expected whole numbers, four of them in the bbox (x, y, width, height)."
+            )
+        if segment.score is not None and not (isinstance(segment.score, Real) and isfinite(segment.score)):
+            raise DatasetError(f"Segment {segment.id} has the score {segment.score!r}. Expected a number, or None.")
+        if segment.id in seen:
+            raise DatasetError(f"`segments_info` of a PanopticResult lists id {segment.id} more than once.")
+        seen.add(segment.id)

@@ -8,11 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.cli.evaluate import Evaluate
+from panoptic_deeplab.config import Config
+from panoptic_deeplab.model.network import PanopticDeepLab
+from panoptic_deeplab.model.weights import save_pretrained
 
 Run = Callable[..., Any]
 
@@ -20,7 +24,7 @@ Run = Callable[..., Any]
 def test_table_of_the_validation_split(run: Run, model_folder: Path) -> None:
     outcome = run("evaluate", "--model", model_folder, "--device", "cpu")
     assert outcome.code == 0
-    for word in ("PQ", "Things", "Stuff", "mIoU", "AP50", "1 images"):
+    for word in ("PQ", "Things", "Stuff", "mIoU", "AP (COCO)", "AP50", "1 images"):
         assert word in outcome.out
     assert "sidewalk" not in outcome.out.partition("not counted")[0]
 
@@ -29,7 +33,7 @@ def test_json_is_the_only_output(run: Run, model_folder: Path) -> None:
     outcome = run("evaluate", "--model", model_folder, "--device", "cpu", "--split", "val:2", "--json")
     report = json.loads(outcome.out)
     assert report["num_images"] == 2
-    assert set(report) == {"panoptic", "semantic", "instances", "num_images", "seconds", "provenance"}
+    assert set(report) == {"panoptic", "semantic", "instances", "cityscapes", "num_images", "seconds", "provenance"}
     assert 0 <= report["panoptic"]["all"]["pq"] <= 1
 
 
@@ -45,7 +49,10 @@ def _names(document: Any) -> set[str]:
 def test_help_names_the_fields_of_the_json(run: Run, model_folder: Path) -> None:
     report = json.loads(run("evaluate", "--model", model_folder, "--device", "cpu", "--json").out)
     text = (Evaluate.__doc__ or "").partition("the document is:")[2].partition("Metrics are")[0]
-    prose = r"each|a list of|names of classes neither in the labels nor predicted|or null without pycocotools"
+    prose = (
+        r"each|a list of|names of classes neither in the labels nor predicted|or null without pycocotools|or null for"
+        r" other data sets and without cityscapesScripts"
+    )
     documented = set(re.findall(r"\w+", re.sub(prose, "", " ".join(text.split()))))
     assert documented == _names(report)
 
@@ -142,3 +149,77 @@ def test_missing_data(run: Run, model_folder: Path, tmp_path: Path) -> None:
     assert outcome.code == 2
     assert outcome.err.startswith("DatasetError: ")
     assert "nowhere" in outcome.err
+
+
+@pytest.fixture
+def street_set(tmp_path: Path, tiny_config: Config) -> tuple[object, ...]:
+    """A model of Cityscapes' classes and a labelled image of theirs, as options."""
+    categories = CategoryTable.load("cityscapes")
+    model = PanopticDeepLab(tiny_config.model, categories.num_classes)
+    save_pretrained(tmp_path / "model", model, config=tiny_config, categories=categories)
+    label = np.full((48, 64), 7, np.uint16)
+    label[8:40, 8:40] = 26001
+    pictures = {
+        "leftImg8bit": ("leftImg8bit", np.zeros((48, 64, 3), np.uint8)),
+        "gtFine": ("gtFine_instanceIds", label),
+    }
+    for top, (tail, values) in pictures.items():
+        folder = tmp_path / "set" / top / "val" / "aachen"
+        folder.mkdir(parents=True)
+        Image.fromarray(values).save(folder / f"aachen_000000_000000_{tail}.png")
+    return "evaluate", "--model", tmp_path / "model", "--data.format", "cityscapes", "--data.root", tmp_path / "set"
+
+
+def test_on_cityscapes_its_own_ap_is_shown_and_both_protocols_are_named(
+    run: Run, street_set: tuple[object, ...]
+) -> None:
+    pytest.importorskip("cityscapesscripts")
+    outcome = run(*street_set, "--split", "val", "--per-class")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert re.findall(r"AP \(\w+\)", outcome.out) == ["AP (COCO)", "AP (Cityscapes)"] * 2
+    report = json.loads(run(*street_set, "--split", "val", "--json").out)
+    assert report["cityscapes"]["ap"] is not None
+    assert {row["name"] for row in report["cityscapes"]["per_class"]} >= {"car", "person"}
+    assert any("Cityscapes' protocol" in note for note in report["provenance"]["notes"])
+
+
+def test_without_the_scripts_a_sentence_says_what_is_missing(
+    run: Run, street_set: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("cityscapesscripts")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "cityscapesscripts", None)
+    outcome = run(*street_set, "--split", "val")
+    assert outcome.code == 0
+    assert "AP (COCO)" in outcome.out
+    assert "AP (Cityscapes)" not in outcome.out
+    assert "Cityscapes' own AP needs the package cityscapesscripts" in outcome.err
+    assert 'pip install "panoptic-deeplab[cityscapes]"' in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_labels_from_a_json_alone_have_no_own_ap(run: Run, street_set: tuple[object, ...], tmp_path: Path) -> None:
+    pytest.importorskip("cityscapesscripts")
+    json_path = tmp_path / "set" / "gtFine" / "cityscapes_panoptic_val.json"
+    folder = json_path.with_suffix("")
+    folder.mkdir()
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[..., 0] = 7
+    Image.fromarray(picture).save(folder / "aachen_000000_000000_gtFine_panoptic.png")
+    segment = {"id": 7, "category_id": 7, "iscrowd": 0, "area": 48 * 64, "bbox": [0, 0, 64, 48]}
+    annotation = {
+        "image_id": "aachen_000000_000000",
+        "file_name": "aachen_000000_000000_gtFine_panoptic.png",
+        "segments_info": [segment],
+    }
+    image = {"id": "aachen_000000_000000", "file_name": "aachen_000000_000000_gtFine_leftImg8bit.png"}
+    table = [
+        {"id": c.id, "name": c.name, "isthing": int(c.isthing)} for c in CategoryTable.load("cityscapes").categories
+    ]
+    document = {"images": [image | {"height": 48, "width": 64}], "annotations": [annotation], "categories": table}
+    json_path.write_text(json.dumps(document))
+    next((tmp_path / "set" / "gtFine" / "val" / "aachen").iterdir()).unlink()
+    outcome = run(*street_set, "--split", "val")
+    assert outcome.code == 0, outcome.err
+    assert "needs the files *_gtFine_instanceIds.png" in outcome.err
+    assert "AP (Cityscapes)" not in outcome.out

@@ -279,6 +279,115 @@ def test_a_missing_exported_file_is_called_a_file(run, photo, tmp_path):
     assert "There is no model file" in outcome.err
 
 
+def _listed(folder: Path, name: str) -> list[tuple[int, str]]:
+    return [(row["id"], Path(row["file_name"]).name) for row in json.loads((folder / name).read_text())["images"]]
+
+
+def _copies(photo: Path, *names: str) -> list[Path]:
+    paths = [photo.with_name(name) for name in names]
+    for path in paths:
+        path.write_bytes(photo.read_bytes())
+    return paths
+
+
+def test_a_second_call_adds_to_the_json_of_the_first(run: Run, model_folder: Path, photo: Path, tmp_path: Path) -> None:
+    first, second, third = _copies(photo, "a.jpg", "b.jpg", "c.jpg")
+    output = tmp_path / "out"
+    command = ("--model", model_folder, "--output", output, "--postprocess.stuff-area-limit", "0", "--save")
+    assert run("predict", first, *command, "panoptic").code == 0
+    assert run("predict", second, third, *command, "panoptic", "instances").code == 0
+    assert run("predict", first, *command, "instances").code == 0  # new files for an image listed in another one
+    assert _listed(output, "panoptic.json") == [(1, "a.jpg"), (2, "b.jpg"), (3, "c.jpg")]
+    assert _listed(output, "images.json") == [(2, "b.jpg"), (3, "c.jpg"), (1, "a.jpg")]
+    document = json.loads((output / "panoptic.json").read_text())
+    assert [row["image_id"] for row in document["annotations"]] == [1, 2, 3]
+    assert len(document["categories"]) == 10
+    assert {row["image_id"] for row in json.loads((output / "instances.json").read_text())} <= {1, 2, 3}
+
+
+def test_nothing_of_an_earlier_call_is_replaced(run: Run, model_folder: Path, photo: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    for products, file in ((("overlay",), "photo_overlay.png"), (("instances",), "images.json")):
+        command = ("predict", photo, "--model", model_folder, "--output", output, "--save", *products)
+        assert run(*command).code == 0
+        before = {path: path.read_bytes() for path in output.iterdir()}
+        outcome = run(*command)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert outcome.err.startswith("ConfigError: ")
+        assert outcome.err.count("\n") == 1
+        assert file in outcome.err
+        assert {path: path.read_bytes() for path in output.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("panoptic.json", "{", "is not valid JSON"),
+        ("panoptic.json", "[]", "is not from `predict`"),
+        ("panoptic.json", '{"images": [], "annotations": [], "categories": [], "info": {}}', "is not from `predict`"),
+        ("panoptic.json", '{"images": [{"id": "a", "file_name": "a"}], "annotations": [], "categories": []}', "is not"),
+        ("panoptic.json", '{"images": [], "annotations": [], "categories": []}', "lists other classes than those"),
+        ("instances.json", "[]", "has only one of instances.json and images.json"),
+    ],
+)
+def test_a_json_that_cannot_be_added_to_is_kept(
+    run: Run, model_folder: Path, photo: Path, tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text(text)
+    outcome = run("predict", photo, "--model", model_folder, "--output", tmp_path / "out")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert message in outcome.err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+    assert (tmp_path / "out" / name).read_text() == text
+
+
+def test_a_call_without_a_result_writes_no_table(run: Run, model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.png").write_bytes(b"")
+    options = ("--model", model_folder, "--output", tmp_path / "out", "--save", "panoptic", "instances")
+    assert run("predict", tmp_path / "empty.png", *options).code == 1
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_full_disk_leaves_whole_files_only(
+    run: Run, model_folder: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[str] = []
+    save = Image.Image.save
+
+    def fills_up(picture: Image.Image, path: Path, **options: Any) -> None:
+        if len(saved) == 3:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        saved.append(str(path))
+        save(picture, path, **options)
+
+    _copies(photo, "a.jpg")
+    monkeypatch.setattr(Image.Image, "save", fills_up)
+    outcome = run("predict", f"{photo.parent}/*.jpg", "--model", model_folder, "--output", tmp_path / "out")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "photo_panoptic.png cannot be written: No space left on device" in outcome.err
+    assert outcome.err.count("\n") == 1
+    names = {"a_overlay.png", "a_panoptic.png", "photo_overlay.png", "panoptic.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    assert _listed(tmp_path / "out", "panoptic.json") == [(1, "a.jpg")]
+
+
+def test_what_a_folder_holds_and_nobody_reads_is_named(
+    run: Run, model_folder: Path, photo: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    photo.rename(folder / "a.jfif")
+    (folder / "b.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (folder / "broken.png").symlink_to(folder / "gone.png")
+    outcome = run("predict", folder, "--model", model_folder, "--json")
+    assert outcome.code == 1
+    document = json.loads(outcome.out)
+    assert [image["image"] for image in document["images"]] == [str(folder / "a.jfif")]
+    assert [failure["image"] for failure in document["failed"]] == [str(folder / "b.heic"), str(folder / "broken.png")]
+
+
 def test_what_was_left_out_is_said(run: Run, model_folder: Path, photo: Path, tmp_path: Path) -> None:
     limit = ("--postprocess.stuff-area-limit", "1000000")
     options = (photo, "--model", model_folder, *limit, "--explain")

@@ -21,11 +21,6 @@ def test_bar_is_drawn_where_nothing_else_is_printed(
     assert ("predict" in written.getvalue()) == drawn
 
 
-def test_json_has_no_nan() -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        verb.print_json({"pq": float("nan")})
-
-
 def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     verb.make_folder(tmp_path / "new" / "folder")
     assert (tmp_path / "new" / "folder").is_dir()

@@ -12,7 +12,8 @@ from PIL import Image
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.cityscapes import CityscapesSource
 from panoptic_deeplab.encoding import rgb_to_id
-from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.errors import DatasetError, OutputError
+from panoptic_deeplab.metrics.cityscapes_ap import CityscapesAP, cityscapes_label_files
 from panoptic_deeplab.metrics.cityscapes_official import cityscapes_scores
 from panoptic_deeplab.metrics.panoptic_quality import PanopticQuality
 from panoptic_deeplab.metrics.semantic_iou import SemanticIoU
@@ -72,12 +73,13 @@ def cityscapes(tmp_path: Path) -> Path:
     return root
 
 
-def write_cityscapes(root: Path, folder: Path, *, wrong: bool) -> tuple[PanopticQuality, SemanticIoU]:
+def write_cityscapes(root: Path, folder: Path, *, wrong: bool) -> tuple[PanopticQuality, SemanticIoU, CityscapesAP]:
     """Hand in the truth, or the truth with some blocks changed; also measured by our own metrics."""
     categories = CategoryTable.load("cityscapes")
     source, rng = CityscapesSource(root, "val", categories), np.random.default_rng(1)
     writer = SubmissionWriter(folder, "cityscapes", split="val", categories=categories)
     quality, iou = PanopticQuality(categories), SemanticIoU(categories)
+    average_precision = CityscapesAP(categories, cityscapes_label_files(root, "val"))
     for index in range(len(source)):
         sample = source[index]
         path = root / "gtFine" / "val" / "aachen" / f"{sample.image_id}_gtFine_instanceIds.png"
@@ -89,14 +91,15 @@ def write_cityscapes(root: Path, folder: Path, *, wrong: bool) -> tuple[Panoptic
         prediction, truth = prediction_of(label, categories), sample.truth(categories)
         writer.add(sample.image_id, prediction)
         quality.update(prediction, truth, sample.image_id)
+        average_precision.update(prediction, truth, sample.image_id)
         iou.update(prediction, truth, sample.image_id)
     writer.finish()
-    return quality, iou
+    return quality, iou, average_precision
 
 
 def test_cityscapes_scripts_read_the_files_and_agree(cityscapes: Path, tmp_path: Path) -> None:
     pytest.importorskip("cityscapesscripts")
-    quality, iou = write_cityscapes(cityscapes, tmp_path / "handed_in", wrong=True)
+    quality, iou, average_precision = write_cityscapes(cityscapes, tmp_path / "handed_in", wrong=True)
     official = cityscapes_scores(cityscapes, "val", tmp_path / "handed_in")
     ours = quality.compute()
     assert official.pq == pytest.approx(ours.all_classes.pq, abs=1e-12)
@@ -109,6 +112,8 @@ def test_cityscapes_scripts_read_the_files_and_agree(cityscapes: Path, tmp_path:
     assert official.ap is not None
     assert 0 < official.ap < 1
     assert official.ap <= official.ap50
+    assert average_precision.compute().ap == pytest.approx(official.ap, abs=1e-12)
+    assert average_precision.compute().ap50 == pytest.approx(official.ap50, abs=1e-12)
 
 
 def test_cityscapes_scripts_give_a_perfect_answer_full_marks(cityscapes: Path, tmp_path: Path) -> None:
@@ -161,6 +166,26 @@ def test_coco_files_are_read_by_hotcoco_and_pycocotools(tmp_path: Path) -> None:
         np.testing.assert_array_equal(masks, things)
     with pytest.raises(DatasetError, match="numbers as image ids"):
         writer.add("photo", results["7"])
+
+
+def test_an_id_that_is_no_file_name_and_a_full_disk_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    categories = CategoryTable.load("mapillary_vistas_v1.2")
+    writer = SubmissionWriter(tmp_path / "out", "mapillary_vistas", split="testing", categories=categories)
+    result = prediction_of(np.full(SIZE, categories.categories[0].id, np.int64), categories)
+    for image_id in ("../key", "a/b", "", "a\0"):
+        with pytest.raises(DatasetError, match="The data set names a file"):
+            writer.add(image_id, result)
+    assert not (tmp_path / "out").exists()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OutputError, match=r"key\.png cannot be written: No space left"):
+        writer.add("key", result)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_mapillary_files_follow_the_description(tmp_path: Path) -> None:

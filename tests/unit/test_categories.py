@@ -113,6 +113,66 @@ def test_coco27_joins_the_ids_of_coco():
         assert coco[train_id].isthing == merged[merged.train_id_by_dataset_id[dataset_id]].isthing
 
 
+RECORDED = Path(__file__).resolve().parents[1] / "reference" / "class_tables"
+Row = tuple[int, str, bool, tuple[int, ...]]
+
+
+def rows_of(name: str) -> list[Row]:
+    return [(c.id, c.name, c.isthing, c.color) for c in CategoryTable.load(name).categories]
+
+
+def recorded(name: str) -> list[list[str]]:
+    return [line.split(";") for line in (RECORDED / f"{name}.txt").read_text("utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("name", ["cityscapes", "coco", "mapillary_vistas_v1.2", "mapillary_vistas_v2.0"])
+def test_every_row_is_as_recorded_and_in_its_place(name: str) -> None:
+    """Published weights depend on the order: two rows that change places would give every wall the name of a fence."""
+    expected: list[Row] = []
+    for category_id, label, kind, color, *_ in recorded(name):
+        assert kind in ("thing", "stuff")
+        expected.append((int(category_id), label, kind == "thing", tuple(map(int, color.split(",")))))
+    assert rows_of(name) == expected
+
+
+def test_cityscapes_equals_the_labels_of_its_scripts() -> None:
+    labels = pytest.importorskip("cityscapesscripts.helpers.labels").labels
+    evaluated = sorted((label for label in labels if 0 <= label.trainId < 255), key=lambda label: label.trainId)
+    assert [label.trainId for label in evaluated] == list(range(19))
+    assert rows_of("cityscapes") == [(label.id, label.name, label.hasInstances, label.color) for label in evaluated]
+    assert set(CategoryTable.load("cityscapes").void_ids) == {label.id for label in labels if label not in evaluated}
+
+
+def test_both_versions_of_mapillary_vistas_agree_on_what_they_share() -> None:
+    """Things of v2.0 have no other record. That trains ("On Rails") are stuff in v1.2 is an oddity of that version."""
+    old, new = ({name: thing for _, name, thing, _ in rows_of(f"mapillary_vistas_{v}")} for v in ("v1.2", "v2.0"))
+    assert {name for name in old.keys() & new.keys() if old[name] != new[name]} == {"On Rails"}
+
+
+def test_coco27_is_made_of_the_supercategories() -> None:
+    """Things first, each kind in the order of its names."""
+    members: dict[tuple[bool, str], list[int]] = {}
+    for category_id, _, kind, _, supercategory in recorded("coco"):
+        members.setdefault((kind == "stuff", supercategory), []).append(int(category_id))
+    expected = [(name, not is_stuff, tuple(ids)) for (is_stuff, name), ids in sorted(members.items())]
+    assert [(c.name, c.isthing, c.dataset_ids) for c in CategoryTable.load("coco27").categories] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("nuclei", ["nucleus", "background"]),
+        (
+            "synthetic",
+            ["road", "sidewalk", "building", "vegetation", "terrain", "sky", "person", "car", "bicycle", "ball"],
+        ),
+    ],
+)
+def test_tables_of_our_own_keep_their_order(name: str, rows: list[str]) -> None:
+    """Checkpoints of ours were trained with it."""
+    assert [(c.id, c.name) for c in CategoryTable.load(name).categories] == list(enumerate(rows, start=1))
+
+
 def test_coco_tables_equal_their_sources(shared_folder):
     official = json.loads((shared_folder / "fixtures/panopticapi_sample/panoptic_coco_categories.json").read_text())
     table = CategoryTable.load("coco")

@@ -139,7 +139,7 @@ def test_table() -> None:
     assert ["Masks", "0.00", "0.00", "0.00", "0.00", "-", "-"] in lines
     assert "so not counted in PQ: sky, car" in report.table()
     rows = [line.split() for line in report.table(per_class=True).splitlines()]
-    assert ["PQ", "SQ", "RQ", "IoU", "AP", "TP", "FP", "FN"] in rows
+    assert ["PQ", "SQ", "RQ", "IoU", "AP", "(COCO)", "TP", "FP", "FN"] in rows
     assert ["road", "100.00", "100.00", "100.00", "100.00", "-", "2", "0", "0"] in rows
     assert ["person", "0.00", "0.00", "0.00", "100.00", "0.00", "0", "0", "1"] in rows
     assert ["sky", "-", "-", "-", "-", "-", "0", "0", "0"] in rows

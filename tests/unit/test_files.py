@@ -19,6 +19,7 @@ from panoptic_deeplab.files import (
     read_text,
     user_path,
     write_json,
+    write_text,
     written_whole,
 )
 
@@ -183,3 +184,8 @@ def test_a_link_stays_and_a_device_is_written_to(tmp_path: Path) -> None:
     assert (tmp_path / "target.json").read_text() == "1\n"
     write_json("/dev/null", 1)
     assert Path("/dev/null").is_char_device()
+
+
+def test_a_lone_surrogate_is_written_as_an_escape(tmp_path):
+    write_text(tmp_path / "a.txt", "stra\udcdfe straße")
+    assert (tmp_path / "a.txt").read_text("utf-8") == "stra\\udcdfe straße"

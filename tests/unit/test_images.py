@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import EpsImagePlugin, Image
 
-from panoptic_deeplab.errors import ImageError
-from panoptic_deeplab.images import IMAGE_SUFFIXES, find_images, range_warning, read_image
+from panoptic_deeplab.errors import ImageError, OutputError
+from panoptic_deeplab.images import IMAGE_SUFFIXES, find_images, range_warning, read_image, save_picture
 
 RGB = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 10
 GRAY = np.array([[0, 100, 255], [7, 8, 9]], np.uint8)
@@ -294,6 +294,30 @@ def test_every_suffix_that_counts_is_read(tmp_path, suffix):
     (tmp_path / f"a{suffix}").rename(path)
     assert find_images(tmp_path) == [path]
     assert read_image(path).shape == (8, 8, 3)
+
+
+def test_hidden_pictures_are_named(tmp_path, caplog):
+    for name in ("a.png", "._a.png", ".b.jpg", ".DS_Store"):
+        (tmp_path / name).touch()
+    assert [p.name for p in find_images(tmp_path)] == ["a.png"]
+    assert f"Hidden files of {tmp_path} are not read: ._a.png, .b.jpg." in caplog.text
+    caplog.clear()
+    find_images(f"{tmp_path}/*.png")
+    assert "are not read: ._a.png." in caplog.text
+    caplog.clear()
+    find_images(f"{tmp_path}/._*.png")
+    find_images(tmp_path / "._a.png")
+    assert caplog.text == ""
+
+
+def test_a_full_disk_leaves_no_picture(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OutputError, match=r"a\.png cannot be written: No space left on device"):
+        save_picture(Image.new("RGB", (2, 2)), tmp_path / "a.png")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_lists_what_cannot_be_read_and_leaves_out_what_the_system_hides(tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.encoding import rgb_to_id
-from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.errors import DatasetError, OutputError
 from panoptic_deeplab.result_formats import (
     load_result,
     save_result,
@@ -125,6 +125,45 @@ def test_one_pass_gives_the_run_lengths_of_pycocotools():
     assert to_rles(np.ones((2, 3), np.int32), []) == []
 
 
+@pytest.mark.parametrize("count", [0, 1, 255, 256, 1000])
+def test_any_number_of_objects(count):
+    panoptic_map = np.zeros((40, 50), np.int32)
+    panoptic_map.ravel()[:count] = np.arange(1, count + 1)
+    segments = [
+        Segment(id=n + 1, category_id=26, name="car", isthing=True, area=1, bbox=(n % 50, n // 50, 1, 1), score=0.5)
+        for n in range(count)
+    ]
+    records = to_coco_instances(
+        PanopticResult(panoptic_map=panoptic_map, segments_info=segments, categories=CATEGORIES), 1
+    )
+    assert len(records) == count
+    for segment, record in zip(segments, records, strict=True):
+        assert np.array_equal(_decode(record["segmentation"]), panoptic_map == segment.id)
+
+
+@pytest.mark.parametrize(
+    ("mask", "num_polygons"),
+    [
+        (np.zeros((3, 4), bool), 0),
+        (np.ones((1, 1), bool), 0),
+        (np.ones((1, 300), bool), 0),
+        (np.ones((300, 1), bool), 0),
+        (np.eye(5, dtype=bool), 0),
+        (np.ones((2, 2), bool), 1),
+        (np.ones((300, 400), bool), 1),
+        (np.kron(np.eye(64, dtype=bool)[:, ::2], np.ones((2, 4), bool)), 32),
+        (np.kron(np.indices((70, 70)).sum(0) % 2 == 0, np.eye(4, dtype=bool) | np.eye(4, dtype=bool)[::-1]), None),
+        (np.zeros((0, 4), bool), 0),
+        (np.zeros((0, 0), bool), 0),
+    ],
+)
+def test_masks_of_any_size_and_number_of_parts(mask, num_polygons):
+    assert np.array_equal(_decode(to_rle(mask)), mask)
+    polygons = to_polygons(mask)
+    assert all(len(polygon) >= 6 for polygon in polygons)
+    assert num_polygons in (None, len(polygons))
+
+
 def test_polygons_run_through_border_pixels_and_lose_holes_and_specks():
     mask = np.zeros((12, 12), bool)
     mask[1:6, 2:8] = True
@@ -187,7 +226,7 @@ def test_result_never_reads_outside_its_folder(result, tmp_path):
     path = save_result(result, tmp_path / "inner", "a")
     Image.open(path.with_name("a.png")).save(tmp_path / "a.png")
     _edit(path, file_name="../a.png")
-    with pytest.raises(DatasetError, match="plain file name"):
+    with pytest.raises(DatasetError, match="plain name without a folder"):
         load_result(path)
 
 
@@ -209,3 +248,69 @@ def test_missing_and_corrupt_files_and_later_versions_are_errors(result, tmp_pat
     _edit(path, format_version=2)
     with pytest.raises(DatasetError, match="version 2"):
         load_result(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": 2.0}, "entry 0 of segments_info is not a segment .* `id` must hold whole numbers, got 2.0"),
+        ({"category_id": 26.9}, "`category_id` must hold whole numbers, got 26.9"),
+        ({"area": None}, "`area` must hold whole numbers, got None"),
+        ({"area": 7}, r"a\.json: segments_info says that segment 2 \(car\) has 7 pixels, but the map has 6"),
+        ({"bbox": [1, 1, 2.5, 3]}, "`bbox` must hold whole numbers, got 2.5"),
+        ({"bbox": [1, 1, 2]}, "entry 0 of segments_info is not a segment"),
+        ({"bbox": [7, 1, 2, 3]}, "leaves the map"),
+        ({"iscrowd": 0.9}, "`iscrowd` must be true or false, got 0.9"),
+        ({"iscrowd": None}, "`iscrowd` must be true or false, got None"),
+        ({"isthing": "no"}, "`isthing` must be true or false, got 'no'"),
+        ({"score": "0.5"}, "`score` must be a number or null, got '0.5'"),
+        ({"score": 1e999}, "Segment 2 has the score inf"),
+        ({"name": 5}, "`name` must be text, got 5"),
+        ({"id": 2**70}, "an id of more than 64 bits"),
+    ],
+)
+def test_a_segment_that_is_not_what_was_saved_is_named(result, tmp_path, change, message):
+    path = save_result(result, tmp_path, "a")
+    first, *others = json.loads(path.read_text())["segments_info"]
+    _edit(path, segments_info=[first | change, *others])
+    with pytest.raises(DatasetError, match=message):
+        load_result(path)
+
+
+@pytest.mark.parametrize("change", [{"size": [6.5, 8]}, {"size": None}, {"segments_info": [7]}, {"file_name": None}])
+def test_other_values_of_the_json_are_errors(result, tmp_path, change):
+    path = save_result(result, tmp_path, "a")
+    _edit(path, **change)
+    with pytest.raises(DatasetError, match=r"a\.json"):
+        load_result(path)
+
+
+def test_a_link_out_of_the_folder_is_not_followed(result, tmp_path):
+    path = save_result(result, tmp_path / "inner", "a")
+    path.with_name("a.png").rename(tmp_path / "secret.png")
+    path.with_name("a.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(DatasetError, match="lies outside"):
+        load_result(path)
+
+
+def test_a_result_that_contradicts_itself_is_not_written(result, tmp_path):
+    wrong = replace(result, segments_info=[replace(result.segments_info[0], area=1), *result.segments_info[1:]])
+    for write in (
+        lambda: save_result(wrong, tmp_path, "a"),
+        lambda: to_coco_panoptic(wrong, 1, "a.png"),
+        lambda: to_coco_instances(wrong, 1),
+        lambda: to_transformers(wrong),
+    ):
+        with pytest.raises(DatasetError, match=r"segment 2 \(car\) has 1 pixels, but the map has 6"):
+            write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing_half_written(result, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OutputError, match=r"a\.png cannot be written: No space left on device"):
+        save_result(result, tmp_path, "a")
+    assert list(tmp_path.iterdir()) == []

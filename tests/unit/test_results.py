@@ -1,5 +1,8 @@
 """The container of results, its form at other sizes, and the check of map against table."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -143,3 +146,67 @@ def test_consistent_map_and_table_pass():
 def test_contradictions_are_errors(ids, message):
     with pytest.raises(DatasetError, match=message):
         check_consistency(np.array([[0, 4, 2]], np.int32), ids, where="a.png")
+
+
+GOOD = {"id": 4, "category_id": 26, "name": "car", "isthing": True, "area": 2, "bbox": (1, 0, 1, 2)}
+
+
+UNTYPED = """
+import numpy as np
+from panoptic_deeplab.categories import Category, CategoryTable
+from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.results import PanopticResult, Segment
+GOOD = {good}
+table = CategoryTable(name="t", categories=(Category(id=26, name="car", isthing=True, color=(0, 0, 0)),))
+map_ = np.array([[0, 4], [0, 4]], np.int32)
+def refused(map_, *segments):
+    try:
+        PanopticResult(panoptic_map=map_, segments_info=list(segments), categories=table)
+    except DatasetError as error:
+        print(error)
+for change in (
+    dict(id=4.5), dict(id="4"), dict(category_id=None), dict(area=1.5), dict(bbox=(1, 0, 1)), dict(bbox=None),
+    dict(score=float("nan")), dict(score="high"),
+):
+    refused(map_, Segment(**GOOD | change))
+refused(map_, GOOD)
+refused(map_, None)
+refused(map_, Segment(**GOOD), Segment(**GOOD))
+refused(map_.tolist())
+refused(map_ / 2)
+"""
+
+
+def test_what_is_no_segment_or_map_is_refused_at_once():
+    """In a process without the type checks of the tests, as users have it."""
+    code = UNTYPED.format(good=repr(GOOD))
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert ["Expected whole numbers, four of them in the bbox" in line for line in lines[:6]] == [True] * 6
+    assert lines[6].startswith("Segment 4 has the score nan.")
+    assert lines[7].startswith("Segment 4 has the score 'high'.")
+    assert "holds a dict. Expected objects of the class `Segment`" in lines[8]
+    assert "holds a NoneType" in lines[9]
+    assert "lists id 4 more than once" in lines[10]
+    assert [line.startswith("`panoptic_map` of a PanopticResult must be") for line in lines[11:]] == [True] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"area": 3}, r"a\.png: .* segment 4 \(car\) has 3 pixels, but the map has 2"),
+        ({"id": 5}, r"a\.png has id 4 at \(y=0, x=1\)"),
+        ({"id": 2**70}, r"a\.png: segments_info lists an id of more than 64 bits"),
+        ({"category_id": 9}, r"a\.png: segment 4 has category_id 9, which the category table 'test' lacks"),
+        ({"bbox": (1, 0, 2, 2)}, r"a\.png: segment 4 \(car\) has the bbox .* leaves the map of 2 x 2 pixels"),
+        ({"bbox": (1, 0, 0, 2)}, "leaves the map"),
+        ({"bbox": (-1, 0, 1, 1)}, "leaves the map"),
+    ],
+)
+def test_a_check_finds_segments_that_are_not_those_of_the_map(change, message):
+    panoptic_map = [[0, 4], [0, 4]]
+    _result(panoptic_map, [Segment(**GOOD)]).check()
+    with pytest.raises(DatasetError, match=message):
+        _result(panoptic_map, [Segment(**(GOOD | change))]).check(where="a.png")
+    with pytest.raises(DatasetError, match="lists id 7, but no pixel"):
+        _result(panoptic_map, [Segment(**GOOD), Segment(**(GOOD | {"id": 7, "area": 0}))]).check()

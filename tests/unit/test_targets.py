@@ -76,11 +76,23 @@ def test_gaussians_of_neighbors_are_joined_by_maximum() -> None:
 
 
 def test_peak_is_rounded_and_offset_is_exact() -> None:
-    panoptic_map = np.zeros((9, 9), np.int32)
-    panoptic_map[3, [2, 3, 5]] = 5  # mean x = 10 / 3
+    panoptic_map = np.zeros((9, 11), np.int32)
+    panoptic_map[[2, 3, 5], [4, 4, 6]] = 5  # mean (y, x) = (10 / 3, 14 / 3)
     targets = make_targets(panoptic_map, [segment(5, CAR)], categories=CATEGORIES, config=CONFIG)
-    assert targets.center_heatmap.argmax() == 3 * 9 + 3
-    assert targets.offset[1, 3, 5].item() == pytest.approx(10 / 3 - 5)
+    assert divmod(int(targets.center_heatmap.argmax()), 11) == (3, 5)
+    assert targets.center_heatmap[3, 5] == 1
+    for y, x in ((2, 4), (3, 4), (5, 6)):
+        assert targets.offset[:, y, x].tolist() == pytest.approx([10 / 3 - y, 14 / 3 - x], abs=1e-6)
+
+
+@pytest.mark.parametrize(("start", "peak"), [(0, 0), (1, 2), (2, 2), (3, 4)])
+def test_halves_are_rounded_to_even(start: int, peak: int) -> None:
+    """The mean of `start` and `start + 1`, which a flip of an odd-sized image maps to another half."""
+    for axis in (0, 1):
+        panoptic_map = np.zeros((9, 9), np.int32)
+        panoptic_map[(slice(start, start + 2), 6) if axis == 0 else (6, slice(start, start + 2))] = 5
+        heatmap = make_targets(panoptic_map, [segment(5, CAR)], categories=CATEGORIES, config=CONFIG).center_heatmap
+        assert divmod(int(heatmap.argmax()), 9) == ((peak, 6) if axis == 0 else (6, peak))
 
 
 def test_stuff_is_supervised_but_has_no_instance() -> None:

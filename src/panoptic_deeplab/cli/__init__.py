@@ -1,4 +1,4 @@
-"""`panoptic-deeplab VERB ...`: the command line. Each verb has a file here; this package alone prints.
+"""`panoptic-deeplab VERB ...`: the command line. Each verb has a file here; `terminal.py` alone prints.
 
 Options come from the fields of the verbs and of `config/`, so every setting of a recipe is an option
 (`--train.max-steps 100`). Errors made by the user end with one message on stderr and exit code 2; `--debug` shows the
@@ -28,8 +28,9 @@ from panoptic_deeplab.cli.models import Models
 from panoptic_deeplab.cli.option_values import OPTION_TYPES, with_home
 from panoptic_deeplab.cli.predict import Predict
 from panoptic_deeplab.cli.submission import Submission
+from panoptic_deeplab.cli.terminal import parsed, prepare_terminal, say, say_error
 from panoptic_deeplab.cli.train import Train
-from panoptic_deeplab.cli.verb import Verb, leading_recipe, log_to_stderr
+from panoptic_deeplab.cli.verb import Verb, is_main_process, leading_recipe
 from panoptic_deeplab.errors import ConfigError, PanopticDeepLabError, StoppedBySignal
 
 PROGRAM = "panoptic-deeplab"
@@ -62,11 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             or an image that cannot be predicted), 130 after Ctrl-C, 143 after SIGTERM in a training, 0 after `--help`.
     """
     arguments = with_home(sys.argv[1:] if arguments is None else arguments)
+    prepare_terminal(is_main_process=is_main_process())
     if arguments == ["--version"]:
-        print(f"{PROGRAM} {__version__}")
+        say(f"{PROGRAM} {__version__}")
         return
     try:
-        log_to_stderr()
         _parse(arguments).execute()
         sys.stdout.flush()
     except (PanopticDeepLabError, OSError) as error:
@@ -74,10 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         if "--debug" in arguments:
             raise
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        say_error(f"{type(error).__name__}: {error}")
         raise SystemExit(2) from error
     except KeyboardInterrupt as interrupt:
-        print(str(interrupt) or "Interrupted.", file=sys.stderr)
+        say_error(str(interrupt) or "Interrupted.")
         number = interrupt.number if isinstance(interrupt, StoppedBySignal) else signal.SIGINT
         raise SystemExit(128 + number) from interrupt  # as a shell tells of a signal
 
@@ -102,11 +103,13 @@ def _parse(arguments: list[str]) -> Verb:
     verb, prog = VERBS[name], f"{PROGRAM} {name}"
     default = verb.defaults(rest)
     if default is not None:
-        return tyro.cli(verb, prog=prog, args=rest, default=default, registry=OPTION_TYPES)
-    parsed = tyro.cli(verb, prog=prog, args=rest, registry=OPTION_TYPES)
-    recipe = getattr(parsed, "recipe", None)
+        return parsed(
+            lambda: tyro.cli(verb, prog=prog, args=rest, default=default, registry=OPTION_TYPES), rest, default
+        )
+    options = parsed(lambda: tyro.cli(verb, prog=prog, args=rest, registry=OPTION_TYPES), rest)
+    recipe = getattr(options, "recipe", None)
     if recipe is None:
-        return parsed
+        return options
     # The recipe stands behind an option, so its settings were not the defaults of this parse.
     assert leading_recipe(rest) is None
     if rest.count(recipe) > 1:
@@ -123,5 +126,8 @@ def _overview(arguments: list[str]) -> NoReturn:
     )
     description = f"Panoptic segmentation with Panoptic-DeepLab {__version__}. `VERB --help` explains a verb."
     choice: Any = Union[verbs]  # noqa: UP007 - the members are made at run time
-    tyro.cli(choice, prog=PROGRAM, description=description, args=arguments, registry=OPTION_TYPES)
+    parsed(
+        lambda: tyro.cli(choice, prog=PROGRAM, description=description, args=arguments, registry=OPTION_TYPES),
+        arguments,
+    )
     raise AssertionError("the arguments start with no verb, so tyro has exited")

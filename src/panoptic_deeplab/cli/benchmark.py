@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
+from panoptic_deeplab.cli.terminal import print_json, say, show_table
 from panoptic_deeplab.cli.verb import (
     PACKAGED_RECIPES,
     Device,
     Flag,
     Verb,
     make_folder,
-    print_json,
     progress_bar,
 )
 from panoptic_deeplab.config import Precision
 from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,22 +186,14 @@ class Benchmark(Verb):
     def _write(self, report: "BenchmarkReport") -> None:
         document = report.to_json()
         if self.output is not None:
-            import json
-
-            self.output.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+            write_json(self.output, document, indent=2)
         if self.json:
             print_json(document)
             return
-        console = Console(markup=False, highlight=False)
         for title, rows in report.tables():
-            table = Table(title=title, title_justify="left")
-            for index, name in enumerate(rows[0]):
-                table.add_column(name, justify="left" if index == 0 else "right")
-            for row in rows[1:]:
-                table.add_row(*row)
-            console.print(table)
+            show_table(rows[1:], head=rows[0], title=title)
         hardware = report.environment["hardware"]
-        console.print(f"{hardware['processor']}, {hardware['torch_threads']} threads; device {hardware['device']}")
+        say(f"{hardware['processor']}, {hardware['torch_threads']} threads; device {hardware['device']}")
 
 
 @contextmanager

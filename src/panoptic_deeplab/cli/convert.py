@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from panoptic_deeplab.cli.terminal import say
 from panoptic_deeplab.cli.verb import Folder, Verb, make_folder
 from panoptic_deeplab.errors import ConfigError
 
@@ -46,14 +47,14 @@ class Convert(Verb):
         card = model_card(config, categories, origin=origin)
         save_pretrained(self.output, model, config=config, categories=categories, card=card)
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        print(
+        say(
             f"{self.source}: {config.model.backbone}, {categories.num_classes} classes ({categories.name}),"
             f" {parameters / 1e6:.2f} M parameters, all of them converted. {verification}"
         )
         for file in sorted(self.output.iterdir()):
-            print(f"  {file}  {file.stat().st_size / 1e3:,.0f} kB")
-        print(f"Predict    panoptic-deeplab predict IMAGES --model {self.output} --output predictions")
-        print(
+            say(f"  {file}  {file.stat().st_size / 1e3:,.0f} kB")
+        say(f"Predict    panoptic-deeplab predict IMAGES --model {self.output} --output predictions")
+        say(
             f"Fine-tune  panoptic-deeplab train {self.output / 'config.json'} --model.weights {self.output}"
             " --run-folder runs/NAME --data.root FOLDER"
         )

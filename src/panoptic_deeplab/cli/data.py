@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from panoptic_deeplab.cli.terminal import print_json, say, say_lines
 from panoptic_deeplab.cli.verb import (
     PACKAGED_RECIPES,
     Flag,
@@ -15,7 +16,6 @@ from panoptic_deeplab.cli.verb import (
     Verb,
     leading_recipe,
     make_folder,
-    print_json,
     progress_bar,
 )
 from panoptic_deeplab.config import (
@@ -106,7 +106,7 @@ class CheckData(Verb):
         if self.json:
             print_json({"split": split, **report.to_json()})
         else:
-            print(report.table())
+            say_lines(report.table())
         if not report.ok:
             raise SystemExit(1)
 
@@ -147,6 +147,7 @@ class ShowData(Verb):
 
         from panoptic_deeplab.data.loader import training_batches
         from panoptic_deeplab.data.sources import open_source
+        from panoptic_deeplab.images import save_picture
         from panoptic_deeplab.visualize.draw import draw_panoptic
         from panoptic_deeplab.visualize.mosaic import draw_train_batch, tile
 
@@ -161,7 +162,7 @@ class ShowData(Verb):
             label = None if sample.panoptic_map is None else draw_panoptic(image, sample.truth(source.categories))
             rows.append((sample.image_id, [image, label]))
         paths = self.output / "labels.png", self.output / "train_batch.png"
-        tile(rows, columns=("image", "label"), cell_width=640).save(paths[0])
+        save_picture(tile(rows, columns=("image", "label"), cell_width=640), paths[0])
 
         config = replace(
             self.config,
@@ -171,11 +172,12 @@ class ShowData(Verb):
             train=replace(self.config.train, batch_size=count),
         )
         batch = next(training_batches(source, config, rank=0, world_size=1))
-        draw_train_batch(
+        drawn = draw_train_batch(
             batch.images, batch.targets, categories=source.categories, input_config=config.input, max_images=count
-        ).save(paths[1])
+        )
+        save_picture(drawn, paths[1])
         for path in paths:
-            print(path)
+            say(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,4 +223,4 @@ class ConvertData(Verb):
             path = write_coco_panoptic(
                 source, self.output, self.name or split, jpeg_quality=self.jpeg_quality, progress=on_image
             )
-        print(path)
+        say(path)

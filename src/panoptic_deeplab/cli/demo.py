@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from panoptic_deeplab.cli.verb import Flag, Folder, Verb, error_console, print_json
+from panoptic_deeplab.cli.terminal import error_console, print_json, say, say_lines
+from panoptic_deeplab.cli.verb import Flag, Folder, Verb
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,6 @@ class Demo(Verb):
             document = {"report": str(result.report_path), "model": str(result.model_folder)}
             print_json({**document, "evaluation": result.evaluation.to_json()})
             return
-        print(result.evaluation.table())
-        print(f"Report: {result.report_path.resolve()}")
-        print(f"Try:    panoptic-deeplab predict IMAGE --model {result.model_folder} --output predictions")
+        say_lines(result.evaluation.table())
+        say(f"Report: {result.report_path.resolve()}")
+        say(f"Try:    panoptic-deeplab predict IMAGE --model {result.model_folder} --output predictions")

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.table import Table
-
-from panoptic_deeplab.cli.verb import Flag, Verb, print_json
+from panoptic_deeplab.cli.terminal import print_json, show_table
+from panoptic_deeplab.cli.verb import Flag, Verb
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +27,6 @@ class Doctor(Verb):
         if self.json:
             print_json(report.to_json())
         else:
-            table = Table.grid(padding=(0, 2))
-            for name, value in report.rows():
-                table.add_row(name, value)
-            Console(markup=False, highlight=False).print(table)
+            show_table(report.rows())
         if report.problems:
             raise SystemExit(1)

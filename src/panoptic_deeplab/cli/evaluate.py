@@ -1,15 +1,20 @@
 """`panoptic-deeplab evaluate`."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from panoptic_deeplab.cli.inference_options import DataLike, InferenceVerb, options_of_model
-from panoptic_deeplab.cli.verb import Flag, OptionalFolder, make_folder, print_json, progress_bar
+from panoptic_deeplab.cli.terminal import print_json, say_error, say_lines
+from panoptic_deeplab.cli.verb import Flag, OptionalFolder, make_folder, progress_bar
 from panoptic_deeplab.config import DataConfig, EvaluationConfig
+from panoptic_deeplab.errors import DatasetError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from panoptic_deeplab.inference.predictor import PanopticPredictor
+    from panoptic_deeplab.metrics.cityscapes_ap import CityscapesAP
 
 _SEMANTIC_ONLY = "This model has no instance branch: it leaves things void, so their PQ and AP are 0. See the mIoU."
 
@@ -18,14 +23,17 @@ _SEMANTIC_ONLY = "This model has no instance branch: it leaves things void, so t
 class Evaluate(InferenceVerb):
     """Measure PQ, mIoU and AP of a model on a labelled split.
 
+    AP is COCO's, and on Cityscapes also Cityscapes' own, which the paper reports (it needs cityscapesScripts).
     Settings not named are those the model was trained with. Under torchrun, the images are shared among the processes.
 
     With --json, the document is: panoptic {all, things, stuff: each {pq, sq, rq, num_classes}; per_class: a list of
     {category_id, name, isthing, pq, sq, rq, true_positives, false_positives, false_negatives}; not_counted: names of
     classes neither in the labels nor predicted}; semantic {miou, num_classes, pixel_accuracy, per_class: a list of
     {category_id, name, iou}}; instances {ap, ap50, ap75, ap_small, ap_medium, ap_large, max_detections, per_class: a
-    list of {category_id, name, ap}}, or null without pycocotools; num_images; seconds {reading, prediction, metrics};
-    provenance {evaluator, data, processes, versions, notes, models, split, device, precision, compile, settings}.
+    list of {category_id, name, ap}}, or null without pycocotools; cityscapes {ap, ap50, per_class: a list of
+    {category_id, name, ap, ap50}}, or null for other data sets and without cityscapesScripts; num_images; seconds
+    {reading, prediction, metrics}; provenance {evaluator, data, processes, versions, notes, models, split, device,
+    precision, compile, settings}.
     Metrics are fractions in [0, 1]; null means that there was nothing to measure.
     """
 
@@ -70,14 +78,18 @@ class Evaluate(InferenceVerb):
             device = self.device if has_runtime else process.device
             predictor = self.load_predictor(device=device)
             if process.is_main and not predictor.config.model.instance_branch:
-                print(_SEMANTIC_ONLY, file=sys.stderr)
+                say_error(_SEMANTIC_ONLY)
             split = self.split or self.data.val_split
             source = open_same_source(self.data, split, like=self.data_like)
+            cityscapes = self._cityscapes_ap(predictor, split) if self.data.format == "cityscapes" else None
+            if process.is_main and isinstance(cityscapes, str):
+                say_error(cityscapes)
             with progress_bar("evaluate") as on_image:
                 report = evaluate(
                     predictor,
                     source,
                     config=self.evaluation,
+                    cityscapes=None if isinstance(cityscapes, str) else cityscapes,
                     process=process,
                     on_image=on_image,
                     provenance=self._provenance(split, device),
@@ -89,7 +101,16 @@ class Evaluate(InferenceVerb):
         if self.json:
             print_json(report.to_json())
         else:
-            print(report.table(per_class=self.per_class), end="")
+            say_lines(report.table(per_class=self.per_class).rstrip("\n"))
+
+    def _cityscapes_ap(self, predictor: "PanopticPredictor", split: str) -> "CityscapesAP | str":
+        """The metric, or one sentence that says why there is none."""
+        from panoptic_deeplab.metrics.cityscapes_ap import CityscapesAP, cityscapes_label_files
+
+        try:
+            return CityscapesAP(predictor.categories, cityscapes_label_files(self.data.root, split))
+        except (DatasetError, MissingDependencyError) as error:
+            return f"{error} It is left out; AP (COCO) is another number than the paper's."
 
     def _provenance(self, split: str, device: str) -> dict[str, Any]:
         """What only this command knows of how its numbers came about."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from panoptic_deeplab.cli.inference_options import DataLike, InferenceVerb, options_of_model
-from panoptic_deeplab.cli.verb import Flag, make_folder, print_json, progress_bar
+from panoptic_deeplab.cli.terminal import print_json, say
+from panoptic_deeplab.cli.verb import Flag, make_folder, progress_bar
 from panoptic_deeplab.config import DataConfig, Precision
 from panoptic_deeplab.errors import ConfigError
 
@@ -80,7 +81,7 @@ class Export(InferenceVerb):
             print_json(document)
         else:
             for file in document["files"]:
-                print(file)
+                say(file)
 
     def _check_options(self) -> None:
         """What is asked for has to show in the file."""

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from panoptic_deeplab.cli.verb import Flag, Verb, print_json
+from panoptic_deeplab.cli.terminal import print_json, say_lines
+from panoptic_deeplab.cli.verb import Flag, Verb
 
 if TYPE_CHECKING:
     from panoptic_deeplab.model.paper import CountedRow
@@ -40,7 +41,7 @@ class Models(Verb):
         if not self.paper:
             from panoptic_deeplab.cli.zoo_listing import zoo_document, zoo_text
 
-            print_json(zoo_document()) if self.json else print(zoo_text())
+            print_json(zoo_document()) if self.json else say_lines(zoo_text())
             return
         from panoptic_deeplab.model.paper import count_paper_rows
 
@@ -48,7 +49,7 @@ class Models(Verb):
         if self.json:
             print_json([row.to_json() for row in rows])
         else:
-            print(_paper_table(rows))
+            say_lines(_paper_table(rows))
 
 
 def _paper_table(rows: "list[CountedRow]") -> str:

@@ -1,7 +1,6 @@
 """`panoptic-deeplab predict`."""
 
 import os
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -9,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from panoptic_deeplab.cli.inference_options import InferenceVerb, options_of_model
 from panoptic_deeplab.cli.prediction_files import NEED_MAPS, PredictionFiles, Product
-from panoptic_deeplab.cli.verb import Flag, OptionalFolder, make_folder, print_json, progress_bar
+from panoptic_deeplab.cli.terminal import print_json, say, say_error, show_table
+from panoptic_deeplab.cli.verb import Flag, OptionalFolder, make_folder, progress_bar
 from panoptic_deeplab.errors import ConfigError, ImageError
+from panoptic_deeplab.visible import visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,13 +30,15 @@ _DEFAULT_PRODUCTS: tuple[Product, ...] = ("overlay", "panoptic")
 class Predict(InferenceVerb):
     """Segment images: print the segments, or write pictures and COCO files.
 
-    An image that cannot be read is left out and named at the end, with exit code 1; all others are predicted.
+    An image that cannot be read is left out and named at the end, with exit code 1; all others are predicted. A second
+    call into the same folder adds its images to the JSON files of the first; none of its files is replaced.
 
     With --json, the document is: images, a list of {image: path, size: [height, width], segments_info: [{id,
     category_id, name, isthing, area, bbox: [x, y, width, height], iscrowd, score}], and with --explain, dropped: {size:
     [height, width] in the network's input, settings, small_stuff, without_center, outvoted, weak_centers,
-    centers_beyond_top_k, empty_centers, lost_in_resizing}}; failed, a list of {image: path, error: message}; and files,
-    the paths written.
+    centers_beyond_top_k, empty_centers, lost_in_resizing}}; failed, a list of {image: path, error: message}; warnings,
+    a list of {image: path, warning: message}; and files, the paths written. Bytes of a file name that are not UTF-8 are
+    written as Python keeps them, 0xff as \\udcff.
     """
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES...")]
@@ -86,12 +87,16 @@ class Predict(InferenceVerb):
                 " only."
             )
 
+        if files is not None:
+            files.check_categories(predictor.categories)
+
         failed: list[dict[str, str]] = []
+        warnings: list[dict[str, str]] = []
         rows: list[dict[str, Any]] = []
         printing = files is None and not self.json
         try:
             with progress_bar("predict", enabled=not printing) as on_image:
-                for count, done in enumerate(self._predictions(predictor, paths, failed), start=1):
+                for count, done in enumerate(self._predictions(predictor, paths, failed, warnings), start=1):
                     if files is not None:
                         files.add(done.path, done.image, done.result, done.maps)
                     if self.json:
@@ -104,14 +109,17 @@ class Predict(InferenceVerb):
         finally:  # also after an interruption: what was done can be used
             written = [] if files is None else files.finish(predictor.categories)
         if self.json:
-            print_json({"images": rows, "failed": failed, "files": [str(file) for file in written]})
+            files_written = [str(file) for file in written]
+            print_json({"images": rows, "failed": failed, "warnings": warnings, "files": files_written})
         else:
             for file in written:
-                print(file)
+                say(file)
+        for warning in warnings:
+            say_error(warning["warning"])
         for failure in failed:
-            print(f"ImageError: {failure['error']}", file=sys.stderr)
+            say_error(f"ImageError: {failure['error']}")
         if failed:
-            print(f"{len(failed)} of {len(paths)} images could not be predicted.", file=sys.stderr)
+            say_error(f"{len(failed)} of {len(paths)} images could not be predicted.")
             raise SystemExit(1)
 
     def _products(self) -> tuple[Product, ...]:
@@ -137,10 +145,14 @@ class Predict(InferenceVerb):
             raise ConfigError(f"`explain` goes image by image. Got a `batch_size` of {self.batch_size}; leave it out.")
 
     def _predictions(
-        self, predictor: "PanopticPredictor", paths: Sequence[Path], failed: list[dict[str, str]]
+        self,
+        predictor: "PanopticPredictor",
+        paths: Sequence[Path],
+        failed: list[dict[str, str]],
+        warnings: list[dict[str, str]],
     ) -> "Iterator[_Prediction]":
         """In the order of `paths`, without those that cannot be read; they are added to `failed`."""
-        from panoptic_deeplab.images import read_image
+        from panoptic_deeplab.images import range_warning, read_image
 
         waiting: deque[tuple[Path, np.ndarray]] = deque()
 
@@ -149,9 +161,12 @@ class Predict(InferenceVerb):
                 try:
                     image = read_image(path)
                     predictor.check_memory((image.shape[0], image.shape[1]), where=str(path))
+                    warning = range_warning(path)
                 except ImageError as error:
                     failed.append({"image": str(path), "error": str(error)})
                 else:
+                    if warning is not None:
+                        warnings.append({"image": str(path), "warning": warning})
                     waiting.append((path, image))
                     yield image
 
@@ -183,21 +198,23 @@ def _row(done: _Prediction) -> dict[str, Any]:
 
 
 def _print_segments(path: Path, result: "PanopticResult") -> None:
-    console = Console(markup=False, highlight=False)
-    console.print(f"{path}  {result.size[0]} x {result.size[1]} (height x width)", soft_wrap=True)  # never cut a name
-    table = Table()
-    for name in ("id", "name", "kind", "score", "area", "x, y, width, height"):
-        table.add_column(name, justify="left" if name in ("name", "kind") else "right")
-    for segment in result.segments_info:
-        score = "-" if segment.score is None else f"{segment.score:.2f}"
-        kind = "thing" if segment.isthing else "stuff"
-        bbox = ", ".join(map(str, segment.bbox))
-        table.add_row(str(segment.id), segment.name, kind, score, str(segment.area), bbox)
-    console.print(table)
+    say(f"{path}  {result.size[0]} x {result.size[1]} (height x width)")
+    rows = [
+        (
+            str(segment.id),
+            visible(segment.name),
+            "thing" if segment.isthing else "stuff",
+            "-" if segment.score is None else f"{segment.score:.2f}",
+            str(segment.area),
+            ", ".join(map(str, segment.bbox)),
+        )
+        for segment in result.segments_info
+    ]
+    show_table(rows, head=("id", "name", "kind", "score", "area", "x, y, width, height"), left=(1, 2))
 
 
 def _print_dropped(path: Path, dropped: "Dropped") -> None:
     height, width = dropped.size
-    print(f"Left out of {path}, in pixels of the network's input of {height} x {width}:")
+    say(f"Left out of {path}, in pixels of the network's input of {height} x {width}:")
     for line in dropped.lines() or ["nothing"]:
-        print(f"  {line}")
+        say(f"  {line}")

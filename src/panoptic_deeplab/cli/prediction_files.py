@@ -1,11 +1,15 @@
-"""The files of `panoptic-deeplab predict --output`: names are checked before anything is predicted or written."""
+"""The files of `panoptic-deeplab predict --output`: all is checked before anything is predicted or written.
 
-import json
+The JSON files list all images of the folder, so a further call adds to those of the calls before; no file of theirs is
+replaced, and an image that they list is refused.
+"""
+
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from panoptic_deeplab.cli.prediction_tables import IMAGES, INSTANCES, PANOPTIC, PredictionTables
 from panoptic_deeplab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,10 +32,7 @@ _OF_EACH_IMAGE: dict[Product, tuple[str, ...]] = {
     "maps": ("_heatmap.png", "_offset.png"),
     "figure": ("_figure.png",),
 }
-_OF_ALL_IMAGES: dict[Product, tuple[str, ...]] = {
-    "panoptic": ("panoptic.json",),
-    "instances": ("instances.json", "images.json"),
-}
+_OF_ALL_IMAGES: dict[Product, tuple[str, ...]] = {"panoptic": (PANOPTIC,), "instances": (INSTANCES, IMAGES)}
 
 
 class PredictionFiles:
@@ -43,23 +44,35 @@ class PredictionFiles:
         paths: of all images to predict, each once.
 
     Raises:
-        ConfigError: a file would overwrite one of the images, or would be written twice.
+        ConfigError: a file would overwrite one of the images or of an earlier call, or would be written twice; or an
+            earlier call has listed one of the images, or a JSON file is none of `predict`.
     """
 
     def __init__(self, folder: Path, products: Sequence[Product], paths: Sequence[Path]) -> None:
         self._folder = folder
         self._products = products
         self._stems = _stems(paths)
-        self._images: list[dict[str, Any]] = []
-        self._annotations: list[dict[str, Any]] = []
-        self._detections: list[dict[str, Any]] = []
         self._written: list[Path] = []
         self._check_names()
+        tables = [name for product in products for name in _OF_ALL_IMAGES.get(product, ())]
+        self._tables = PredictionTables(folder, tables, self._stems)
+
+    def check_categories(self, categories: "CategoryTable") -> None:
+        """Hold the classes of earlier calls into the folder against those of the model.
+
+        Raises:
+            ConfigError: they differ.
+        """
+        self._tables.check_categories(categories)
 
     def add(
         self, path: Path, image: "np.ndarray", result: "PanopticResult", maps: "UpsampledMaps | None" = None
     ) -> None:
-        """Write the files of one image; `maps` are there if a product of `NEED_MAPS` is wanted."""
+        """Write the files of one image; `maps` are there if a product of `NEED_MAPS` is wanted.
+
+        Raises:
+            OutputError: the system refuses to write; the image is then in no table.
+        """
         from PIL import Image
 
         from panoptic_deeplab.result_formats import to_coco_instances, to_coco_panoptic
@@ -68,56 +81,55 @@ class PredictionFiles:
         from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset, thing_pixels
 
         stem = self._stems[path]
-        image_id = len(self._images) + 1  # COCO's tools want integers
-        height, width = result.size
-        self._images.append({"id": image_id, "file_name": str(path), "height": height, "width": width})
+        image_id = self._tables.image_id(path)
+        annotation: dict[str, Any] = {}
+        detections: list[dict[str, Any]] = []
         if "overlay" in self._products:
-            draw_panoptic(image, result).save(self._new_file(f"{stem}_overlay.png"))
+            self._save(draw_panoptic(image, result), f"{stem}_overlay.png")
         if "panoptic" in self._products:
             annotation, rgb = to_coco_panoptic(result, image_id, f"{stem}_panoptic.png")
-            Image.fromarray(rgb).save(self._new_file(f"{stem}_panoptic.png"))
-            self._annotations.append(annotation)
+            self._save(Image.fromarray(rgb), f"{stem}_panoptic.png")
         if "semantic" in self._products:
-            _semantic_picture(result).save(self._new_file(f"{stem}_semantic.png"))
+            self._save(_semantic_picture(result), f"{stem}_semantic.png")
         if "instances" in self._products:
-            self._detections += to_coco_instances(result, image_id)
-        if maps is None:
-            return
-        assert maps.center_heatmap is not None
-        assert maps.offset is not None
-        if "maps" in self._products:
-            draw_heatmap(image, maps.center_heatmap).save(self._new_file(f"{stem}_heatmap.png"))
-            draw_offset(maps.offset, mask=thing_pixels(result)).save(self._new_file(f"{stem}_offset.png"))
-        if "figure" in self._products:
-            figure = draw_figure4(image, result, center_heatmap=maps.center_heatmap, offset=maps.offset)
-            figure.save(self._new_file(f"{stem}_figure.png"))
+            detections = to_coco_instances(result, image_id)
+        if maps is not None:
+            assert maps.center_heatmap is not None
+            assert maps.offset is not None
+            if "maps" in self._products:
+                self._save(draw_heatmap(image, maps.center_heatmap), f"{stem}_heatmap.png")
+                self._save(draw_offset(maps.offset, mask=thing_pixels(result)), f"{stem}_offset.png")
+            if "figure" in self._products:
+                figure = draw_figure4(image, result, center_heatmap=maps.center_heatmap, offset=maps.offset)
+                self._save(figure, f"{stem}_figure.png")
+        self._tables.add(path, result.size, annotation=annotation, detections=detections)
 
     def finish(self, categories: "CategoryTable") -> list[Path]:
-        """Write the JSON files of the images so far; all files written, in order."""
-        table = [{"id": c.id, "name": c.name, "isthing": int(c.isthing)} for c in categories.categories]
-        if "panoptic" in self._products:
-            document = {"images": self._images, "annotations": self._annotations, "categories": table}
-            self._new_file("panoptic.json").write_text(json.dumps(document), "utf-8")
-        if "instances" in self._products:
-            self._new_file("instances.json").write_text(json.dumps(self._detections), "utf-8")
-            document = {"images": self._images, "categories": table}
-            self._new_file("images.json").write_text(json.dumps(document), "utf-8")
-        return self._written
+        """Write the JSON files of the images so far; all files written, in order.
 
-    def _new_file(self, name: str) -> Path:
+        Raises:
+            OutputError: the system refuses to write.
+        """
+        return [*self._written, *self._tables.write(categories)]
+
+    def _save(self, picture: Any, name: str) -> None:
+        from panoptic_deeplab.images import save_picture
+
         path = self._folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        save_picture(picture, path)
         self._written.append(path)
-        return path
 
     def _check_names(self) -> None:
-        names = [
+        pictures = [
             (f"{stem}{suffix}", str(path))
             for path, stem in self._stems.items()
             for product in self._products
             for suffix in _OF_EACH_IMAGE[product]
         ]
-        names += [(name, "the table of all images") for p in self._products for name in _OF_ALL_IMAGES.get(p, ())]
+        names = pictures + [
+            (name, "the table of all images") for p in self._products for name in _OF_ALL_IMAGES.get(p, ())
+        ]
         images = {path.resolve() for path in self._stems}
         writers: dict[Path, str] = {}
         for name, writer in names:
@@ -133,6 +145,12 @@ class PredictionFiles:
                     " separately, into two folders."
                 )
             writers[file] = writer
+        for name, writer in pictures:
+            if os.path.lexists(self._folder / name):
+                raise ConfigError(
+                    f"{self._folder / name}, where results of {writer} would go, is there already, and no file is"
+                    " replaced. Choose another --output, or remove what an earlier call has left."
+                )
 
 
 def _stems(paths: Sequence[Path]) -> dict[Path, str]:

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 import tyro
 
 from panoptic_deeplab.cli.inference_options import DataLike, InferenceVerb, options_of_model
-from panoptic_deeplab.cli.verb import Flag, Folder, make_folder, print_json, progress_bar
+from panoptic_deeplab.cli.terminal import print_json, say
+from panoptic_deeplab.cli.verb import Flag, Folder, make_folder, progress_bar
 from panoptic_deeplab.config import DataConfig
 from panoptic_deeplab.errors import ConfigError
 
@@ -101,7 +102,7 @@ class Submission(InferenceVerb):
             print_json({**document, "scores": None if scores is None else scores._asdict()})
             return
         for file in files:
-            print(file)
+            say(file)
         if scores is not None:
             for key, value in scores._asdict().items():
-                print(f"{key:10s} {'-' if value is None else format(100 * value, '.2f')}")
+                say(f"{key:10s} {'-' if value is None else format(100 * value, '.2f')}")

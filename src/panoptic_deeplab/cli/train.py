@@ -7,13 +7,13 @@ from typing import Annotated
 
 import tyro
 
+from panoptic_deeplab.cli.terminal import error_console, say
 from panoptic_deeplab.cli.verb import (
     PACKAGED_RECIPES,
     Device,
     Flag,
     OptionalFolder,
     Verb,
-    error_console,
     is_main_process,
     leading_recipe,
 )
@@ -63,7 +63,7 @@ class Train(Verb):
             console=error_console(),
         )
         if is_main_process():
-            print(best)
+            say(best)
 
 
 def default_run_folder(recipe: str) -> Path:

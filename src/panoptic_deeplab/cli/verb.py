@@ -1,22 +1,17 @@
 """What all verbs of the command line share: options, output, the recipe or model folder they start from."""
 
-import json
-import logging
 import os
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
-from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import Progress
 
+from panoptic_deeplab.cli.terminal import error_console
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config_io import config_from_dict, recipe_names
 from panoptic_deeplab.errors import ConfigError
@@ -57,11 +52,6 @@ class Verb(ABC):
         """Do it."""
 
 
-def print_json(document: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Write one JSON document to stdout; infinity and NaN are no JSON and would be a fault here."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
-
-
 def make_folder(folder: Path) -> None:
     """Make the folder of `--output`, before the work whose result goes there.
 
@@ -76,12 +66,6 @@ def make_folder(folder: Path) -> None:
         ) from error
     if not os.access(folder, os.W_OK):
         raise ConfigError(f"`output` {folder} is not writable for this user. Choose another folder.")
-
-
-@cache
-def error_console() -> Console:
-    """Where progress and messages go: stdout is for results. One for all, so that lines do not break a bar."""
-    return Console(stderr=True)
 
 
 @contextmanager
@@ -101,15 +85,6 @@ def progress_bar(description: str, *, enabled: bool = True) -> Iterator[Callable
 def is_main_process() -> bool:
     """False in the processes of torchrun that leave printing to the first one."""
     return int(os.environ.get("RANK", 0)) == 0
-
-
-def log_to_stderr() -> None:
-    """Show what the library logs."""
-    handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    if error_console().is_terminal:  # shares the console with the progress bar
-        handler = RichHandler(console=error_console(), show_time=False, show_level=False, show_path=False)
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], format="%(message)s")
-    logging.getLogger("panoptic_deeplab").setLevel(logging.INFO if is_main_process() else logging.WARNING)
 
 
 def leading_recipe(arguments: Sequence[str]) -> str | None:

@@ -45,7 +45,8 @@ class ModelConfig:
     """The network. Defaults reproduce Table 1's final row (46.72 M parameters with Xception-71, 19 classes)."""
 
     backbone: str = "xception71"
-    """Any timm network that has `features_only`, or one of our own: `OWN_NETWORKS` in `model/backbones/build.py`."""
+    """A network of timm with features at strides 4, 8, 16 and 32 of images of any size (most convolutional ones have
+    them), or one of our own: `OWN_NETWORKS` in `model/backbones/build.py`."""
     backbone_weights: str | None = None
     """None = random; `imagenet` = timm's (downloads); `package:efficientnet_lite0` = from an installed pip package;
     else a path to a `.safetensors` or `.pth` state dict."""

@@ -20,6 +20,7 @@ from panoptic_deeplab.data.sample import PanopticSource, Sample
 from panoptic_deeplab.encoding import VOID_ID
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.images import range_warning
+from panoptic_deeplab.visible import visible
 
 _MOSTLY_VOID = 0.5
 
@@ -98,19 +99,19 @@ class CheckReport:
         if s.instance_area_quantiles:
             quantiles = ", ".join(f"{name} {area:.0f}" for name, area in s.instance_area_quantiles.items())
             lines.append(f"instance area        {quantiles} pixels")
-        present = [c for c in s.classes if c.images]
-        width = max((len(c.name) for c in present), default=5)
+        present = [(visible(c.name), c) for c in s.classes if c.images]
+        width = max((len(name) for name, _ in present), default=5)
         lines += ["", f"{'class':<{width}}  kind   images  segments  crowds  pixels"]
         lines += [
-            f"{c.name:<{width}}  {'thing' if c.isthing else 'stuff'}  {c.images:6}  {c.segments:8}  {c.crowds:6}"
+            f"{name:<{width}}  {'thing' if c.isthing else 'stuff'}  {c.images:6}  {c.segments:8}  {c.crowds:6}"
             f"  {c.pixel_share:6.2%}"
-            for c in present
+            for name, c in present
         ]
         errors = sum(finding.severity == "error" for finding in self.findings)
         lines += ["", f"{errors} errors, {len(self.findings) - errors} warnings"]
         for finding in self.findings:
             where = "" if finding.image_id is None else f" [{finding.image_id}]"
-            lines.append(f"{finding.severity}{where}: {finding.message}")
+            lines.append(visible(f"{finding.severity}{where}: {finding.message}"))
         return "\n".join(lines)
 
 

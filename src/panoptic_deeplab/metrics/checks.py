@@ -5,7 +5,7 @@ from jaxtyping import Shaped
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.results import PanopticResult
+from panoptic_deeplab.results import PanopticResult, check_categories
 
 
 def check_same_size(
@@ -34,11 +34,5 @@ def train_ids_of(result: PanopticResult, categories: CategoryTable, *, where: st
     Raises:
         DatasetError: a segment has a category that the table lacks.
     """
-    train_ids = categories.train_id_by_category_id
-    for segment in result.segments_info:
-        if segment.category_id not in train_ids:
-            raise DatasetError(
-                f"{where}: segment {segment.id} has category_id {segment.category_id}, which the category table"
-                f" {categories.name!r} lacks. Expected one of {sorted(train_ids)}."
-            )
-    return [train_ids[segment.category_id] for segment in result.segments_info]
+    check_categories(result.segments_info, categories, where=where)
+    return [categories.train_id_by_category_id[segment.category_id] for segment in result.segments_info]

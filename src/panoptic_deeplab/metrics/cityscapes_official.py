@@ -5,7 +5,6 @@ in the working directory. So they run in a process of their own, in a temporary 
 """
 
 import contextlib
-import json
 import math
 import os
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from panoptic_deeplab.errors import DatasetError, require
+from panoptic_deeplab.files import read_json, write_json
 
 
 class CityscapesScores(NamedTuple):
@@ -60,7 +60,7 @@ def cityscapes_scores(root: str | Path, split: str, submission: str | Path) -> C
             raise DatasetError(
                 f"cityscapesScripts cannot score {submission} against split {split!r} of {root}. It said: {last}"
             )
-        return CityscapesScores(**json.loads(result.read_text("utf-8")))
+        return CityscapesScores(**read_json(result, what="scores of cityscapesScripts", error=DatasetError))
 
 
 def require_scripts() -> None:
@@ -134,4 +134,4 @@ def _finite(value: Any) -> float | None:
 if __name__ == "__main__":
     with contextlib.redirect_stdout(sys.stderr):
         scores = _score(Path(sys.argv[1]) / "gtFine", sys.argv[2], Path(sys.argv[3]))
-    Path("scores.json").write_text(json.dumps(scores._asdict()), "utf-8")
+    write_json("scores.json", scores._asdict())

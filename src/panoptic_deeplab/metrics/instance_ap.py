@@ -94,7 +94,8 @@ class InstanceAP:
             image_id: unique in the evaluation.
 
         Raises:
-            DatasetError: the sizes differ, an instance has no score, or the image was there before.
+            DatasetError: the sizes differ, an instance has no score, a result contradicts itself, or the image was
+                there before.
         """
         check_same_size(prediction.panoptic_map, truth.panoptic_map, image_id=image_id)
         if image_id in self.records:
@@ -144,11 +145,11 @@ class InstanceAP:
 
     def _things(self, result: PanopticResult, *, where: str) -> Iterator[tuple[Segment, _Record]]:
         train_ids = train_ids_of(result, self.categories, where=where)
+        result.check(where=where)
         things = [s for s, t in zip(result.segments_info, train_ids, strict=True) if self.categories[t].isthing]
         rles = to_rles(result.panoptic_map, [segment.id for segment in things])
-        areas = require("pycocotools.mask", extra="eval", purpose="Measuring AP").area(rles).tolist() if rles else []
-        for segment, rle, area in zip(things, rles, areas, strict=True):
-            yield segment, {"category_id": segment.category_id, "segmentation": rle, "area": area}
+        for segment, rle in zip(things, rles, strict=True):
+            yield segment, {"category_id": segment.category_id, "segmentation": rle, "area": segment.area}
 
 
 def coco_average_precision(

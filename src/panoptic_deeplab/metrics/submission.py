@@ -10,7 +10,6 @@
 what one task's server wants in a zip file. The semantic map is the one before merging, as the authors measure mIoU.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,8 @@ from PIL import Image
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.files import file_name, write_json, write_text
+from panoptic_deeplab.images import save_picture
 from panoptic_deeplab.result_formats import to_coco_instances, to_coco_panoptic
 from panoptic_deeplab.results import PanopticResult
 
@@ -80,8 +81,10 @@ class SubmissionWriter:
             result: the prediction, with `semantic_map`.
 
         Raises:
-            DatasetError: COCO's id is no number.
+            DatasetError: COCO's id is no number, the id can be no file name, or the result contradicts itself.
+            OutputError: a file cannot be written.
         """
+        file_name(image_id, where="The data set", error=DatasetError, suffix="_labelIds.png")
         identity: int | str = image_id
         if self.benchmark == "coco":
             if not image_id.isdecimal():
@@ -101,11 +104,14 @@ class SubmissionWriter:
 
         Returns:
             The files and folders to put into the zip file of each task.
+
+        Raises:
+            OutputError: a file cannot be written.
         """
         self._panoptic_json.parent.mkdir(parents=True, exist_ok=True)
-        self._panoptic_json.write_text(json.dumps({"annotations": self._annotations}), "utf-8")
+        write_json(self._panoptic_json, {"annotations": self._annotations})
         if self.benchmark == "coco":
-            self._detections_json.write_text(json.dumps(self._detections), "utf-8")
+            write_json(self._detections_json, self._detections)
             return [self._panoptic_json.parent, self._detections_json]
         return [self._panoptic_json.parent, self.folder / "semantic", self.folder / "instance"]
 
@@ -123,7 +129,7 @@ class SubmissionWriter:
             _save(np.where(result.panoptic_map == segment.id, 255, 0).astype(np.uint8), folder / path)
             lines.append(f"{path} {segment.category_id - self._label_shift} {segment.score:.6f}\n")
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{image_id}.txt").write_text("".join(lines), "utf-8")  # an empty file says: no instance
+        write_text(folder / f"{image_id}.txt", "".join(lines))  # an empty file says: no instance
 
 
 def _check_classes(categories: CategoryTable, benchmark_table: str) -> None:
@@ -144,4 +150,4 @@ def _check_classes(categories: CategoryTable, benchmark_table: str) -> None:
 
 def _save(pixels: np.ndarray, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
+    save_picture(Image.fromarray(pixels), path)

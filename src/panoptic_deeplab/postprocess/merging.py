@@ -18,7 +18,7 @@ from panoptic_deeplab.postprocess.centers import Centers
 
 _FIXED_POINT = 2**24
 """Probabilities are summed as integer multiples of 2^-24, the precision of float32 near 1: integer sums do not depend
-on the order, so scores are the same for any block size, and on devices whose atomic additions come in any order."""
+on the order, neither on the block size nor on devices whose atomic additions come in any order."""
 
 _FAR = torch.iinfo(torch.int64).max
 

@@ -3,12 +3,14 @@
 import csv
 import io
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from panoptic_deeplab.errors import DatasetError, require
-from panoptic_deeplab.files import read_text
+from panoptic_deeplab.files import read_text, written_whole
+from panoptic_deeplab.visible import visible
 
 _BLUE, _ORANGE = "#3366aa", "#cc7722"
 
@@ -25,6 +27,7 @@ def draw_curves(metrics_csv: str | Path, path: str | Path) -> None:
     Raises:
         DatasetError: the file is missing, no table, or has no column `step`.
         MissingDependencyError: matplotlib is not installed.
+        OutputError: the picture cannot be written.
     """
     series = _read_series(Path(metrics_csv))
     panels = [(title, names) for title, names in _panels(series).items() if names]
@@ -35,14 +38,16 @@ def draw_curves(metrics_csv: str | Path, path: str | Path) -> None:
         for name in names:
             steps, values = zip(*series[name], strict=True)
             values = tuple(100 * v for v in values) if percent else values
-            axes.plot(steps, values, label=name, linewidth=1.3, marker="o" if len(steps) < 40 else None, markersize=3)
+            axes.plot(
+                steps, values, label=_label(name), linewidth=1.3, marker="o" if len(steps) < 40 else None, markersize=3
+            )
         if title == "loss" and all(v > 0 for name in names for _, v in series[name]):
             axes.set_yscale("log")
         axes.set_title(title)
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
 
 
 def draw_per_class(values: Sequence[tuple[str, float | None]], path: str | Path, *, metric: str = "PQ") -> None:
@@ -55,15 +60,17 @@ def draw_per_class(values: Sequence[tuple[str, float | None]], path: str | Path,
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
+        OutputError: the picture cannot be written.
     """
     known = sorted(((name, 100 * value) for name, value in values if value is not None), key=lambda row: row[1])
     figure = _figure(width=6.4, height=1.2 + 0.24 * len(known))
     axes = figure.add_subplot()
-    bars = axes.barh([name for name, _ in known], [value for _, value in known], color=_BLUE)
+    bars = axes.barh(range(len(known)), [value for _, value in known], color=_BLUE)
+    axes.set_yticks(range(len(known)), [_label(name) for name, _ in known])
     axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
     _finish_bars(axes, f"{metric} of each class (%)")
     axes.set_xlim(0, 108)
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
 
 
 def draw_label_statistics(
@@ -79,27 +86,40 @@ def draw_label_statistics(
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
+        OutputError: the picture cannot be written.
     """
     names = sorted(segments, key=lambda name: segments[name])
     total = max(sum(pixels.values()), 1)
     figure = _figure(width=10.0, height=1.6 + 0.24 * len(names))
-    figure.suptitle(title)
+    figure.suptitle(_label(title))
     left, right = figure.subplots(1, 2, sharey=True)
-    bars = left.barh(names, [segments[name] for name in names], color=_BLUE)
+    bars = left.barh(range(len(names)), [segments[name] for name in names], color=_BLUE)
     left.bar_label(bars, padding=3, fontsize=8)
     _finish_bars(left, "segments")
-    bars = right.barh(names, [100 * pixels[name] / total for name in names], color=_ORANGE)
+    left.set_yticks(range(len(names)), [_label(name) for name in names])
+    bars = right.barh(range(len(names)), [100 * pixels[name] / total for name in names], color=_ORANGE)
     right.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
     _finish_bars(right, "pixels (% of labeled)")
     for axes in (left, right):
         axes.margins(x=0.15)
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
 
 
 def _figure(*, width: float, height: float) -> Any:
     """A figure without pyplot, whose global state and windows do not belong into a library."""
     module = require("matplotlib.figure", extra="train", purpose="Drawing curves")
     return module.Figure(figsize=(width, height), layout="constrained")
+
+
+def _label(name: str) -> str:
+    """A name as text: matplotlib would set what stands between two dollars as a formula, or fail on it."""
+    return visible(name).replace("$", r"\$")
+
+
+def _save(figure: Any, path: str | Path) -> None:
+    with written_whole(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box in the picture; tables have the name
+        figure.savefig(temporary, dpi=110)
 
 
 def _finish_bars(axes: Any, label: str) -> None:

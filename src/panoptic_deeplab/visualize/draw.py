@@ -12,10 +12,14 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.encoding import IGNORE_INDEX, VOID_ID
 from panoptic_deeplab.images import ImageLike, read_image
 from panoptic_deeplab.results import PanopticResult, Segment
+from panoptic_deeplab.visible import visible
 from panoptic_deeplab.visualize.colors import Color, describe, paint_segments, readable_on, segment_colors
 
 _LABEL_AREA = 0.005
 """Segments below this fraction of the image get no label."""
+
+_TALLEST = 8
+"""Enlarged pictures are at most so many times as high as the width asked for."""
 
 
 def draw_panoptic(
@@ -79,7 +83,12 @@ def draw_semantic(semantic_map: UInt8[np.ndarray, "H W"], categories: CategoryTa
 
 
 def enlarge(picture: Image.Image, width: int) -> Image.Image:
-    """A picture of the given width or its own, the larger of the two; pixels stay square."""
+    """A picture of the given width or its own, the larger of the two; pixels stay square.
+
+    A narrow strip is made wider only as far as it stays below `_TALLEST` times that width, or a line of 3,000 pixels
+    would become a picture of a billion.
+    """
+    width = min(width, _TALLEST * width * picture.width // picture.height)
     if picture.width >= width:
         return picture
     height = max(1, round(picture.height * width / picture.width))
@@ -87,8 +96,11 @@ def enlarge(picture: Image.Image, width: int) -> Image.Image:
 
 
 def spaced(text: str) -> str:
-    """With two blanks between words: one of Pillow's font is hardly seen at the sizes of small pictures."""
-    return text.replace(" ", "  ")
+    """With two blanks between words: one of Pillow's font is hardly seen at the sizes of small pictures.
+
+    A newline of a name would be drawn as one, over the picture, so `visible` comes first.
+    """
+    return visible(text).replace(" ", "  ")
 
 
 def _line_width(size: tuple[int, int]) -> int:

@@ -1,6 +1,6 @@
 """One self-contained HTML page about a model: numbers, curves and pictures, without any external file.
 
-Fill a `Report` and call `write_report`. Every text is escaped, so names and paths may contain anything.
+Fill a `Report` and call `write_report`. Every text is escaped (`_text`), so names and paths may contain anything.
 """
 
 import base64
@@ -14,8 +14,10 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from panoptic_deeplab.files import write_text
 from panoptic_deeplab.images import ImageLike, read_image
 from panoptic_deeplab.results import PanopticResult
+from panoptic_deeplab.visible import visible
 from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic
 from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset, thing_pixels
 
@@ -86,6 +88,10 @@ def write_report(path: str | Path, report: Report) -> Path:
 
     Returns:
         The path.
+
+    Raises:
+        ImageError: a picture cannot be read.
+        OutputError: the page cannot be written.
     """
     sections = [
         _header(report),
@@ -99,13 +105,18 @@ def write_report(path: str | Path, report: Report) -> Path:
     start, rest = _PAGE.split("{{title}}")
     style, end = rest.split("{{body}}")
     path = Path(path)
-    path.write_text("".join([start, escape(report.title), style, *(s for s in sections if s), end]), "utf-8")
+    write_text(path, "".join([start, _text(report.title), style, *(s for s in sections if s), end]))
     return path
 
 
+def _text(text: str) -> str:
+    """Neither markup nor control codes, which HTML forbids."""
+    return escape(visible(text, keep="\n"))
+
+
 def _header(report: Report) -> str:
-    summary = f'<p class="summary">{escape(report.summary)}</p>' if report.summary else ""
-    return f"<header><h1>{escape(report.title)}</h1>{summary}{_definitions(report.facts)}</header>"
+    summary = f'<p class="summary">{_text(report.summary)}</p>' if report.summary else ""
+    return f"<header><h1>{_text(report.title)}</h1>{summary}{_definitions(report.facts)}</header>"
 
 
 def _footer(report: Report) -> str:
@@ -115,7 +126,7 @@ def _footer(report: Report) -> str:
 def _definitions(pairs: Mapping[str, str]) -> str:
     if not pairs:
         return ""
-    rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs.items())
+    rows = "".join(f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in pairs.items())
     return f"<dl>{rows}</dl>"
 
 
@@ -123,7 +134,7 @@ def _section(title: str, content: str, *, grid: bool = False) -> str:
     if not content:
         return ""
     inner = f'<div class="grid">{content}</div>' if grid else content
-    return f"<section><h2>{escape(title)}</h2>{inner}</section>"
+    return f"<section><h2>{_text(title)}</h2>{inner}</section>"
 
 
 def _groups(report: Report) -> str:
@@ -150,9 +161,9 @@ def _classes(report: Report) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    titles = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    titles = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in head)
     body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row[1:])}</tr>'
+        f'<tr><th scope="row">{_text(row[0])}</th>{"".join(f"<td>{_text(cell)}</td>" for cell in row[1:])}</tr>'
         for row in rows
     )
     return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -188,8 +199,8 @@ def _panels(row: ReportImage) -> str:
 
 
 def _figure(uri: str, title: str, caption: str) -> str:
-    text = f"<strong>{escape(title)}</strong> {escape(caption)}"
-    return f'<figure><img src="{uri}" alt="{escape(title)}" loading="lazy"><figcaption>{text}</figcaption></figure>'
+    text = f"<strong>{_text(title)}</strong> {_text(caption)}"
+    return f'<figure><img src="{uri}" alt="{_text(title)}" loading="lazy"><figcaption>{text}</figcaption></figure>'
 
 
 def _uri_of(picture: Path | Image.Image) -> str:

@@ -73,6 +73,18 @@ def test_any_number_of_detections(categories, make_result, limit: int, expected:
     assert report.max_detections == limit
 
 
+@pytest.mark.parametrize("count", [0, 1, 255, 256, 1000])
+def test_any_number_of_objects_in_an_image(categories, make_result, count: int) -> None:
+    map_ = np.zeros((40, 50), np.int32)
+    map_.ravel()[: 2 * count] = np.repeat(np.arange(1, count + 1), 2)
+    classes, scores = dict.fromkeys(range(1, count + 1), CAR), {n: n / (count + 1) for n in range(1, count + 1)}
+    metric = InstanceAP(categories, max_detections=1000)
+    metric.update(make_result(map_, classes, scores=scores), make_result(map_, classes), "a")
+    report = metric.compute()
+    assert report.ap == (pytest.approx(1) if count else None)
+    assert [record["area"] for record in metric.records["a"].truth] == [2] * count
+
+
 def test_nothing_to_measure(average_precision, make_result) -> None:
     assert average_precision.compute().ap is None
     stuff = make_result(stripes(1), {1: ROAD})

@@ -103,6 +103,30 @@ def test_even_kernels_of_atrous_stages_keep_the_size() -> None:
     assert network(torch.rand(1, 3, 128, 128)).deepest.shape[-1] == 8
 
 
+@pytest.mark.parametrize(
+    ("name", "output_strides"),
+    [
+        ("regnetx_002", (16, 32)),
+        ("mobilenetv4_conv_small_035", (16, 32)),
+        ("inception_next_atto", (16, 32)),
+        ("fastvit_t8", (32,)),
+        ("ghostnet_050", (32,)),
+        ("fasternet_t0", (32,)),
+    ],
+)
+def test_families_that_the_documents_list(name: str, output_strides: tuple[int, ...]) -> None:
+    for output_stride in (16, 32):
+        config = ModelConfig(backbone=name, output_stride=output_stride)  # type: ignore[arg-type]
+        if output_stride in output_strides:
+            with torch.inference_mode():
+                features = build_backbone(config).eval()(torch.rand(1, 3, 65, 97))
+            assert [f.shape[-2:] for f in features.low_level] == [(9, 13), (17, 25)]
+            assert features.deepest.shape[-2:] == (-(-65 // output_stride), -(-97 // output_stride))
+        else:
+            with pytest.raises(ConfigError, match=r"This network works with `model.output_stride` 32\."):
+                build_backbone(config)
+
+
 def test_network_without_output_stride_works_at_its_own() -> None:
     backbone = build_backbone(ModelConfig(backbone="pvt_v2_b0", output_stride=32)).eval()
     features = backbone(torch.rand(1, 3, 65, 97))
@@ -122,11 +146,24 @@ def test_backbone_is_made_in_training_mode() -> None:
     ("name", "output_stride", "message"),
     [
         ("test_mambaout", 32, r"features of shape \(1, 17, 25, 16\).*Expected \(1, 16, 17, 25\), channels first"),
-        ("hrnet_w18_small", 32, "cannot encode an image of 65 x 97"),
-        ("pvt_v2_b0", 16, "Try `model.output_stride` 32"),
-        ("test_vit", 32, "before its last stage|ends at stride 16"),
+        ("hrnet_w18_small", 32, "cannot encode an image of 65 x 97.*works with `model.align_corners` false"),
+        ("hrnet_w18_small", 16, "works with `model.output_stride` 32 and `model.align_corners` false"),
+        ("pvt_v2_b0", 16, "works with `model.output_stride` 32"),
+        ("test_vit", 16, "unexpected keyword argument.*Choose a network that has features at strides 4, 8"),
+        ("levit_128s", 32, "ends at stride 64.*Choose a network"),
+        ("test_vit", 32, "ends at stride 16.*Choose a network that has features at strides 4, 8"),
     ],
 )
 def test_networks_whose_features_are_of_no_use(name: str, output_stride: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_backbone(ModelConfig(backbone=name, output_stride=output_stride))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("output_stride", [16, 32])
+@pytest.mark.parametrize("name", ["test_vit", "vit_tiny_patch16_224"])
+def test_no_advice_leads_in_a_circle(name: str, output_stride: int) -> None:
+    """Settings are recommended only where the network works with them."""
+    with pytest.raises(ConfigError) as caught:
+        build_backbone(ModelConfig(backbone=name, output_stride=output_stride))  # type: ignore[arg-type]
+    assert "works with" not in str(caught.value)
+    assert "Try" not in str(caught.value)

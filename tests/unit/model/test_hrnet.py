@@ -73,6 +73,41 @@ def test_sizes_of_the_full_networks(full_networks: dict[str, Any]) -> None:
     assert depthwise == [False, False, True]
 
 
+def test_inferred_w48_plus_keeps_the_layer_of_1000_classes() -> None:
+    """The parameters of `nn.Linear(2048, 1000)`, as a 1x1 convolution on the map; no other network has it."""
+    with torch.device("meta"):
+        kept = {
+            (name, exchange): OWN_NETWORKS[name](
+                ModelConfig(backbone=name, output_stride=32, hrnet_exchange=exchange)  # type: ignore[arg-type]
+            )
+            for name in NAMES
+            for exchange in ("bilinear", "inferred")
+        }
+    layers = {key: getattr(network, "classifier", None) for key, network in kept.items()}
+    assert [key for key, layer in layers.items() if layer is not None] == [("hrnet_w48_plus", "inferred")]
+    layer = layers["hrnet_w48_plus", "inferred"]
+    assert isinstance(layer, nn.Conv2d)
+    assert (layer.weight.shape, layer.bias.shape) == ((1000, 2048, 1, 1), (1000,))  # type: ignore[union-attr]
+
+
+def test_the_kept_layer_runs_on_the_deepest_feature_changes_nothing_and_is_frozen() -> None:
+    layout = replace(SMALL, exchange="inferred")
+    plain, kept = (HRNetPlus(layout, head_channels=40, image_classes=classes).eval() for classes in (None, 7))
+    plain.load_state_dict({name: value for name, value in kept.state_dict().items() if "classifier" not in name})
+    seen: list[Tensor] = []
+    assert kept.classifier is not None
+    kept.classifier.register_forward_hook(lambda _, inputs, output: seen.extend([*inputs, output]))
+    images = torch.rand(1, 3, 65, 97)
+    features = kept(images)
+    for ours, theirs in zip(features, plain(images), strict=True):
+        assert torch.equal(ours, theirs)
+    assert seen[0] is features[-1]
+    assert seen[1].shape == (1, 7, 3, 4)
+    sum(feature.sum() for feature in features).backward()
+    waiting = [name for name, p in kept.named_parameters() if p.requires_grad and p.grad is None]
+    assert waiting == []  # so processes that train together do not wait for it
+
+
 def test_timm_weights_cover_w48(full_networks: dict[str, Any]) -> None:
     with torch.device("meta"):
         state = timm.create_model("hrnet_w48").state_dict()

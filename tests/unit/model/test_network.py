@@ -102,6 +102,39 @@ def test_every_choice_changes_the_network(fields: dict[str, Any]) -> None:
     assert any(not torch.allclose(a, b) for a, b in zip(*maps, strict=True))
 
 
+INSTANCE_MAPS = {"center_heatmap", "offset"}
+ALL_MAPS = {"semantic_logits", *INSTANCE_MAPS}
+
+
+@pytest.mark.parametrize(
+    ("fields", "part", "reached"),
+    [
+        ({}, "backbone", ALL_MAPS),
+        ({}, "semantic_aspp", {"semantic_logits"}),
+        ({}, "instance_aspp", INSTANCE_MAPS),
+        ({}, "semantic_decoder", {"semantic_logits"}),
+        ({}, "instance_decoder", INSTANCE_MAPS),
+        ({}, "semantic_head", {"semantic_logits"}),
+        ({}, "center_head", {"center_heatmap"}),
+        ({}, "offset_head", {"offset"}),
+        ({"dual_aspp": False}, "semantic_aspp", ALL_MAPS),
+        ({"dual_aspp": False}, "semantic_decoder", {"semantic_logits"}),
+        ({"dual_aspp": False, "dual_decoder": False}, "semantic_decoder", ALL_MAPS),
+    ],
+)
+def test_each_part_feeds_its_own_branch(fields: dict[str, Any], part: str, reached: set[str]) -> None:
+    """The encoder is shared, ASPPs and decoders are decoupled (section 3.1): which maps another part's weights move."""
+    model = small(**fields)
+    images = torch.rand(1, 3, 33, 65)
+    with torch.no_grad():
+        before = model(images)
+        for parameter in getattr(model, part).parameters():
+            parameter.mul_(1.5).add_(0.01)
+        after = model(images)
+    moved = {name for name in ALL_MAPS if not torch.equal(getattr(before, name), getattr(after, name))}
+    assert moved == reached
+
+
 def test_semantic_only_has_no_instance_maps() -> None:
     maps = small(instance_branch=False)(torch.rand(1, 3, 33, 33))
     assert maps.semantic_logits.shape == (1, 5, 9, 9)

@@ -6,7 +6,6 @@ from torch import nn
 
 from panoptic_deeplab.config import TrainConfig
 from panoptic_deeplab.training.optimizer import (
-    MOMENTUM,
     build_optimizer,
     describe_schedule,
     learning_rate,
@@ -76,7 +75,7 @@ def test_adam_without_weight_decay_is_adam() -> None:
 def test_sgd_has_momentum() -> None:
     optimizer = build_optimizer(Model(), TrainConfig(optimizer="sgd"))
     assert isinstance(optimizer, torch.optim.SGD)
-    assert {group["momentum"] for group in optimizer.param_groups} == {MOMENTUM}
+    assert {group["momentum"] for group in optimizer.param_groups} == {0.9}
 
 
 def test_set_learning_rate_keeps_the_ratio_of_groups() -> None:

@@ -141,8 +141,12 @@ def test_a_backbone_without_learning_rate_stays_as_it_is(tiny_config: Config) ->
 
 
 def test_batch_norm_of_the_backbone_learns_otherwise(tiny_config: Config) -> None:
-    changed, _ = _changed_by_a_step(_train(tiny_config))
-    assert any(name.startswith("backbone.") and name.endswith("running_mean") for name in changed)
+    """Scale and shift by their gradients (at first, those that no residual branch of factor 0 cuts off), statistics by
+    the batch."""
+    changed, norms = _changed_by_a_step(_train(tiny_config))
+    of_backbone = {name for name in norms if name.startswith("backbone.")}
+    assert {name for name in of_backbone if "running" in name} <= changed
+    assert {name.rpartition(".")[2] for name in of_backbone & changed} >= {"weight", "bias", "running_mean"}
 
 
 def test_step_is_a_function_of_state_and_batch_even_with_dropout(tiny_config: Config) -> None:

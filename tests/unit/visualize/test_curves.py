@@ -1,10 +1,18 @@
 """Plots are written, and read from the CSV what it says."""
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.visualize.curves import _panels, _read_series, draw_curves, draw_label_statistics, draw_per_class
+from panoptic_deeplab.errors import DatasetError, OutputError
+from panoptic_deeplab.visualize.curves import (
+    _label,
+    _panels,
+    _read_series,
+    draw_curves,
+    draw_label_statistics,
+    draw_per_class,
+)
 
 CSV = """step,learning_rate,loss,loss_center,images_per_second,PQ,mIoU
 20,0.001,2.5,0.5,11,,
@@ -73,6 +81,42 @@ def test_per_class_bars_grow_with_the_classes_and_leave_none_out(tmp_path):
 def test_per_class_bars_without_a_class(tmp_path):
     draw_per_class([], tmp_path / "a.png")
     assert (tmp_path / "a.png").is_file()
+
+
+ODD_NAMES = ["汽车", "$\\foo$ a", "$x$ and $y$", "a\ud800b", "_x", "a\nb", "\\$x$", "\x1b[2J", "", "100 $ or 200 $"]
+
+
+def test_names_are_text_and_no_formula(tmp_path):
+    draw_per_class([(name, 0.5) for name in ODD_NAMES], tmp_path / "a.png")
+    draw_label_statistics(dict.fromkeys(ODD_NAMES, 2), dict.fromkeys(ODD_NAMES, 9), tmp_path / "b.png", title="$\\foo$")
+    (tmp_path / "metrics.csv").write_text("step,loss $\\foo$\n1,2\n2,1\n")
+    draw_curves(tmp_path / "metrics.csv", tmp_path / "c.png")
+    for name in "abc":
+        assert _is_a_drawing(tmp_path / f"{name}.png")
+    assert _label("$x$") == r"\$x\$"
+
+
+def test_classes_of_one_name_have_a_bar_each(tmp_path):
+    heights = []
+    for names in (["a", "b"], ["a", "a"]):
+        draw_per_class([(name, 0.5) for name in names], tmp_path / "a.png")
+        with Image.open(tmp_path / "a.png") as picture:
+            heights.append((np.asarray(picture.convert("RGB")) == (0x33, 0x66, 0xAA)).all(-1).sum())
+    assert abs(int(heights[0]) - int(heights[1])) < 0.05 * heights[0]
+
+
+def test_a_damaged_table_and_a_full_disk_are_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "metrics.csv").write_bytes(b"step,loss\n1,\xff\n")
+    with pytest.raises(DatasetError, match="no text in UTF-8"):
+        draw_curves(tmp_path / "metrics.csv", tmp_path / "a.png")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    with pytest.raises(OutputError, match=r"a\.png cannot be written: No space left"):
+        draw_per_class([("a", 0.5)], tmp_path / "a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
 def test_label_statistics(tmp_path):

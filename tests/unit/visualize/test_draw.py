@@ -8,7 +8,7 @@ from PIL import Image, ImageFont
 
 from panoptic_deeplab.errors import ImageError
 from panoptic_deeplab.visualize.colors import segment_colors
-from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic, spaced
+from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic, enlarge, spaced
 
 
 def test_colors_are_mixed_at_alpha_and_void_stays_as_it_is(image, scene):
@@ -87,6 +87,12 @@ def test_narrow_images_can_be_enlarged_first(image, scene):
     for width in (160, 100):
         unchanged = draw_panoptic(image, scene, min_width=width)
         assert np.array_equal(np.array(unchanged), np.array(draw_panoptic(image, scene)))
+
+
+def test_a_strip_is_enlarged_to_a_picture_of_reasonable_size():
+    assert enlarge(Image.new("RGB", (10, 20)), 100).size == (100, 200)
+    assert enlarge(Image.new("RGB", (1, 300)), 100).size == (2, 600)
+    assert enlarge(Image.new("RGB", (1, 3000)), 100).size == (1, 3000)
 
 
 def _changed_share(image, scene, *, min_width) -> float:

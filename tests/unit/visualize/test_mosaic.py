@@ -98,6 +98,11 @@ def test_pictures_are_scaled_to_the_cell():
     assert ((page == (200, 0, 0)).all(-1)).sum() == 100 * 300
 
 
+def test_a_title_stays_on_its_line():
+    page = np.array(tile([("a\nb\nc", [Image.new("RGB", (60, 60))])], columns=("x",), cell_width=60))
+    assert (page[44:104, 6:66] == 0).all()
+
+
 def test_nothing_to_show_is_an_error():
     with pytest.raises(ValueError, match="at least one row"):
         draw_mosaic([])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from panoptic_deeplab.visible import visible
 from panoptic_deeplab.visualize.report import QualityRow, Report, ReportFigure, ReportImage, write_report
 
 _VOID_TAGS = {"meta", "img", "br", "link"}
@@ -97,6 +98,13 @@ def test_empty_parts_are_left_out(tmp_path):
     page = _write(tmp_path, Report(title="only a title"))
     assert "h2" not in page.tags
     assert "footer" not in page.tags
+
+
+@pytest.mark.parametrize("odd", ["a\x1b[2J", "\ud800", "\0", "\u202egnp.exe", "汽车 straße"])
+def test_control_codes_and_surrogates_are_shown(tmp_path, image, scene, odd):
+    page = _write(tmp_path, Report(title=odd, images=[ReportImage(title=odd, image=image, prediction=scene)]))
+    assert page.words.count(visible(odd)) == 3
+    assert odd.isprintable() or odd not in page.text
 
 
 @pytest.mark.parametrize("bad", ['<script>alert("1")</script>', "</title><b>", '"><img src=x onerror=y>', "{{body}}"])

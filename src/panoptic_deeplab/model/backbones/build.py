@@ -1,13 +1,16 @@
 """`build_backbone`: the encoder shared by both branches (section 3.1).
 
 The encoder is "an ImageNet-pretrained neural network paired with atrous convolution for extracting denser feature maps
-in its last block". Any timm network serves: `features_only` gives the features, `output_stride` the atrous convolution.
-Networks of the paper and of published weights that timm lacks have a file of their own here (`OWN_NETWORKS`).
+in its last block". Many networks of timm serve: `features_only` gives the features, `output_stride` the atrous
+convolution. What they need is features at strides 4 and 8 and at the output stride, channels first, of images of any
+size, rounded up; `docs/your-own-data.md` lists families that have them and some that do not. Networks of the paper and
+of published weights that timm lacks have a file of their own here (`OWN_NETWORKS`).
 """
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -28,6 +31,7 @@ from panoptic_deeplab.model.backbones.hrnet import hrnet_w48_branches, hrnet_w48
 from panoptic_deeplab.model.backbones.mobilenet_v3 import mobilenet_v3_large_seg
 from panoptic_deeplab.model.backbones.multi_grid import use_multi_grid
 from panoptic_deeplab.model.backbones.padding import use_symmetric_padding
+from panoptic_deeplab.model.backbones.patches import pad_patches
 from panoptic_deeplab.model.backbones.resnet_beta import resnet50_beta
 from panoptic_deeplab.model.backbones.xception import xception
 
@@ -56,8 +60,18 @@ shallow to deep (the last one the deepest, at `output_stride`), and its `forward
 list. Strides before the last are native ones, as in `Backbone`. Where timm has ImageNet weights of its layers, it also
 has `timm_name` and `from_timm(state)`: see `model/backbone_weights.py`."""
 
+_ADVICE = (
+    "Choose a network that has features at strides 4, 8, 16 and 32 of images of any size, channels first."
+    " EfficientNets, MobileNets, ResNets, RegNets, ConvNeXts and most convolutional ones of timm do; plain vision"
+    " transformers do not."
+)
+
 _PROBE_SIZE = (64, 96)
 """`(height, width)` of the image that shows what a network's features are like, without the 1 of aligned corners."""
+
+
+class _UnusableError(ConfigError):
+    """A network of timm does not fit the settings, or none; what it says lacks the advice."""
 
 
 class Features(NamedTuple):
@@ -112,11 +126,19 @@ def build_backbone(config: ModelConfig) -> Backbone:
         ConfigError: timm has no such network, or not at this output stride, or its features are no maps
             `(B, D, h, w)` of images of any size.
     """
+    try:
+        return _build(config)
+    except _UnusableError as error:
+        raise ConfigError(f"{error} {_what_works(config)}") from error
+
+
+def _build(config: ModelConfig) -> Backbone:
     if config.backbone in OWN_NETWORKS:
         network: Any = OWN_NETWORKS[config.backbone](config)
         strides, channels = network.strides, network.channels
     else:
         network = create_timm_network(config)
+        pad_patches(network, align_corners=config.align_corners)
         use_symmetric_padding(network)
         strides, channels = network.feature_info.reduction(), network.feature_info.channels()
     if config.compat.multi_grid is not None:
@@ -159,14 +181,13 @@ def create_timm_network(config: ModelConfig, *, state_dict: dict[str, Tensor] | 
     except (AssertionError, TypeError, RuntimeError, ValueError) as error:
         if state_dict is not None:
             raise
-        advice = "Try `model.output_stride` 32 or another network." if stride else "Choose another network."
-        raise ConfigError(
+        raise _UnusableError(
             f"`model.backbone` {name!r} cannot give features at output stride {config.output_stride}"
-            f" (timm: {type(error).__name__} {error}). {advice}"
+            f" (timm: {type(error).__name__} {error})."
         ) from error
     last = network.feature_info.reduction()[-1]  # type: ignore[union-attr, operator]
     if last != config.output_stride:
-        raise ConfigError(
+        raise _UnusableError(
             f"`model.backbone` {name!r} ends at stride {last}, not at `model.output_stride` {config.output_stride}."
         )
     return network
@@ -194,24 +215,32 @@ def _check_features(
         with torch.no_grad():
             features = network(torch.zeros(1, 3, height, width))
     except Exception as error:  # whatever a network raises that wants another size
-        raise ConfigError(
+        raise _UnusableError(
             f"`model.backbone` {name!r} cannot encode an image of {height} x {width} pixels"
-            f" ({type(error).__name__}: {error}). Choose a network for images of any size."
+            f" ({type(error).__name__}: {error})."
         ) from error
     finally:
         network.train()
     for feature, depth, stride in zip(features, channels, strides, strict=True):
-        found = tuple(feature.shape)
-        fits = len(found) == 4 and found[1] == depth
-        if not fits or any(
-            pixels not in (side // stride, -(-side // stride))
-            for pixels, side in zip(found[2:], (height, width), strict=True)
-        ):
-            raise ConfigError(
-                f"`model.backbone` {name!r} gives features of shape {found} for an image of {height} x {width} pixels."
-                f" Expected (1, {depth}, {-(-height // stride)}, {-(-width // stride)}), channels first. Choose"
-                " another network."
+        expected = (1, depth, -(-height // stride), -(-width // stride))
+        if tuple(feature.shape) != expected:
+            raise _UnusableError(
+                f"`model.backbone` {name!r} gives features of shape {tuple(feature.shape)} for an image of {height} x"
+                f" {width} pixels. Expected {expected}, channels first."
             )
+
+
+def _what_works(config: ModelConfig) -> str:
+    """Advice for a network that is of no use with these settings: those with which it is, found by trying."""
+    coarse, unaligned = {"output_stride": _NATIVE_STRIDE}, {"align_corners": False}
+    for changes in (coarse, unaligned, coarse | unaligned):
+        changed = replace(config, **changes)
+        with suppress(ConfigError):
+            if changed != config:
+                _build(changed)
+                settings = " and ".join(f"`model.{name}` {str(value).lower()}" for name, value in changes.items())
+                return f"This network works with {settings}."
+    return _ADVICE
 
 
 @contextmanager
