@@ -34,6 +34,8 @@ CONFIG_FILE = "config.json"
 CATEGORIES_FILE = "categories.json"
 _FIELDS = fields(ModelConfig)
 
+_IF_CHANGED = f" Copy or download it again; if the change is yours, delete {CHECKSUMS_FILE}."
+
 _SIZE_FACTOR = 4
 """A network of float32 may come from numbers of one byte."""
 _SIZE_OF_HEADS = 2**28
@@ -114,7 +116,7 @@ def load_pretrained(
         sums = read_checksums(folder)
         weights_path = folder / (EMA_FILE if EMA_FILE in sums or (folder / EMA_FILE).exists() else MODEL_FILE)
         if sums:
-            check_files(folder, [weights_path.name], sums)
+            check_files(folder, [weights_path.name], sums, advice=_IF_CHANGED)
         state = read_weights(weights_path)
         if output_stride is None:
             model = _network_for(state, config.model, categories.num_classes, where=str(weights_path))

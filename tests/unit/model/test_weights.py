@@ -80,7 +80,7 @@ def test_weights_that_are_not_those_of_the_checksums(folder: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 4  # of a weight
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged or was changed.*delete that list"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged or was changed.*delete checksums"):
         load_pretrained(folder)
     save_pretrained(folder, PanopticDeepLab(CONFIG.model, 2), config=CONFIG, categories=CATEGORIES)
     load_pretrained(folder)  # other weights, to which those checksums do not belong
