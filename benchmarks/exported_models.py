@@ -28,20 +28,20 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from panoptic_deeplab.benchmark.measure import Timing
-from panoptic_deeplab.benchmark.scenes import draw_raw_maps
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.config_io import load_config
-from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.config.io import load_config
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.export.agreement import differing_pixels
 from panoptic_deeplab.export.exporter import describe
 from panoptic_deeplab.export.program import trace
 from panoptic_deeplab.export.quantization import quantize_onnx, quantize_openvino
 from panoptic_deeplab.export.writers import onnx_model, openvino_model, save_onnx, save_openvino, save_torch
-from panoptic_deeplab.inference.model_file import Kind
+from panoptic_deeplab.inference.exported.model_file import Kind
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.model.network import PanopticDeepLab
+from panoptic_deeplab.profiling.measure import Timing
+from panoptic_deeplab.profiling.scenes import draw_raw_maps
 from panoptic_deeplab.training.environment import describe_environment
 
 SIZE = (513, 1025)

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import panoptic_deeplab
-from panoptic_deeplab.config_io import recipe_names
+from panoptic_deeplab.config.io import recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "panoptic_deeplab"

@@ -62,7 +62,7 @@ __all__ = [
 if TYPE_CHECKING:
     from panoptic_deeplab.categories import Category, CategoryTable
     from panoptic_deeplab.config import Config
-    from panoptic_deeplab.config_io import load_config
+    from panoptic_deeplab.config.io import load_config
     from panoptic_deeplab.errors import (
         CheckpointError,
         ConfigError,
@@ -73,12 +73,10 @@ if TYPE_CHECKING:
         PanopticDeepLabError,
         TrainingError,
     )
-    from panoptic_deeplab.evaluation import evaluate
+    from panoptic_deeplab.evaluation.evaluate import evaluate
     from panoptic_deeplab.inference.predictor import PanopticPredictor
-    from panoptic_deeplab.model.hub import push_to_hub
     from panoptic_deeplab.model.network import PanopticDeepLab
-    from panoptic_deeplab.model.weights import save_pretrained
-    from panoptic_deeplab.result_formats import (
+    from panoptic_deeplab.results.formats import (
         load_result,
         save_result,
         to_coco_instances,
@@ -86,9 +84,11 @@ if TYPE_CHECKING:
         to_polygons,
         to_rle,
     )
-    from panoptic_deeplab.results import PanopticResult, Segment
+    from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
     from panoptic_deeplab.training.trainer import train
     from panoptic_deeplab.visualize.draw import draw_panoptic
+    from panoptic_deeplab.weights.folder import save_pretrained
+    from panoptic_deeplab.weights.hub import push_to_hub
 
 _MODULE_OF = {
     "Category": "categories",
@@ -103,20 +103,20 @@ _MODULE_OF = {
     "PanopticDeepLab": "model.network",
     "PanopticDeepLabError": "errors",
     "PanopticPredictor": "inference.predictor",
-    "PanopticResult": "results",
-    "Segment": "results",
+    "PanopticResult": "results.panoptic_result",
+    "Segment": "results.panoptic_result",
     "TrainingError": "errors",
     "draw_panoptic": "visualize.draw",
-    "evaluate": "evaluation",
-    "load_config": "config_io",
-    "load_result": "result_formats",
-    "push_to_hub": "model.hub",
-    "save_pretrained": "model.weights",
-    "save_result": "result_formats",
-    "to_coco_instances": "result_formats",
-    "to_coco_panoptic": "result_formats",
-    "to_polygons": "result_formats",
-    "to_rle": "result_formats",
+    "evaluate": "evaluation.evaluate",
+    "load_config": "config.io",
+    "load_result": "results.formats",
+    "push_to_hub": "weights.hub",
+    "save_pretrained": "weights.folder",
+    "save_result": "results.formats",
+    "to_coco_instances": "results.formats",
+    "to_coco_panoptic": "results.formats",
+    "to_polygons": "results.formats",
+    "to_rle": "results.formats",
     "train": "training.trainer",
 }
 

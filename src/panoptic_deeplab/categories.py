@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from panoptic_deeplab.encoding import IGNORE_INDEX
 from panoptic_deeplab.errors import ConfigError, did_you_mean
 from panoptic_deeplab.files import read_json, user_path
+from panoptic_deeplab.results.ids import IGNORE_INDEX
 
 _LARGEST_ID = 2**31 - 1
 

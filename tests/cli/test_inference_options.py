@@ -13,10 +13,10 @@ from PIL import Image
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, TestTimeAugmentationConfig
-from panoptic_deeplab.inference.ensemble import EnsemblePredictor
+from panoptic_deeplab.inference.engines.ensemble import EnsemblePredictor
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.model.weights import save_pretrained
+from panoptic_deeplab.weights.folder import save_pretrained
 
 Run = Callable[..., Any]
 

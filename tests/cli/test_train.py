@@ -7,9 +7,9 @@ import pytest
 
 from panoptic_deeplab.cli.train import default_run_folder
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.config_io import load_config, recipe_names
-from panoptic_deeplab.model.weights import load_pretrained
+from panoptic_deeplab.config.io import load_config, recipe_names
 from panoptic_deeplab.training import trainer
+from panoptic_deeplab.weights.folder import load_pretrained
 
 Run = Callable[..., Any]
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.errors import CheckpointError, ConfigError, ExportError
 from panoptic_deeplab.export.compiled import load_compiled, save_compiled
 from panoptic_deeplab.export.exporter import export_model
-from panoptic_deeplab.inference.exported_predictor import predictor_of
-from panoptic_deeplab.inference.model_file import read_model_file_info
+from panoptic_deeplab.inference.engines.exported import predictor_of
+from panoptic_deeplab.inference.exported.model_file import read_model_file_info
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 
 SIZE = (65, 97)

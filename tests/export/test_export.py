@@ -19,17 +19,17 @@ from PIL import Image
 import panoptic_deeplab
 from panoptic_deeplab.cli import main
 from panoptic_deeplab.config import InputConfig, PostprocessConfig, TestTimeAugmentationConfig
-from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.errors import ConfigError, ExportError
 from panoptic_deeplab.export.agreement import Agreement, measure_agreement
 from panoptic_deeplab.export.exporter import check_file, export_model
 from panoptic_deeplab.export.graph import PanopticOutputs
 from panoptic_deeplab.export.writers import openvino_model
-from panoptic_deeplab.inference.exported_predictor import PipelinePredictor
-from panoptic_deeplab.inference.model_file import INFO_KEY, read_model_file_info
+from panoptic_deeplab.inference.engines.exported import PipelinePredictor
+from panoptic_deeplab.inference.exported.model_file import INFO_KEY, read_model_file_info
+from panoptic_deeplab.inference.exported.runtimes import open_model_file
 from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.inference.runtimes import open_model_file
-from panoptic_deeplab.results import PanopticResult, Segment
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 SUFFIXES = (".onnx", ".xml", ".pt2")
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from panoptic_deeplab.errors import CheckpointError, ConfigError
-from panoptic_deeplab.inference.ensemble import EnsemblePredictor
-from panoptic_deeplab.inference.model_file import ModelFileInfo, read_model_file_info
+from panoptic_deeplab.inference.engines.ensemble import EnsemblePredictor
+from panoptic_deeplab.inference.exported.model_file import ModelFileInfo, read_model_file_info
+from panoptic_deeplab.inference.exported.runtimes import ExportedPipeline, open_model_file
 from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.inference.runtimes import ExportedPipeline, open_model_file
 
 SUFFIXES = (".onnx", ".xml", ".pt2")
 

@@ -16,13 +16,13 @@ import torch
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import TestTimeAugmentationConfig
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.sample import Sample
-from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.errors import ExportError, PanopticDeepLabError
 from panoptic_deeplab.export.network_part import Roles
 from panoptic_deeplab.export.quantization import quantize_onnx, quantize_openvino
 from panoptic_deeplab.export.quantized import export_quantized
-from panoptic_deeplab.inference.model_file import read_model_file_info
+from panoptic_deeplab.inference.exported.model_file import read_model_file_info
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 
 SIZE = (65, 97)

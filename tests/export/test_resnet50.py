@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config_io import load_config
-from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.config.io import load_config
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.export.agreement import measure_agreement
-from panoptic_deeplab.inference.exported_predictor import PipelinePredictor
+from panoptic_deeplab.inference.engines.exported import PipelinePredictor
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.model.weights import save_pretrained
+from panoptic_deeplab.weights.folder import save_pretrained
 
 SIZE = (129, 257)
 

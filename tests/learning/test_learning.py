@@ -9,10 +9,10 @@ from panoptic_deeplab.config import Config, InputConfig, LossConfig, Postprocess
 from panoptic_deeplab.data.loader import training_batches
 from panoptic_deeplab.data.sources import open_source
 from panoptic_deeplab.distributed import Process
-from panoptic_deeplab.evaluation import evaluate
+from panoptic_deeplab.evaluation.evaluate import evaluate
 from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.losses import PanopticDeepLabLoss
 from panoptic_deeplab.model.network import PanopticDeepLab
+from panoptic_deeplab.training.losses import PanopticDeepLabLoss
 from panoptic_deeplab.training.optimizer import build_optimizer
 from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.training.step import optimization_step

@@ -24,7 +24,7 @@ class Demo(Verb):
 
     def execute(self) -> None:
         """Run the demo; print the numbers and where the report is."""
-        from panoptic_deeplab.demo import run_demo
+        from panoptic_deeplab.cli.demo_run import run_demo
 
         result = run_demo(self.output, console=error_console())
         if self.json:

@@ -21,7 +21,7 @@ class Doctor(Verb):
 
     def execute(self) -> None:
         """Inspect; print the findings."""
-        from panoptic_deeplab.doctor import inspect_machine
+        from panoptic_deeplab.cli.doctor_run import inspect_machine
 
         report = inspect_machine()
         if self.json:

@@ -47,7 +47,7 @@ class InferenceVerb(Verb):
             CheckpointError: a model cannot be loaded, or does not fit the others.
             ConfigError: no model is named, or an option does not fit the models.
         """
-        from panoptic_deeplab.inference.ensemble import EnsemblePredictor
+        from panoptic_deeplab.inference.engines.ensemble import EnsemblePredictor
         from panoptic_deeplab.inference.predictor import PanopticPredictor
 
         if not self.model:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int32, UInt8
 
-from panoptic_deeplab.encoding import VOID_ID
-from panoptic_deeplab.inference.exported_predictor import PipelinePredictor
+from panoptic_deeplab.inference.engines.exported import PipelinePredictor
 from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.results import PanopticResult
+from panoptic_deeplab.results.ids import VOID_ID
+from panoptic_deeplab.results.panoptic_result import PanopticResult
 
 
 @dataclass(frozen=True, kw_only=True)

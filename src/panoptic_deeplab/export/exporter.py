@@ -8,7 +8,7 @@ from torch import nn
 
 import panoptic_deeplab
 from panoptic_deeplab.config import Config, TestTimeAugmentationConfig
-from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.errors import ExportError
 from panoptic_deeplab.export.agreement import Agreement, measure_agreement
 from panoptic_deeplab.export.compiled import load_compiled, save_compiled
@@ -23,8 +23,8 @@ from panoptic_deeplab.export.writers import (
     save_openvino,
     save_torch,
 )
-from panoptic_deeplab.inference.exported_predictor import predictor_of
-from panoptic_deeplab.inference.model_file import Kind, ModelFileInfo
+from panoptic_deeplab.inference.engines.exported import predictor_of
+from panoptic_deeplab.inference.exported.model_file import Kind, ModelFileInfo
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import Size
 from panoptic_deeplab.provenance import source_commit

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from panoptic_deeplab.data.transforms import PreparedImage
-from panoptic_deeplab.images import ImageLike
+from panoptic_deeplab.data.augment import PreparedImage
+from panoptic_deeplab.images.read import ImageLike
 from panoptic_deeplab.maps import Size
-from panoptic_deeplab.results import PanopticResult
+from panoptic_deeplab.results.panoptic_result import PanopticResult
 
 _WINDOW = 4
 """How many batches of images are read ahead to find images of one size."""

@@ -31,22 +31,22 @@ from torch import Tensor, nn
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig, Precision, TestTimeAugmentationConfig
-from panoptic_deeplab.data.transforms import padded_size, prepare_image
+from panoptic_deeplab.data.augment import padded_size, prepare_image
 from panoptic_deeplab.distributed import resolve_device
 from panoptic_deeplab.errors import CheckpointError, ConfigError
 from panoptic_deeplab.files import user_path
-from panoptic_deeplab.images import ImageLike, read_image
+from panoptic_deeplab.images.read import ImageLike, read_image
 from panoptic_deeplab.inference.batching import ReadyImage, in_batches
-from panoptic_deeplab.inference.captured import CapturedPath
-from panoptic_deeplab.inference.device_path import Queued, are_finite, queue_postprocessing, to_host
-from panoptic_deeplab.inference.fast_network import FastNetwork
+from panoptic_deeplab.inference.engines.captured import CapturedPath
+from panoptic_deeplab.inference.engines.device_path import Queued, are_finite, queue_postprocessing, to_host
+from panoptic_deeplab.inference.engines.fast_network import FastNetwork
+from panoptic_deeplab.inference.exported.model_file import is_model_file
 from panoptic_deeplab.inference.memory_need import MemoryNeed
-from panoptic_deeplab.inference.model_file import is_model_file
-from panoptic_deeplab.inference.test_time_augmentation import AugmentedModel
+from panoptic_deeplab.inference.views import AugmentedModel
 from panoptic_deeplab.maps import RawMaps, Size, each_map, upsample, upsample_offset
 from panoptic_deeplab.postprocess.dropped import Dropped
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
-from panoptic_deeplab.results import PanopticResult
+from panoptic_deeplab.results.panoptic_result import PanopticResult
 
 _EXAMPLE_SIZE = (64, 96)
 """`(height, width)`, without padding, of an image that shows how a network's layers follow one another."""
@@ -138,7 +138,7 @@ class PanopticPredictor:
 
         Args:
             folder: of the model; or a name of the zoo (`panoptic-deeplab models` lists them) or of a repository on the
-                hub, `owner/name`, which are downloaded the first time (`model/locations.py`); or an exported file,
+                hub, `owner/name`, which are downloaded the first time (`weights/locations.py`); or an exported file,
                 `.onnx`, `.xml` or `.pt2`.
             device: as for the class.
             precision: as for the class.
@@ -158,8 +158,8 @@ class PanopticPredictor:
         if is_model_file(folder):
             if compile:
                 raise ConfigError(f"`compile` is for PyTorch networks; {folder} has its own runtime. Leave it out.")
-            from panoptic_deeplab.inference.exported_predictor import predictor_of  # which imports this file
-            from panoptic_deeplab.inference.runtimes import open_model_file
+            from panoptic_deeplab.inference.engines.exported import predictor_of  # which imports this file
+            from panoptic_deeplab.inference.exported.runtimes import open_model_file
 
             return predictor_of(
                 open_model_file(user_path(folder), device=device, precision=precision),
@@ -170,7 +170,7 @@ class PanopticPredictor:
                 test_time_augmentation=test_time_augmentation,
                 postprocess=postprocess,
             )
-        from panoptic_deeplab.model.weights import load_pretrained  # brings timm, which no other path here needs
+        from panoptic_deeplab.weights.folder import load_pretrained  # brings timm, which no other path here needs
 
         model, config, categories = load_pretrained(folder, output_stride=output_stride)
         config = replace(

@@ -92,7 +92,7 @@ class PanopticDeepLab(nn.Module):
         Raises:
             CheckpointError: a file is missing, truncated, or does not fit the others.
         """
-        from panoptic_deeplab.model.weights import load_pretrained  # files are no business of this module
+        from panoptic_deeplab.weights.folder import load_pretrained  # files are no business of this module
 
         model, config, categories = load_pretrained(folder, device=device)
         model.run_config, model.categories = config, categories

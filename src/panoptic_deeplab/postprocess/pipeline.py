@@ -52,7 +52,6 @@ from torch import Tensor
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import PostprocessConfig
-from panoptic_deeplab.encoding import VOID_ID
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.maps import RawMaps, Size
 from panoptic_deeplab.postprocess.centers import find_centers, no_centers
@@ -70,7 +69,8 @@ from panoptic_deeplab.postprocess.pixels import (
     resize,
 )
 from panoptic_deeplab.postprocess.shortcut.answer import quick_answer
-from panoptic_deeplab.results import PanopticResult, Segment
+from panoptic_deeplab.results.ids import VOID_ID
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 from panoptic_deeplab.stopwatch import Stopwatch, stage
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from panoptic_deeplab.benchmark.scenes import draw_raw_maps, make_categories
 from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig
-from panoptic_deeplab.inference.ensemble import EnsemblePredictor
+from panoptic_deeplab.inference.engines.ensemble import EnsemblePredictor
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import RawMaps
+from panoptic_deeplab.profiling.scenes import draw_raw_maps, make_categories
 
 CATEGORIES = make_categories(7, 3)
 PICTURE = np.zeros((129, 193, 3), np.uint8)

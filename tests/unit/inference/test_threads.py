@@ -11,7 +11,7 @@ import torch
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, TestTimeAugmentationConfig
-from panoptic_deeplab.inference.ensemble import EnsemblePredictor
+from panoptic_deeplab.inference.engines.ensemble import EnsemblePredictor
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.network import PanopticDeepLab
 

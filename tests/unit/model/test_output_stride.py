@@ -7,12 +7,12 @@ import torch
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import ModelConfig
-from panoptic_deeplab.config_io import config_from_dict, config_to_dict
+from panoptic_deeplab.config.io import config_from_dict, config_to_dict
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.backbones.build import build_backbone
 from panoptic_deeplab.model.network import PanopticDeepLab, with_output_stride
-from panoptic_deeplab.model.weights import load_pretrained, save_pretrained
+from panoptic_deeplab.weights.folder import load_pretrained, save_pretrained
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50_beta", "xception71"])

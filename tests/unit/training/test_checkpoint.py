@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from panoptic_deeplab.errors import OutputError, TrainingError
-from panoptic_deeplab.model.weights import load_pretrained
 from panoptic_deeplab.training import checkpoint
 from panoptic_deeplab.training.run_folder import tidy
 from panoptic_deeplab.training.state import TrainingState
+from panoptic_deeplab.weights.folder import load_pretrained
 
 
 def test_restored_state_is_equal_and_goes_on_equally(small_run: Any, tmp_path: Path) -> None:

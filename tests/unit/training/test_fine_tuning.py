@@ -8,8 +8,8 @@ import torch
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.model.weights import load_pretrained, save_pretrained
 from panoptic_deeplab.training.trainer import train
+from panoptic_deeplab.weights.folder import load_pretrained, save_pretrained
 
 
 def test_training_starts_from_the_weights_of_a_model(tiny_config: Config, tmp_path: Path) -> None:
