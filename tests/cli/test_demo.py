@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from panoptic_deeplab.cli import demo_run as demo
+from panoptic_deeplab.cli import demo
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config.io import load_config
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from panoptic_deeplab.cli import doctor_run as doctor
+from panoptic_deeplab.cli import doctor
 
 Run = Callable[..., Any]
 

@@ -23,11 +23,10 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64, Integer, Shaped, UInt8
 from torch import Tensor
 
-from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.categories import IGNORE_INDEX, CategoryTable
 from panoptic_deeplab.config import TargetConfig
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.maps import Targets
-from panoptic_deeplab.results.ids import IGNORE_INDEX
 from panoptic_deeplab.results.panoptic_result import Segment, segment_places
 from panoptic_deeplab.results.run_lengths import Runs, find_runs
 

@@ -12,9 +12,6 @@ from jaxtyping import Int, Integer, UInt8
 VOID_ID = 0
 """Segment id of a pixel that belongs to no segment."""
 
-IGNORE_INDEX = 255
-"""Train id of a void pixel in a semantic target; the loss ignores it. So a table has at most 255 categories."""
-
 MAX_SEGMENT_ID = 2**24 - 1
 """Largest id that fits in three 8-bit channels, and that float32 (used by image resizing) still represents exactly."""
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, Integer, UInt8
 
-from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.categories import IGNORE_INDEX, CategoryTable
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.results.ids import IGNORE_INDEX, MAX_SEGMENT_ID, VOID_ID
+from panoptic_deeplab.results.ids import MAX_SEGMENT_ID, VOID_ID
 from panoptic_deeplab.results.run_lengths import Runs, areas_and_boxes, find_runs
 
 

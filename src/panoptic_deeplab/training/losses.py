@@ -22,10 +22,10 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from panoptic_deeplab.categories import IGNORE_INDEX
 from panoptic_deeplab.config import LossConfig
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.maps import RawMaps, Size, Targets, upsample, upsample_offset
-from panoptic_deeplab.results.ids import IGNORE_INDEX
 
 
 class LossTerms(NamedTuple):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from panoptic_deeplab.categories import Category, CategoryTable
+from panoptic_deeplab.categories import IGNORE_INDEX, Category, CategoryTable
 from panoptic_deeplab.config import TargetConfig
 from panoptic_deeplab.data.targets import make_targets
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.results.ids import IGNORE_INDEX, MAX_SEGMENT_ID
+from panoptic_deeplab.results.ids import MAX_SEGMENT_ID
 from panoptic_deeplab.results.panoptic_result import Segment
 
 SKY, CAR, PERSON = 0, 1, 2

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from panoptic_deeplab.categories import IGNORE_INDEX
 from panoptic_deeplab.config import LossConfig
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.maps import RawMaps, Targets
-from panoptic_deeplab.results.ids import IGNORE_INDEX
 from panoptic_deeplab.training.losses import PanopticDeepLabLoss
 
 NUM_CLASSES = 4

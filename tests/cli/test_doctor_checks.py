@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from packaging.requirements import Requirement
 
-from panoptic_deeplab.cli import doctor_run as doctor
-from panoptic_deeplab.cli.doctor_run import inspect_machine
+from panoptic_deeplab.cli import doctor
+from panoptic_deeplab.cli.doctor import inspect_machine
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -31,8 +32,8 @@ def test_missing_package_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_missing_extra_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = doctor.importlib.util.find_spec
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None if name == "pycocotools" else real(name))
+    real = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "pycocotools" else real(name))
     report = inspect_machine()
     assert report.extras["pycocotools"] is False
     assert 'pip install "panoptic-deeplab[eval]"' in dict(report.rows())["optional packages"]
@@ -53,18 +54,34 @@ def test_no_shared_memory_folder_is_no_problem(tmp_path: Path) -> None:
     ("version", "too_old"),
     [("2.8.0", True), ("2.9", False), ("2.10.0+cpu", False), ("1.13.1", True), ("3.0a1", False)],
 )
-def test_old_package_is_a_problem(version: str, too_old: bool) -> None:
-    problems = doctor._version_problems({"torch": version})
+def test_old_package_is_a_problem(monkeypatch: pytest.MonkeyPatch, version: str, too_old: bool) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda name: version)
+    problems = doctor._version_problems([Requirement("torch>=2.9")])
     assert bool(problems) == too_old
     if too_old:
         assert problems == [
-            f"torch {version} is too old: 2.9 is the oldest that works. Update it with: pip install --upgrade torch"
+            f"torch {version} does not work with this package, which needs >=2.9."
+            ' Update it with: pip install --upgrade "torch>=2.9"'
         ]
 
 
-def test_oldest_versions_are_those_of_the_package() -> None:
+def test_requirements_are_those_of_the_package() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
-    assert project["dependencies"] == [f"{name}>={version}" for name, version in doctor._MINIMUM.items()]
+    assert {str(requirement) for requirement in doctor._required()} == set(project["dependencies"])
+    extras = doctor._extras()
+    assert set(extras) == set(project["optional-dependencies"]) - {"all"}
+    assert set(inspect_machine().extras) == {name for names in extras.values() for name in names}
+
+
+def test_a_package_with_the_same_modules_serves_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda name: "1.20" if name == "onnxruntime-gpu" else None)
+    assert doctor._is_installed("onnxruntime")
+    assert not doctor._is_installed("onnx")
+
+
+def test_source_that_is_not_installed_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_DISTRIBUTION", "panoptic-deeplab-absent")
+    assert any("runs from its source and is not installed" in problem for problem in inspect_machine().problems)
 
 
 @pytest.mark.parametrize("package", ["torch", "torchvision"])

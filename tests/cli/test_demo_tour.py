@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from panoptic_deeplab.cli.demo_run import run_demo
+from panoptic_deeplab.cli.demo import run_demo
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config.io import load_config
 from panoptic_deeplab.errors import ConfigError
