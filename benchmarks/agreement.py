@@ -27,10 +27,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.data.augment import resize_image
 from panoptic_deeplab.data.sources import open_source
 from panoptic_deeplab.export.agreement import differing_pixels
 from panoptic_deeplab.export.exporter import without_resizing
+from panoptic_deeplab.images.prepare import resize_image
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import upsample, upsample_offset
 from panoptic_deeplab.results.panoptic_result import PanopticResult

@@ -1,106 +1,28 @@
-"""From an image on disk to what the network sees: the input rule for prediction, and the augmentations of training.
+"""The augmentations of training: `training_transforms`, a list of steps to read from top to bottom.
 
-Prediction: `prepare_image` = resize rule of `InputConfig` -> normalise -> pad. Training: `training_transforms`, a list
-of steps to read from top to bottom. Each step takes and returns `(image, panoptic_map)`, two tensors of torchvision's
-types `tv_tensors.Image` and `tv_tensors.Mask`, which is how torchvision tells colours (interpolate) from ids (never).
-Random steps draw from torch's global generator. No step depends on the number of threads, not even in the last bit.
-
-In both, images are padded after they are normalised, with 0: the mean colour, exactly.
-
-Sizes are `(height, width)` in pixels.
+Each step takes and returns `(image, panoptic_map)`, two tensors of torchvision's types `tv_tensors.Image` and
+`tv_tensors.Mask`, which is how torchvision tells colors (interpolate) from ids (never). Random steps draw from torch's
+global generator. No step depends on the number of threads, not even in the last bit. What prediction does to an image
+is in `images/prepare.py`. Sizes are `(height, width)` in pixels.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int32, Int64, UInt8
+from jaxtyping import Float, Int32, Int64, UInt8
 from torch import Tensor
-from torch.nn import functional as F
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from panoptic_deeplab.config import DataConfig, InputConfig
+from panoptic_deeplab.images.prepare import input_factor, normalized, resized_image, scaled_size
 from panoptic_deeplab.maps import Size
 from panoptic_deeplab.results.ids import VOID_ID
 
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """`(image, panoptic_map) -> (image, panoptic_map)`; a `tv_tensors.Image` and a `tv_tensors.Mask` both ways."""
-
-
-class PreparedImage(NamedTuple):
-    """An image as the network takes it."""
-
-    tensor: Float32[Tensor, "3 Hp Wp"]
-    """Normalized; padded at the bottom and on the right with 0, the mean colour."""
-    content_size: Size
-    """Size before padding: the part of the network's output that belongs to the image."""
-
-
-def resized_size(size: Size, input_config: InputConfig) -> Size:
-    """The size that the rule of `InputConfig` gives an image, before padding.
-
-    >>> resized_size((480, 640), InputConfig(longest_side=641))
-    (481, 641)
-    """
-    return _scaled_size(size, _input_factor(size, input_config))
-
-
-def padded_size(size: Size, output_stride: int, *, align_corners: bool) -> Size:
-    """The next size that a network of this stride maps without a remainder, on each axis.
-
-    With aligned corners that is k * output_stride + 1 (the crops of section 4), so that corner pixels coincide at every
-    stride; with aligned borders it is k * output_stride.
-
-    >>> padded_size((482, 640), 16, align_corners=True)
-    (497, 641)
-    >>> padded_size((482, 640), 16, align_corners=False)
-    (496, 640)
-    """
-    extra = 1 if align_corners else 0
-    height, width = (math.ceil((side - extra) / output_stride) * output_stride + extra for side in size)
-    return height, width
-
-
-def prepare_image(
-    image: UInt8[np.ndarray, "H W 3"],
-    *,
-    input_config: InputConfig,
-    output_stride: int,
-    align_corners: bool,
-) -> PreparedImage:
-    """Resize, normalise and pad an image for validation or prediction.
-
-    Args:
-        image: RGB.
-        input_config: resize rule, mean and standard deviation.
-        output_stride: of the model.
-        align_corners: of the model.
-    """
-    resized = resize_image(image, input_config=input_config)
-    content_size = (resized.shape[1], resized.shape[2])
-    tensor = _normalize(resized, input_config).as_subclass(Tensor)
-    minimum = input_config.pad_to or content_size
-    to_pad = max(content_size[0], minimum[0]), max(content_size[1], minimum[1])
-    padded_height, padded_width = padded_size(to_pad, output_stride, align_corners=align_corners)
-    tensor = F.pad(tensor, (0, padded_width - content_size[1], 0, padded_height - content_size[0]))
-    return PreparedImage(tensor=tensor.contiguous(), content_size=content_size)
-
-
-def resize_image(image: UInt8[np.ndarray, "H W 3"], *, input_config: InputConfig) -> UInt8[Tensor, "3 h w"]:
-    """The first step of `prepare_image`: the image at the size that the rule gives.
-
-    Args:
-        image: RGB.
-        input_config: resize rule.
-    """
-    size = (image.shape[0], image.shape[1])
-    content_size = resized_size(size, input_config)
-    tensor = image_tensor(image)
-    return tensor if content_size == size else _resize_image(tensor, content_size)
 
 
 def training_transforms(data: DataConfig, input_config: InputConfig) -> list[Step]:
@@ -149,11 +71,6 @@ def apply_transforms(
     return image.as_subclass(Tensor).contiguous(), panoptic_map.as_subclass(Tensor).contiguous()
 
 
-def image_tensor(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[Tensor, "3 H W"]:
-    """View an image array as the tensor that torchvision expects."""
-    return torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)
-
-
 @dataclass(frozen=True, kw_only=True)
 class RandomResize:
     """The resize rule of the input (or that of `data`, for training alone) times a random scale, as one resize.
@@ -166,15 +83,15 @@ class RandomResize:
 
     def __call__(self, image: Tensor, panoptic_map: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         height, width = image.shape[-2:]
-        size = _scaled_size((height, width), self._random_factor((height, width)))
+        size = scaled_size((height, width), self._random_factor((height, width)))
         if size == (height, width):
             return image, panoptic_map
-        return _resize_image(image, size), _resize_ids(panoptic_map, size)
+        return resized_image(image, size), _resize_ids(panoptic_map, size)
 
     def _random_factor(self, size: Size) -> float:
         scale = self._random_scale()
         if self.data.shortest_side is None:
-            return _input_factor(size, self.input_config) * scale
+            return input_factor(size, self.input_config) * scale
         factor = self.data.shortest_side / min(size) * scale
         limit = self.data.longest_side_limit
         return factor if limit is None else min(factor, limit / max(size))
@@ -275,22 +192,7 @@ class Normalize:
     input_config: InputConfig
 
     def __call__(self, image: Tensor, panoptic_map: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
-        return _normalize(image, self.input_config), panoptic_map
-
-
-def _input_factor(size: Size, config: InputConfig) -> float:
-    return config.scale if config.longest_side is None else config.longest_side / max(size)
-
-
-def _scaled_size(size: Size, factor: float) -> Size:
-    height, width = (max(1, round(side * factor)) for side in size)
-    return height, width
-
-
-def _normalize(image: Tensor, config: InputConfig) -> Tensor:
-    image = v2.functional.to_dtype(image, torch.float32, scale=True)
-    normalised: Tensor = v2.functional.normalize(image, list(config.pixel_mean), list(config.pixel_std), inplace=True)
-    return normalised
+        return normalized(image, self.input_config), panoptic_map
 
 
 def _luma(image: UInt8[Tensor, "3 H W"]) -> Int32[Tensor, "H W"]:
@@ -302,13 +204,6 @@ def _luma(image: UInt8[Tensor, "3 H W"]) -> Int32[Tensor, "H W"]:
 
 def _to_uint8(colors: Float[Tensor, "3 H W"]) -> UInt8[Tensor, "3 H W"]:
     return colors.round().clamp(0, 255).to(torch.uint8)
-
-
-def _resize_image(image: Tensor, size: Size) -> Tensor:
-    resized: Tensor = v2.functional.resize(
-        image, list(size), interpolation=v2.InterpolationMode.BILINEAR, antialias=True
-    )
-    return resized
 
 
 def _resize_ids(panoptic_map: Tensor, size: Size) -> Tensor:

@@ -1,7 +1,7 @@
 """Reading image and label files: every way a file can be missing, corrupt or of the wrong kind is one `DatasetError`.
 
-Three kinds of files: photographs (any mode, become RGB by the rules of `panoptic_deeplab/images/read.py`), COCO panoptic PNG
-files (8-bit RGB that encodes ids), and single-channel label maps (8 or 16 bits).
+Three kinds of files: photographs (any mode, become RGB by the rules of `panoptic_deeplab/images/read.py`), COCO
+panoptic PNG files (8-bit RGB that encodes ids), and single-channel label maps (8 or 16 bits).
 """
 
 from collections.abc import Iterator

@@ -31,10 +31,10 @@ from torch import Tensor, nn
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig, Precision, TestTimeAugmentationConfig
-from panoptic_deeplab.data.augment import padded_size, prepare_image
 from panoptic_deeplab.distributed import resolve_device
 from panoptic_deeplab.errors import CheckpointError, ConfigError
 from panoptic_deeplab.files import user_path
+from panoptic_deeplab.images.prepare import padded_size, prepare_image
 from panoptic_deeplab.images.read import ImageLike, read_image
 from panoptic_deeplab.inference.batching import ReadyImage, in_batches
 from panoptic_deeplab.inference.engines.captured import CapturedPath

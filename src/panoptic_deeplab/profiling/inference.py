@@ -11,9 +11,9 @@ from PIL import Image
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, Precision
-from panoptic_deeplab.data.augment import prepare_image
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.distributed import resolve_device
+from panoptic_deeplab.images.prepare import prepare_image
 from panoptic_deeplab.images.read import read_image
 from panoptic_deeplab.inference.batching import ReadyImage
 from panoptic_deeplab.inference.engines.exported import PipelinePredictor

@@ -8,7 +8,7 @@ import pytest
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import InputConfig
-from panoptic_deeplab.data.augment import prepare_image
+from panoptic_deeplab.images.prepare import prepare_image
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.profiling.inference import Subject, measure_inference, untrained_subject, write_picture

@@ -19,8 +19,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.data.augment import PreparedImage
 from panoptic_deeplab.errors import CheckpointError, ConfigError
+from panoptic_deeplab.images.prepare import PreparedImage
 from panoptic_deeplab.images.read import ImageLike
 from panoptic_deeplab.inference.batching import ReadyImage
 from panoptic_deeplab.inference.engines.exported import PipelinePredictor

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from panoptic_deeplab.config import InputConfig, PostprocessConfig, Precision, TestTimeAugmentationConfig
-from panoptic_deeplab.data.augment import PreparedImage, resize_image
 from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.images.prepare import PreparedImage, resize_image
 from panoptic_deeplab.images.read import ImageLike, read_image
 from panoptic_deeplab.inference.batching import ReadyImage
 from panoptic_deeplab.inference.exported.runtimes import ExportedNetwork, ExportedPipeline
