@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from panoptic_deeplab.data.augment import PreparedImage
+from panoptic_deeplab.images.prepare import PreparedImage
 from panoptic_deeplab.images.read import ImageLike
 from panoptic_deeplab.maps import Size
 from panoptic_deeplab.results.panoptic_result import PanopticResult
