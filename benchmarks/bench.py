@@ -234,12 +234,12 @@ def network_rows() -> list[Row]:
         predictor = subject.predictor
 
         @torch.inference_mode()
-        def plain(network=predictor.model.network) -> None:
+        def plain(network=predictor.engine.model.network) -> None:
             network(images)
 
         @torch.inference_mode()
         def ours(predictor=predictor) -> None:
-            predictor._maps_of(channels_last)
+            predictor.engine.maps_of(channels_last)
 
         name = f"{title}, {precision}{' compiled' if compiled else ''}"
         rows.append(compare(name, plain, ours, bar=bar, rounds=5))

@@ -87,7 +87,7 @@ def write_files(predictor: PanopticPredictor, folder: Path, calibration: list[np
     for kind in kinds:
         print(f"exporting {kind} ...", file=sys.stderr, flush=True)
         info = describe(predictor, kind=kind, size=SIZE)
-        program = trace(predictor.model, info.config, info.categories, kind=kind, size=SIZE)
+        program = trace(predictor.engine.model, info.config, info.categories, kind=kind, size=SIZE)
         save_torch(program, folder / f"{kind}.pt2", info)
         proto = onnx_model(program, info)
         save_onnx(proto, folder / f"{kind}.onnx")
@@ -195,8 +195,8 @@ def main() -> None:
     config = load_config("cityscapes_resnet50")
     config = replace(config, input=replace(config.input, pad_to=None))
     model = SceneNetwork(config)
-    predictor = PanopticPredictor(model, CATEGORIES, config, device="cpu")
-    plain = PanopticPredictor(lambda images: model(images.contiguous()), CATEGORIES, config, device="cpu")
+    predictor = PanopticPredictor.from_network(model, CATEGORIES, config, device="cpu")
+    plain = PanopticPredictor.from_network(lambda images: model(images.contiguous()), CATEGORIES, config, device="cpu")
     image, *calibration = (sample.image for sample in SyntheticSource(1 + CALIBRATION_IMAGES, size=SIZE))
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.files or Path(temporary)

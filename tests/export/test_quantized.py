@@ -229,7 +229,7 @@ def test_a_file_that_loses_too_much_is_not_written(
     folder: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor = PanopticPredictor.from_pretrained(folder, device="cpu")
-    assert isinstance(predictor.model, torch.nn.Module)
+    assert isinstance(predictor.engine.model, torch.nn.Module)
 
     def write(model: object, path: Path) -> None:
         shutil.copy(exported / "network.onnx", path)
@@ -249,7 +249,7 @@ def test_a_file_that_loses_too_much_is_not_written(
 
     path.write_text("earlier")
     with torch.no_grad():
-        predictor.model.semantic_head.predict.weight.neg_()
+        predictor.engine.model.semantic_head.predict.weight.neg_()
     with pytest.raises(
         ExportError,
         match=r"^model\.onnx was not written, since quantisation costs \d+\.\d+ PQ points: PQ 100\.00 before",

@@ -73,7 +73,9 @@ def test_four_images_are_learnt_by_heart(tiny_config: Config) -> None:
     )
     model, losses = _train(config, num_steps=70, one_batch=True)
     source = open_source(config.data, config.data.train_split)
-    report = evaluate(PanopticPredictor(model, source.categories, config), source, config=config.evaluation)
+    report = evaluate(
+        PanopticPredictor.from_network(model, source.categories, config), source, config=config.evaluation
+    )
     assert sum(losses[-1]) < sum(losses[0]) / 10
     assert losses[-1][2] < losses[0][2] / 3
     assert report.metric("PQ") > 0.3

@@ -13,8 +13,7 @@ from panoptic_deeplab.cli.inference_options import InferenceVerb, options_of_mod
 from panoptic_deeplab.cli.prediction_files import NEED_MAPS, PredictionFiles, Product
 from panoptic_deeplab.cli.terminal import print_json, say, say_error, show_table
 from panoptic_deeplab.cli.verb import Flag, OptionalFolder, make_folder, progress_bar
-from panoptic_deeplab.errors import ConfigError, ImageError
-from panoptic_deeplab.visible import visible
+from panoptic_deeplab.errors import ConfigError, ImageError, visible
 
 if TYPE_CHECKING:
     import numpy as np

@@ -21,13 +21,12 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import EvaluationConfig
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.distributed import Process
-from panoptic_deeplab.errors import CheckpointError, ConfigError, DatasetError, MissingDependencyError
+from panoptic_deeplab.errors import CheckpointError, ConfigError, DatasetError, MissingDependencyError, visible
 from panoptic_deeplab.metrics.cityscapes_ap import CityscapesAP, CityscapesAPReport
 from panoptic_deeplab.metrics.instance_ap import InstanceAP, InstanceAPReport
 from panoptic_deeplab.metrics.panoptic_quality import PanopticQuality, PanopticQualityReport
 from panoptic_deeplab.metrics.semantic_iou import SemanticIoU, SemanticIoUReport
 from panoptic_deeplab.results.panoptic_result import PanopticResult
-from panoptic_deeplab.visible import visible
 
 logger = logging.getLogger(__name__)
 

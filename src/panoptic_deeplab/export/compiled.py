@@ -54,7 +54,7 @@ def save_compiled(program: ExportedProgram, path: Path, info: ModelFileInfo) -> 
 def load_compiled(path: str | Path) -> ExportedNetwork | ExportedPipeline:
     """Load a compiled file, which runs code from it: only for files that you trust as you trust a program.
 
-    The result goes into `PanopticPredictor(model=...)` or `PipelinePredictor(...)`.
+    The result goes into `inference.engines.open.engine_of`.
 
     Raises:
         CheckpointError: the file is missing or damaged, or was compiled for another machine or version of torch.

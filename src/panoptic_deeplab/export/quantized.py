@@ -137,7 +137,9 @@ def _measure(
         return None if on_image is None else lambda done, _: on_image(offset + done, 2 * count)
 
     config = EvaluationConfig(num_pictures=0)
-    plain = PanopticPredictor(predictor.model, predictor.categories, info.config, device=str(predictor.device))
+    plain = PanopticPredictor.from_network(
+        network_of(predictor), predictor.categories, info.config, device=str(predictor.device)
+    )
     quantized = PanopticPredictor.from_pretrained(file, device="cpu")
     return (
         evaluate(plain, labelled, config=config, on_image=report_progress(0)),

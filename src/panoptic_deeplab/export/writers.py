@@ -1,5 +1,7 @@
-"""Programs of torch.export -> files: `.pt2`, ONNX, OpenVINO IR. Each file describes itself (`inference/exported/model_file.py`).
-They are written in place; `staging.py` keeps half a file from taking the place of a good one.
+"""Programs of torch.export -> files: `.pt2`, ONNX, OpenVINO IR.
+
+Each file describes itself (`inference/exported/model_file.py`). They are written in place; `staging.py` keeps half a
+file from taking the place of a good one.
 
 ONNX is written at opset 18, the newest that the exporter makes without conversion; every operator is of the standard
 set. OpenVINO reads the ONNX form; its weights are kept in float32.

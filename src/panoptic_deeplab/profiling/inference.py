@@ -15,8 +15,9 @@ from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.distributed import resolve_device
 from panoptic_deeplab.images.prepare import prepare_image
 from panoptic_deeplab.images.read import read_image
-from panoptic_deeplab.inference.batching import ReadyImage
-from panoptic_deeplab.inference.engines.exported import PipelinePredictor
+from panoptic_deeplab.inference.engines.engine import ReadyImage
+from panoptic_deeplab.inference.engines.network import NetworkEngine
+from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import Size
 from panoptic_deeplab.model.network import PanopticDeepLab
@@ -66,7 +67,9 @@ def untrained_subject(
     torch.manual_seed(0)
     network = PanopticDeepLab(config.model, categories.num_classes).to(resolve_device(device)).eval()
     drawn = DrawnMaps(network, categories.thing_mask)
-    predictor = PanopticPredictor(drawn, categories, config, device=device, precision=precision, compile=compile)
+    predictor = PanopticPredictor.from_network(
+        drawn, categories, config, device=device, precision=precision, compile=compile
+    )
     return Subject(name=name, predictor=predictor, published_milliseconds=published_milliseconds)
 
 
@@ -96,7 +99,7 @@ def measure_inference(subject: Subject, image: Path, *, batch_size: int = 1, sec
     """
     predictor = subject.predictor
     pixels = read_image(image)
-    size = predictor._ready(pixels).prepared.tensor.shape[-2:]
+    size = predictor.engine.ready(pixels).prepared.tensor.shape[-2:]
     in_stages: dict[str, list[float]] = defaultdict(list)
 
     def run_stages() -> None:
@@ -109,7 +112,7 @@ def measure_inference(subject: Subject, image: Path, *, batch_size: int = 1, sec
         for result in predictor.predict_iter([image] * batch_size, batch_size=batch_size):
             encode(result)
 
-    if not isinstance(predictor, PipelinePredictor):  # whose stages are inside of its file
+    if not isinstance(predictor.engine, PipelineEngine):  # whose stages are inside of its file
         stages = _Stages(predictor)
         run_repeatedly(run_stages, seconds=seconds)
     with peak_memory(predictor.device) as peak:
@@ -117,8 +120,8 @@ def measure_inference(subject: Subject, image: Path, *, batch_size: int = 1, sec
     return InferenceRow(
         name=subject.name,
         runtime=subject.runtime,
-        precision=predictor.precision,
-        compiled=predictor.compile,
+        precision=predictor.engine.precision,
+        compiled=predictor.engine.compile,
         device=str(predictor.device),
         image_size=(pixels.shape[0], pixels.shape[1]),
         input_size=(size[0], size[1]),
@@ -128,7 +131,7 @@ def measure_inference(subject: Subject, image: Path, *, batch_size: int = 1, sec
         peak_process_bytes=peak.process,
         peak_process_increase_bytes=peak.process_increase,
         peak_gpu_bytes=peak.gpu,
-        drawn_scene=isinstance(predictor.model, DrawnMaps),
+        drawn_scene=isinstance(predictor.engine, NetworkEngine) and isinstance(predictor.engine.model, DrawnMaps),
         published_milliseconds=subject.published_milliseconds,
     )
 
@@ -175,7 +178,7 @@ class _Stages:
                 for image, original in zip(prepared, pixels, strict=True)
             ]
         with stage(stopwatch, "network"):
-            raw_maps = predictor._maps(batch)
+            raw_maps = predictor.engine.raw_maps(batch)
         input_size = (prepared[0].tensor.shape[1], prepared[0].tensor.shape[2])
         content_sizes = [image.content_size for image in prepared]
         results = self._postprocess(raw_maps, input_size, content_sizes, stopwatch=stopwatch)

@@ -54,7 +54,9 @@ def validate(
     plain = replace(config, test_time_augmentation=TestTimeAugmentationConfig())
     precision = with_resolved_precision(config, process.device).train.precision
     assert precision != "auto"
-    predictor = PanopticPredictor(model, source.categories, plain, device=process.device, precision=precision)
+    predictor = PanopticPredictor.from_network(
+        model, source.categories, plain, device=process.device, precision=precision
+    )
     report = evaluate(
         predictor,
         source,

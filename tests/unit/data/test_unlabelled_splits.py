@@ -95,7 +95,7 @@ def test_images_and_ids_without_labels(unlabelled: tuple[PanopticSource, list[st
 
 
 def predictor(categories: CategoryTable) -> PanopticPredictor:
-    return PanopticPredictor(PredictsTheFirstClass(len(categories)), categories, Config(), device="cpu")
+    return PanopticPredictor.from_network(PredictsTheFirstClass(len(categories)), categories, Config(), device="cpu")
 
 
 def test_they_can_be_predicted(unlabelled: tuple[PanopticSource, list[str]]) -> None:

@@ -9,6 +9,7 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import ModelConfig
 from panoptic_deeplab.config.io import config_from_dict, config_to_dict
 from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.images.read import read_image
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.backbones.build import build_backbone
 from panoptic_deeplab.model.network import PanopticDeepLab, with_output_stride
@@ -68,10 +69,10 @@ def test_a_saved_model_is_run_at_another_output_stride(tmp_path, tiny_config):
     plain, dense = (PanopticPredictor.from_pretrained(tmp_path, device="cpu", output_stride=s) for s in (None, 8))
     assert plain.config == tiny_config
     assert dense.config.model == with_output_stride(tiny_config.model, 8)
-    for name, tensor in dense.model.state_dict().items():
-        assert torch.equal(tensor, plain.model.state_dict()[name])
+    for name, tensor in dense.engine.model.state_dict().items():
+        assert torch.equal(tensor, plain.engine.model.state_dict()[name])
     image = torch.randint(0, 256, (3, 50, 70), dtype=torch.uint8)
-    assert dense._ready(image).prepared.tensor.shape == (3, 57, 73)  # multiples of 8, plus 1
+    assert dense.engine.ready(read_image(image)).prepared.tensor.shape == (3, 57, 73)  # multiples of 8, plus 1
     (first, _), (second, maps) = plain.predict_with_maps(image), dense.predict_with_maps(image)
     assert first.size == second.size == (50, 70)
     assert maps.offset.shape == (2, 50, 70)

@@ -38,7 +38,7 @@ def test_stages_and_whole_of_an_untrained_network(tiny_config, categories, tmp_p
 
 def test_a_trained_network_has_its_own_maps(tiny_config, categories, tmp_path):
     model = PanopticDeepLab(tiny_config.model, categories.num_classes)
-    predictor = PanopticPredictor(model, categories, tiny_config, device="cpu")
+    predictor = PanopticPredictor.from_network(model, categories, tiny_config, device="cpu")
     row = measure_inference(Subject(name="m", predictor=predictor), write_picture(tmp_path, (33, 65)), seconds=1e-9)
     assert not row.drawn_scene
 

@@ -15,22 +15,24 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import CheckpointError, ConfigError
 from panoptic_deeplab.images.prepare import PreparedImage
-from panoptic_deeplab.images.read import ImageLike
-from panoptic_deeplab.inference.batching import ReadyImage
-from panoptic_deeplab.inference.engines.exported import PipelinePredictor
+from panoptic_deeplab.inference.engines.device_path import are_finite
+from panoptic_deeplab.inference.engines.engine import Answer, Engine, ReadyImage
+from panoptic_deeplab.inference.engines.network import NetworkEngine
+from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
 from panoptic_deeplab.inference.fusion import Average, Estimate, to_estimate, to_raw_maps
-from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.maps import RawMaps
+from panoptic_deeplab.maps import RawMaps, Size
+from panoptic_deeplab.postprocess.dropped import Dropped
+from panoptic_deeplab.results.panoptic_result import PanopticResult
 
 
-class EnsemblePredictor(PanopticPredictor):
-    """Predicts as `PanopticPredictor` does, from the mean of the maps of several models.
+class EnsembleEngine(Engine):
+    """The mean of the maps of several models.
 
     Args:
         members: at least one, on one device. One alone predicts what it would without this class.
@@ -41,38 +43,63 @@ class EnsemblePredictor(PanopticPredictor):
             or there is no member.
     """
 
-    def __init__(self, members: Sequence[PanopticPredictor]) -> None:
+    def __init__(self, members: Sequence[Engine]) -> None:
         if not members:
             raise ConfigError("An ensemble needs at least one model. Got none.")
+        networks = []
         for member in members:
-            if isinstance(member, PipelinePredictor):
+            if isinstance(member, PipelineEngine):
                 raise ConfigError(
                     f"{member.pipeline.path} holds the whole pipeline, so it gives no maps that could be averaged. Use"
                     " its model folder, or export the model without --panoptic."
                 )
-        first, *others = members
+            if not isinstance(member, NetworkEngine):
+                raise ConfigError(f"An ensemble averages networks. Got a {type(member).__name__}.")
+            networks.append(member)
+        first, *others = networks
         for other in others:
             _check_same_classes(first.categories, other.categories)
-        with_instances = [member.config.model.instance_branch for member in members]
+        with_instances = [member.config.model.instance_branch for member in networks]
         if len(set(with_instances)) > 1:
             raise ConfigError(
                 "Models with instance heads cannot be averaged with semantic-only ones. Number"
                 f" {with_instances.index(not with_instances[0]) + 1} of {len(members)} differs from the first."
             )
         super().__init__(
-            first.model, first.categories, first.config, device=str(first.device), precision=first.precision
+            first.config, first.categories, device=first.device, precision=first.precision, compile=first.compile
         )
-        self.members = tuple(members)
-        self.compile = first.compile  # which the members do
+        self.members = tuple(networks)
 
-    def _ready(self, image: ImageLike) -> ReadyImage:
-        first, *others = (member._ready(image) for member in self.members)
+    def ready(self, image: UInt8[np.ndarray, "H W 3"]) -> ReadyImage:
+        """Prepare an image as each member takes it."""
+        first, *others = (member.ready(image) for member in self.members)
         return first._replace(others=tuple(other.prepared for other in others))
 
-    def _maps(self, batch: Sequence[ReadyImage]) -> RawMaps:
-        """The mean on the grid of the first member; all images of the batch have one geometry (`ReadyImage.group`)."""
+    def predict(self, batch: Sequence[ReadyImage]) -> Answer:
+        """Segment images; see `Engine.predict`."""
+        raw_maps = self._average(batch)
+        return Answer(self.members[0].results(raw_maps, batch), raw_maps)
+
+    def explain(self, image: ReadyImage) -> tuple[PanopticResult, Dropped]:
+        """Segment one image and say what the result leaves out; see `Engine.explain`."""
+        return self.members[0].explained(self.raw_maps([image]), image)
+
+    def check_memory(self, size: Size, *, where: str) -> None:
+        """See that an image can be predicted by each member, one after the other; see `Engine.check_memory`."""
+        for member in self.members:
+            member.check_memory(size, where=where)
+
+    def raw_maps(self, batch: Sequence[ReadyImage]) -> RawMaps:
+        """Average the maps on the grid of the first member; see `Engine.raw_maps`."""
+        raw_maps = self._average(batch)
+        self.members[0].check_finite(are_finite(raw_maps))
+        return raw_maps
+
+    @torch.inference_mode()
+    def _average(self, batch: Sequence[ReadyImage]) -> RawMaps:
+        """All images of the batch have one geometry (`ReadyImage.group`)."""
         first, *others = self.members
-        raw_maps = first._maps([item._replace(others=()) for item in batch])
+        raw_maps = first.unchecked_maps([item._replace(others=()) for item in batch])
         if not others:
             return raw_maps
         average = Average()
@@ -80,7 +107,7 @@ class EnsemblePredictor(PanopticPredictor):
         average.add(to_estimate(raw_maps))
         for index, member in enumerate(others):
             own = [ReadyImage(item.others[index], item.original_size) for item in batch]
-            raw_maps = member._maps(own)
+            raw_maps = member.unchecked_maps(own)
             own_grid = _Grid.of(raw_maps, own[0].prepared, member)
             average.add(_resampled(to_estimate(raw_maps), own_grid, grid))
         return to_raw_maps(average.mean())
@@ -117,9 +144,9 @@ class _Grid(NamedTuple):
     columns: _Axis
 
     @classmethod
-    def of(cls, raw_maps: RawMaps, prepared: PreparedImage, predictor: PanopticPredictor) -> "_Grid":
+    def of(cls, raw_maps: RawMaps, prepared: PreparedImage, engine: Engine) -> "_Grid":
         axes = (
-            _Axis(map_length, input_length, content_length, predictor.config.model.align_corners)
+            _Axis(map_length, input_length, content_length, engine.config.model.align_corners)
             for map_length, input_length, content_length in zip(
                 raw_maps.semantic_logits.shape[-2:],
                 prepared.tensor.shape[-2:],

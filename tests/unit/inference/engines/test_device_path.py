@@ -176,23 +176,23 @@ def predictor(tiny_config):
     model = PanopticDeepLab(tiny_config.model, len(CATEGORIES))
     for head in (model.semantic_head, model.center_head, model.offset_head):
         torch.nn.init.normal_(head.predict.weight, std=0.3)
-    return PanopticPredictor(model, CATEGORIES, tiny_config, device="cpu")
+    return PanopticPredictor.from_network(model, CATEGORIES, tiny_config, device="cpu")
 
 
 def batch_of(predictor, sizes):
     generator = np.random.default_rng(0)
-    return [predictor._ready(generator.integers(0, 256, (*size, 3), np.uint8)) for size in sizes]
+    return [predictor.engine.ready(generator.integers(0, 256, (*size, 3), np.uint8)) for size in sizes]
 
 
 @torch.inference_mode()
 def on_device(predictor, batch):
-    maps, results = predictor._predict_on_device(batch, tuple(item.prepared.content_size for item in batch))
-    return maps, [result.resized(item.original_size) for result, item in zip(results, batch, strict=True)]
+    results, maps = predictor.engine._predict_on_device(batch)
+    return maps, results
 
 
 def test_the_predictor_on_a_device_does_what_it_does_on_the_cpu(predictor):
     batch = batch_of(predictor, [(70, 93), (70, 93)])
-    results, maps = predictor._predict_batch(batch)
+    results, maps = predictor.engine.predict(batch)
     device_maps, device_results = on_device(predictor, batch)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(maps, device_maps, strict=True))
     for ours, theirs in zip(device_results, results, strict=True):
@@ -203,7 +203,7 @@ def test_the_predictor_on_a_device_does_what_it_does_on_the_cpu(predictor):
 
 def test_the_predictor_on_a_device_refuses_what_is_not_finite(predictor):
     with torch.no_grad():
-        predictor.model.offset_head.predict.weight.fill_(torch.nan)
+        predictor.engine.model.offset_head.predict.weight.fill_(torch.nan)
     with pytest.raises(CheckpointError, match="not finite"):
         on_device(predictor, batch_of(predictor, [(70, 93)]))
 
@@ -222,15 +222,15 @@ class Repeat(CapturedPath):
 
 
 def test_new_weights_have_new_recordings(predictor, monkeypatch):
-    monkeypatch.setattr("panoptic_deeplab.inference.predictor.CapturedPath", Repeat)
+    monkeypatch.setattr("panoptic_deeplab.inference.engines.network.CapturedPath", Repeat)
     monkeypatch.setattr(Repeat, "paths", [])
-    predictor._is_captured = True
+    predictor.engine._is_captured = True
     batch = batch_of(predictor, [(70, 93)])
     first, again = on_device(predictor, batch), on_device(predictor, batch)
     assert torch.equal(first[0].semantic_logits, again[0].semantic_logits)
     assert len(set(Repeat.paths)) == 1
     with torch.no_grad():
-        predictor.model.semantic_head.predict.weight.mul_(2)
+        predictor.engine.model.semantic_head.predict.weight.mul_(2)
     new = on_device(predictor, batch)
     assert not torch.equal(first[0].semantic_logits, new[0].semantic_logits)
     assert len(set(Repeat.paths)) == 2

@@ -10,7 +10,6 @@ from torch import Tensor
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.config import Config, InputConfig, ModelConfig, PostprocessConfig, TestTimeAugmentationConfig
 from panoptic_deeplab.errors import CheckpointError, ConfigError
-from panoptic_deeplab.inference.engines.ensemble import EnsemblePredictor
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.model.network import PanopticDeepLab
@@ -66,12 +65,12 @@ def reader(
         model=replace(ModelConfig(), **model_changes),
         postprocess=PostprocessConfig(stuff_area_limit=0),
     )
-    return PanopticPredictor(model, categories, config, device="cpu")
+    return PanopticPredictor.from_network(model, categories, config, device="cpu")
 
 
 def test_one_model_is_what_it_is_alone(picture):
     member = reader()
-    result, maps = EnsemblePredictor([member]).predict_with_maps(picture)
+    result, maps = PanopticPredictor.ensemble([member]).predict_with_maps(picture)
     expected, expected_maps = member.predict_with_maps(picture)
     assert np.array_equal(result.panoptic_map, expected.panoptic_map)
     assert result.segments_info == expected.segments_info
@@ -91,7 +90,7 @@ def test_one_model_is_what_it_is_alone(picture):
     ],
 )
 def test_models_with_other_inputs_agree_in_place(picture, changes):
-    ensemble = EnsemblePredictor([reader(), reader(**changes)])
+    ensemble = PanopticPredictor.ensemble([reader(), reader(**changes)])
     result, maps = ensemble.predict_with_maps(picture)
     (ball,) = result.instances()
     expected = (BALL[2], BALL[0], BALL[3] - BALL[2], BALL[1] - BALL[0])
@@ -107,7 +106,7 @@ def test_models_with_other_inputs_agree_in_place(picture, changes):
 
 def test_probabilities_are_averaged(picture):
     certain, doubtful = reader(certainty=np.log(9.0)), reader(certainty=np.log(3.0))
-    (result,) = EnsemblePredictor([certain, doubtful]).predict([picture])
+    (result,) = PanopticPredictor.ensemble([certain, doubtful]).predict([picture])
     sky = next(segment for segment in result.segments_info if segment.name == "sky")
     alone = next(s for s in certain.predict(picture).segments_info if s.name == "sky")
     assert sky.score == pytest.approx((0.9 + 0.75) / 2, abs=0.02)
@@ -118,15 +117,15 @@ def test_real_networks_with_different_backbones(tiny_config, picture):
     configs = [replace(tiny_config.model, backbone=name, output_stride=stride) for name, stride in
                [("test_resnet", 16), ("test_efficientnet", 32)]]  # fmt: skip
     members = [
-        PanopticPredictor(PanopticDeepLab(config, 2), CATEGORIES, Config(model=config), device="cpu")
+        PanopticPredictor.from_network(PanopticDeepLab(config, 2), CATEGORIES, Config(model=config), device="cpu")
         for config in configs
     ]
-    ensemble = EnsemblePredictor(members)
-    ready = ensemble._ready(picture)
+    ensemble = PanopticPredictor.ensemble(members)
+    ready = ensemble.engine.ready(picture)
     assert [image.tensor.shape[-2:] for image in (ready.prepared, *ready.others)] == [(81, 97), (97, 97)]
     with torch.inference_mode():
-        fused = ensemble._run_model([ready])
-        first, second = (member._run_model([member._ready(picture)]) for member in members)
+        fused = ensemble.raw_maps(picture)
+        first, second = (member.raw_maps(picture) for member in members)
     # Both networks have aligned corners and stride 4 on one unscaled image, so the second map only has more rows.
     probability = (first.semantic_logits.softmax(1) + second.semantic_logits[..., :21, :].softmax(1)) / 2
     torch.testing.assert_close(fused.semantic_logits.softmax(1), probability)
@@ -140,16 +139,16 @@ def test_members_keep_their_scales_and_mirror_images(picture):
 
     def counting(images):
         seen.append(images.shape[-1])
-        return plain.model(images)
+        return plain.engine.model(images)
 
     config = replace(plain.config, test_time_augmentation=TestTimeAugmentationConfig(scales=(1.0,), flip=True))
-    member = PanopticPredictor(counting, CATEGORIES, config, device="cpu")
-    EnsemblePredictor([plain, member]).predict(picture)
+    member = PanopticPredictor.from_network(counting, CATEGORIES, config, device="cpu")
+    PanopticPredictor.ensemble([plain, member]).predict(picture)
     assert seen == [97, 97]
 
 
 def test_streams_of_mixed_sizes(picture):
-    ensemble = EnsemblePredictor([reader(), reader(align_corners=False, output_stride=32)])
+    ensemble = PanopticPredictor.ensemble([reader(), reader(align_corners=False, output_stride=32)])
     sizes = [(72, 92), (66, 92), (72, 92), (72, 90)]
     images = [picture[:height, :width] for height, width in sizes]
     for image, result in zip(images, ensemble.predict_iter(images, batch_size=3), strict=True):
@@ -159,14 +158,14 @@ def test_streams_of_mixed_sizes(picture):
 def test_other_classes_are_refused():
     renamed = replace(CATEGORIES, name="other", categories=(CATEGORIES[0], replace(CATEGORIES[1], name="cube")))
     with pytest.raises(CheckpointError, match="class 1 is 'ball' in one and 'cube' in another"):
-        EnsemblePredictor([reader(), reader(categories=renamed)])
+        PanopticPredictor.ensemble([reader(), reader(categories=renamed)])
     fewer = replace(CATEGORIES, name="fewer", categories=CATEGORIES.categories[:1])
     with pytest.raises(CheckpointError, match=r"2 and 1 classes \(test, fewer\)"):
-        EnsemblePredictor([reader(), reader(categories=fewer)])
+        PanopticPredictor.ensemble([reader(), reader(categories=fewer)])
 
 
 def test_models_that_cannot_be_averaged():
     with pytest.raises(ConfigError, match="Number 3 of 3 differs from the first"):
-        EnsemblePredictor([reader(), reader(), reader(instance_branch=False)])
+        PanopticPredictor.ensemble([reader(), reader(), reader(instance_branch=False)])
     with pytest.raises(ConfigError, match="at least one model"):
-        EnsemblePredictor([])
+        PanopticPredictor.ensemble([])

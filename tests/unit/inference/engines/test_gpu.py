@@ -32,7 +32,7 @@ def predictor(tiny_config, network):
 
     def make(**options):
         config = replace(tiny_config, input=InputConfig(pad_to=(65, 129)))
-        return PanopticPredictor(DrawnMaps(network, CATEGORIES.thing_mask), CATEGORIES, config, **options)
+        return PanopticPredictor.from_network(DrawnMaps(network, CATEGORIES.thing_mask), CATEGORIES, config, **options)
 
     return make
 
@@ -51,7 +51,8 @@ def test_the_result_is_that_of_the_cpu(predictor, precision, compiled):
 
 def test_captured_work_sees_new_images_and_new_weights(tiny_config, network):
     plain, captured = (
-        PanopticPredictor(network, CATEGORIES, tiny_config, device="cuda", compile=on) for on in (False, True)
+        PanopticPredictor.from_network(network, CATEGORIES, tiny_config, device="cuda", compile=on)
+        for on in (False, True)
     )
     for _ in range(2):
         for picture in PICTURES:
@@ -65,12 +66,12 @@ def test_captured_work_sees_new_images_and_new_weights(tiny_config, network):
 def test_the_host_never_waits_before_the_result(predictor):
     ours = predictor(device="cuda")
     ours.predict(PICTURES[0])  # loads what is loaded at the first use
-    batch = [ours._ready(picture) for picture in PICTURES]
-    ours._predict_batch(batch)
+    batch = [ours.engine.ready(picture) for picture in PICTURES]
+    ours.engine.predict(batch)
     sizes = tuple(item.prepared.content_size for item in batch)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        ours._queue(ours._maps(batch), batch[0].prepared.tensor, sizes)
+        ours.engine._queue(ours.engine.unchecked_maps(batch), batch[0].prepared.tensor, sizes)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -79,7 +80,7 @@ def test_the_host_never_waits_before_the_result(predictor):
 def test_output_that_is_not_finite_is_an_error_that_leaves_the_device_usable(tiny_config, network, compiled):
     with torch.no_grad():
         network.semantic_head.predict.bias[0] = float("nan")
-    ours = PanopticPredictor(network, CATEGORIES, tiny_config, device="cuda", compile=compiled)
+    ours = PanopticPredictor.from_network(network, CATEGORIES, tiny_config, device="cuda", compile=compiled)
     with pytest.raises(CheckpointError, match="not finite"):
         ours.predict(PICTURES[0])
     assert torch.ones(3, device="cuda").sum().item() == 3

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from panoptic_deeplab.visible import visible
+from panoptic_deeplab.errors import visible
 
 
 @pytest.mark.parametrize("text", ["street.png", "Straße", "汽车", "שָׁלוֹם", "👩‍🚀", "C:\\new", "[red] $x$ 100 %"])
