@@ -2,17 +2,18 @@
 
 How the parts fit together:
 
-    image file ─▶ data/ ─▶ targets.py ─▶ model/ ─▶ losses.py                  training/ drives this row
-                                           │  RawMaps (maps.py)
-                                           ▼
-                                    postprocess/ ─▶ results.py ─▶ metrics/ ─▶ visualize/    inference/ and evaluation.py
-                                           │                                                drive this row
-                                           ▼
-                                         cli/
+    image ─▶ images/ ─▶ model/ ─▶ RawMaps ─▶ postprocess/ ─▶ results/ ─▶ metrics/, visualize/
+                          ▲                                       inference/ and evaluation/ drive this row
+    labeled set ─▶ data/ ─┴─▶ targets ─▶ losses ◀─ RawMaps        training/ drives this row
 
-Two contracts join the boxes: `maps.py` (what network, loss and post-processing exchange) and `results.py` (what
-everybody else sees). The model turns images into maps and knows no dataset, label, loss or file. One inference path,
-`inference/predictor.py`, serves validation, command line and demo.
+    weights/ fills model/ (folders, names, hub, converters) · export/ writes the first row as one file
+    config/ + recipes/ set everything · profiling/ measures · cli/ stands on top
+
+Two contracts join the boxes: `maps.py` (what network, loss and post-processing exchange) and `results/` (what everybody
+else sees). `model/` turns images into maps and imports `config`, `maps` and `errors`; `PanopticDeepLab.from_pretrained`
+is an alias into `weights/`. One inference path, `PanopticPredictor`, serves validation, command line, demo and timing,
+and runs the PyTorch network and every exported file alike, because what differs stands behind one `Engine`. (A file
+with the whole pipeline has its own post-processing in its graph; `export/agreement.py` measures how far it agrees.)
 
     from panoptic_deeplab import PanopticPredictor, draw_panoptic
 
@@ -88,7 +89,7 @@ if TYPE_CHECKING:
     from panoptic_deeplab.training.trainer import train
     from panoptic_deeplab.visualize.draw import draw_panoptic
     from panoptic_deeplab.weights.folder import save_pretrained
-    from panoptic_deeplab.weights.hub import push_to_hub
+    from panoptic_deeplab.weights.publish import push_to_hub
 
 _MODULE_OF = {
     "Category": "categories",
@@ -110,7 +111,7 @@ _MODULE_OF = {
     "evaluate": "evaluation.evaluate",
     "load_config": "config.io",
     "load_result": "results.formats",
-    "push_to_hub": "weights.hub",
+    "push_to_hub": "weights.publish",
     "save_pretrained": "weights.folder",
     "save_result": "results.formats",
     "to_coco_instances": "results.formats",

@@ -6,6 +6,7 @@ import pytest
 
 from panoptic_deeplab.profiling.counting import count
 from panoptic_deeplab.profiling.paper import PAPER_ROWS, CountedRow, count_paper_rows
+from panoptic_deeplab.profiling.paper_speed import _MILLISECONDS, paper_rows
 
 EXACT = ("Xception", "Auto-DeepLab")
 """Rows of Table 5 whose parameters print the same digits; so do all of Table 1."""
@@ -104,6 +105,15 @@ def test_printed_numbers_are_those_of_the_paper(shared_folder: Path) -> None:
             backbone = row.row.split(", ")[1].split(" ")[0]
             found = [line for line in found if f"{height} × {width}" in line and backbone in line]
         assert found, row.row
+
+
+def test_milliseconds_are_those_of_the_paper(shared_folder: Path) -> None:
+    """The last two columns of Table 9: "Speed (ms)", "M-Adds (B)"."""
+    lines = (shared_folder / "paper" / "panoptic-deeplab.txt").read_text("utf-8").splitlines()
+    printed = {tuple(line.split("\t")[-2:]) for line in lines}
+    assert set(_MILLISECONDS) == {row.row for row in PAPER_ROWS if row.table == 9}
+    for row in paper_rows():
+        assert (f"{_MILLISECONDS[row.row]:.0f}", f"{row.paper_multiply_adds:.2f}") in printed, row.row
 
 
 def test_documents_of_the_command_line(counted: dict[tuple[int, str], CountedRow]) -> None:

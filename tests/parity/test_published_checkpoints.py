@@ -177,9 +177,9 @@ def test_outputs_equal_the_recording(name: str, recording: str, shared_folder: P
 
     # Converted, saved, loaded: the same numbers, bit for bit.
     save_pretrained(tmp_path / "folder", model, config=config, categories=categories)
-    loaded = PanopticDeepLab.from_pretrained(tmp_path / "folder")
-    assert (loaded.run_config, loaded.categories, loaded.training) == (config, categories, False)
-    for ours, again in zip(maps, loaded(image), strict=True):
+    loaded = open_pretrained(tmp_path / "folder")
+    assert (loaded.config, loaded.categories, loaded.network.training) == (config, categories, False)
+    for ours, again in zip(maps, loaded.network(image), strict=True):
         assert torch.equal(ours, again)
 
 

@@ -1,4 +1,4 @@
-"""What identifies a labelled set: `dataset.json` in a model folder, so that no other set is taken for it.
+"""What identifies a labeled set: `dataset.json` in a model folder, so that no other set is taken for it.
 
 `data.root` is often relative: from another folder, it is another set. The file names no folder of this machine; it
 holds, for each split, the number of images, the first and the last id, and two digests: of all ids in their order, and

@@ -19,7 +19,7 @@ class Look:
 
     error: str | None = None
     """Why it cannot be used."""
-    labelled: bool = False
+    labeled: bool = False
     segments: int = 0
 
 
@@ -56,4 +56,4 @@ class _Looks(Dataset[Look]):
             sample = self.source[self.indices[place]]
         except PanopticDeepLabError as error:
             return Look(error=str(error))
-        return Look(labelled=sample.panoptic_map is not None, segments=len(sample.segments_info))
+        return Look(labeled=sample.panoptic_map is not None, segments=len(sample.segments_info))

@@ -152,7 +152,7 @@ def _check_looks(looks: dict[int, Look], source: PanopticSource, *, split: str, 
             f"{len(errors)} of {len(looks)} images of the split {split!r} cannot be used. The first one: {errors[0]}"
             " List them all with: panoptic-deeplab data check"
         )
-    without = [index for index, look in looks.items() if not look.labelled]
+    without = [index for index, look in looks.items() if not look.labeled]
     if without:
         raise DatasetError(
             f"{source.image_ids[without[0]]} of the split {split!r} has no labels. Training and validation need splits"

@@ -44,13 +44,14 @@ def read_checksums(folder: Path) -> dict[str, str]:
     return sums
 
 
-def check_files(folder: Path, names: Iterable[str], sums: Mapping[str, str]) -> None:
+def check_files(folder: Path, names: Iterable[str], sums: Mapping[str, str], *, advice: str = "") -> None:
     """Hold files against their checksums.
 
     Args:
         folder: of the files.
         names: that are needed.
         sums: as `read_checksums` returns them.
+        advice: what to do where a file was changed, as a sentence behind a blank.
 
     Raises:
         CheckpointError: a file is missing, not in the list, or not the one that was written.
@@ -67,6 +68,5 @@ def check_files(folder: Path, names: Iterable[str], sums: Mapping[str, str]) -> 
             raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
         if found != sums[name]:
             raise CheckpointError(
-                f"{path} is damaged or was changed: its checksum is not that in {CHECKSUMS_FILE} (delete that list if"
-                " the change is yours)."
+                f"{path} is damaged or was changed: its checksum is not that in {CHECKSUMS_FILE}.{advice}"
             )

@@ -1,6 +1,6 @@
 """Weights on disk: the model folder. Nothing here executes code from a file.
 
-best/                    what `from_pretrained` reads
+best/                    what `open_pretrained` reads
 ├── model.safetensors    weights of PanopticDeepLab
 ├── ema.safetensors      the same names, averaged over training; preferred where present
 ├── config.json          the complete `Config` of the run
@@ -9,9 +9,9 @@ best/                    what `from_pretrained` reads
 """
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -19,13 +19,11 @@ from torch import Tensor, nn
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, ModelConfig
 from panoptic_deeplab.config.io import config_from_dict, config_to_dict
-from panoptic_deeplab.errors import CheckpointError, PanopticDeepLabError
+from panoptic_deeplab.errors import CheckpointError, ConfigError
 from panoptic_deeplab.files import make_folder, read_json, user_path, write_json, write_text, written_whole
-from panoptic_deeplab.model.network import PanopticDeepLab, with_output_stride
+from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.weights.card import CARD_FILE, model_card
 from panoptic_deeplab.weights.checksums import CHECKSUMS_FILE, check_files, read_checksums
-from panoptic_deeplab.weights.locations import model_folder
-from panoptic_deeplab.weights.size_limit import TooLargeError, at_most
 from panoptic_deeplab.weights.tensors import check_entries, read_content
 
 MODEL_FILE = "model.safetensors"
@@ -34,10 +32,7 @@ CONFIG_FILE = "config.json"
 CATEGORIES_FILE = "categories.json"
 _FIELDS = fields(ModelConfig)
 
-_SIZE_FACTOR = 4
-"""A network of float32 may come from numbers of one byte."""
-_SIZE_OF_HEADS = 2**28
-"""Bytes of what timm makes before a network is cut down to its features: classifiers."""
+_IF_CHANGED = f" Copy or download it again; if the change is yours, delete {CHECKSUMS_FILE}."
 
 
 def save_pretrained(
@@ -90,57 +85,34 @@ def _check_belongs_together(model: nn.Module, config: Config, categories: Catego
         )
 
 
-def load_pretrained(
-    folder: str | Path, *, device: str = "cpu", output_stride: Literal[8, 16, 32] | None = None
-) -> tuple[PanopticDeepLab, Config, CategoryTable]:
-    """Read a model folder: the model in evaluation mode, its configuration and its categories.
-
-    Args:
-        folder: as `save_pretrained` or a training run wrote it; or the name of a model of the zoo or of a repository on
-            the hub (`locations.model_folder`).
-        device: of the model.
-        output_stride: put the weights into the network at another output stride than they were trained at
-            (`network.with_output_stride`); the configuration says so.
+def read_settings(folder: Path) -> tuple[Config, CategoryTable]:
+    """Read what a model folder says of its model: the configuration of the run, and the classes.
 
     Raises:
-        CheckpointError: a file is missing, truncated, or does not fit the others or its checksum; it says which.
-        ConfigError: the network does not exist at `output_stride`.
+        CheckpointError: a file is missing or damaged, or what it says is no configuration or table.
     """
-    folder = model_folder(folder)
     config_path, categories_path = folder / CONFIG_FILE, folder / CATEGORIES_FILE
     try:
         config = config_from_dict(_read_json(config_path), where=str(config_path))
-        categories = CategoryTable.from_json(_read_json(categories_path), where=str(categories_path))
-        sums = read_checksums(folder)
-        weights_path = folder / (EMA_FILE if EMA_FILE in sums or (folder / EMA_FILE).exists() else MODEL_FILE)
-        if sums:
-            check_files(folder, [weights_path.name], sums)
-        state = read_weights(weights_path)
-        if output_stride is None:
-            model = _network_for(state, config.model, categories.num_classes, where=str(weights_path))
-    except CheckpointError:
-        raise
-    except PanopticDeepLabError as error:
+        return config, CategoryTable.from_json(_read_json(categories_path), where=str(categories_path))
+    except ConfigError as error:
         raise CheckpointError(f"{folder} is not a usable model folder: {error}") from error
-    if output_stride is not None:  # errors from here on are no fault of the folder
-        config = replace(config, model=with_output_stride(config.model, output_stride))
-        model = _network_for(state, config.model, categories.num_classes, where=str(weights_path))
-    load_weights(model, state, where=str(weights_path))
-    return model.to(device).eval(), config, categories
 
 
-def _network_for(state: Mapping[str, Tensor], config: ModelConfig, num_classes: int, *, where: str) -> PanopticDeepLab:
-    """The network, unless its configuration asks for far more than `state` can fill."""
-    size = sum(tensor.nbytes for tensor in state.values())
-    limit = _SIZE_FACTOR * size + _SIZE_OF_HEADS
-    try:
-        with at_most(limit):
-            return PanopticDeepLab(config, num_classes)
-    except TooLargeError as error:
-        raise CheckpointError(
-            f"config.json asks for a network of more than {limit / 1e9:.1f} GB, and {where} holds {size / 1e6:.1f} MB:"
-            " they do not belong together. Copy or download the model folder again."
-        ) from error
+def read_folder_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
+    """Read the weights of a model folder, the averaged ones where there are some, and hold them against their checksum.
+
+    Returns:
+        The file that was read, and its tensors by name.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or does not fit its checksum.
+    """
+    sums = read_checksums(folder)
+    path = folder / (EMA_FILE if EMA_FILE in sums or (folder / EMA_FILE).exists() else MODEL_FILE)
+    if sums:
+        check_files(folder, [path.name], sums, advice=_IF_CHANGED)
+    return path, read_weights(path)
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:

@@ -8,7 +8,8 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import CompatConfig, Config, InputConfig, ModelConfig
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.weights.folder import load_pretrained, load_weights
+from panoptic_deeplab.weights.folder import load_weights
+from panoptic_deeplab.weights.open import open_pretrained
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def load_initial_weights(model: PanopticDeepLab, config: Config, categories: Cat
     """
     source = config.model.weights
     assert source is not None
-    trained, trained_config, trained_categories = load_pretrained(source)
+    trained, trained_config, trained_categories = open_pretrained(source)
     difference = _different_classes(trained_categories, categories)
     reset = config.model.reset_heads
     if difference is not None and not reset:

@@ -22,7 +22,7 @@ def test_each_sample_is_read_and_errors_are_values(
     assert path is not None
     path.write_bytes(path.read_bytes()[:200])
     looks = look_at(source, [2, 1], num_workers=num_workers)
-    assert looks[0] == Look(labelled=True, segments=len(source[2].segments_info))
+    assert looks[0] == Look(labeled=True, segments=len(source[2].segments_info))
     assert looks[1].error is not None
     assert path.name in looks[1].error
     assert len(looks) == 2

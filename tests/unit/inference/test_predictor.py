@@ -200,7 +200,7 @@ def test_what_was_read_comes_before_the_error(tmp_path, batch_size):
 def test_a_batch_that_fails_does_not_take_others_with_it():
     """Images 0 and 2 go through the network together; that of image 1 fails."""
     predictor = _predictor()
-    model = predictor.model
+    model = predictor.engine.model
 
     def fails_on_large(images):
         if images.shape[2] > 70:

@@ -13,7 +13,8 @@ from panoptic_deeplab.images.read import read_image
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.backbones.build import build_backbone
 from panoptic_deeplab.model.network import PanopticDeepLab, with_output_stride
-from panoptic_deeplab.weights.folder import load_pretrained, save_pretrained
+from panoptic_deeplab.weights.folder import save_pretrained
+from panoptic_deeplab.weights.open import open_pretrained
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50_beta", "xception71"])
@@ -84,7 +85,7 @@ def test_a_stride_that_the_network_lacks_is_no_fault_of_the_folder(tmp_path, tin
     model = PanopticDeepLab(config.model, categories.num_classes)
     save_pretrained(tmp_path, model, config=config, categories=categories)
     with pytest.raises(ConfigError, match=r"^`model.atrous_rates` \(3, 6, 9\) of output stride 16 are no integers"):
-        load_pretrained(tmp_path, output_stride=32)
+        open_pretrained(tmp_path, output_stride=32)
 
 
 def test_configurations_without_a_section_for_augmentation_still_load(tiny_config):

@@ -81,13 +81,13 @@ class Source:
         categories: CategoryTable,
         *,
         num_images: int = 1,
-        labelled: bool = True,
+        labeled: bool = True,
         damaged: int | None = None,
         segments: list[Segment] | None = None,
     ) -> None:
         self.categories = categories
         self.image_ids = [f"street_{index}" for index in range(num_images)]
-        self.labelled = labelled
+        self.labeled = labeled
         self.damaged = damaged
         grass = Segment(id=1, category_id=1, name="grass", isthing=False, area=16, bbox=(0, 0, 4, 4))
         self.segments = [grass] if segments is None else segments
@@ -103,22 +103,22 @@ class Source:
         return Sample(
             image_id=self.image_ids[index],
             image=np.zeros((4, 4, 3), np.uint8),
-            panoptic_map=np.ones((4, 4), np.int32) if self.labelled else None,
-            segments_info=self.segments if self.labelled else [],
+            panoptic_map=np.ones((4, 4), np.int32) if self.labeled else None,
+            segments_info=self.segments if self.labeled else [],
         )
 
 
 STUFF = CategoryTable(name="fields", categories=(Category(id=1, name="grass", isthing=False, color=(0, 0, 0)),))
 
 
-def test_labelled_validation_split_is_accepted() -> None:
+def test_labeled_validation_split_is_accepted() -> None:
     check_validation(SyntheticSource(1, size=(32, 32)), Config(evaluation=EvaluationConfig(metric="AP")))
     check_validation(Source(STUFF), Config())
 
 
 def test_validation_split_without_labels_is_an_error() -> None:
     with pytest.raises(DatasetError, match=r"street_0 of the validation split 'val' has no labels.*data\.val_split"):
-        check_validation(Source(STUFF, labelled=False), Config())
+        check_validation(Source(STUFF, labeled=False), Config())
 
 
 def test_empty_validation_split_is_an_error() -> None:
@@ -166,7 +166,7 @@ def test_many_training_images_are_read_evenly(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_splits_without_labels_are_an_error(split: str) -> None:
-    sources = {name: Source(STUFF, labelled=name != split) for name in ("train", "val")}
+    sources = {name: Source(STUFF, labeled=name != split) for name in ("train", "val")}
     with pytest.raises(DatasetError, match=rf"street_0 of the split '{split}' has no labels.*data\.{split}_split"):
         _check(*sources.values())
 

@@ -15,12 +15,8 @@ from panoptic_deeplab.config import Config, ModelConfig
 from panoptic_deeplab.errors import CheckpointError, OutputError
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.weights.checksums import write_checksums
-from panoptic_deeplab.weights.folder import (
-    load_pretrained,
-    read_weights,
-    save_pretrained,
-    save_weights,
-)
+from panoptic_deeplab.weights.folder import read_weights, save_pretrained, save_weights
+from panoptic_deeplab.weights.open import open_pretrained
 
 CONFIG = Config(model=ModelConfig(backbone="test_efficientnet", aspp_channels=8, instance_aspp_channels=8))
 CATEGORIES = CategoryTable(
@@ -41,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 def test_round_trip_is_exact(tmp_path: Path) -> None:
     model = PanopticDeepLab(CONFIG.model, 2)
     save_pretrained(tmp_path, model, config=CONFIG, categories=CATEGORIES)
-    loaded, config, categories = load_pretrained(tmp_path)
+    loaded, config, categories = open_pretrained(tmp_path)
     assert config == CONFIG
     assert categories == CATEGORIES
     assert not loaded.training
@@ -51,56 +47,56 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
 
 
 def test_averaged_weights_are_preferred(folder: Path) -> None:
-    model = load_pretrained(folder)[0]
+    model = open_pretrained(folder)[0]
     averaged = {k: v + 1 if v.is_floating_point() else v for k, v in model.state_dict().items()}
     save_weights(folder / "ema.safetensors", averaged)
-    loaded = load_pretrained(folder)[0].state_dict()
+    loaded = open_pretrained(folder)[0].state_dict()
     assert all(torch.equal(loaded[k], v) for k, v in averaged.items())
 
 
 def test_missing_folder_and_files(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="There is no model folder"):
-        load_pretrained(folder / "absent")
+        open_pretrained(folder / "absent")
     (folder / "categories.json").unlink()
     with pytest.raises(CheckpointError, match=r"categories\.json is missing"):
-        load_pretrained(folder)
+        open_pretrained(folder)
 
 
 def test_truncated_weights(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(CheckpointError, match="may be truncated"):
-        load_pretrained(folder)
+        open_pretrained(folder)
 
 
 def test_weights_that_are_not_those_of_the_checksums(folder: Path) -> None:
     path = folder / "model.safetensors"
     write_checksums(folder, {path.name: path})
-    load_pretrained(folder)
+    open_pretrained(folder)
     content = bytearray(path.read_bytes())
     content[-1] ^= 4  # of a weight
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged or was changed.*delete that list"):
-        load_pretrained(folder)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged or was changed.*delete checksums"):
+        open_pretrained(folder)
     save_pretrained(folder, PanopticDeepLab(CONFIG.model, 2), config=CONFIG, categories=CATEGORIES)
-    load_pretrained(folder)  # other weights, to which those checksums do not belong
+    open_pretrained(folder)  # other weights, to which those checksums do not belong
 
 
 def test_an_average_that_is_lost_is_not_replaced_in_silence(folder: Path) -> None:
     path = folder / "ema.safetensors"
-    save_weights(path, load_pretrained(folder)[0].state_dict())
+    save_weights(path, open_pretrained(folder)[0].state_dict())
     write_checksums(folder, {path.name: path})
-    load_pretrained(folder)
+    open_pretrained(folder)
     path.unlink()
     with pytest.raises(CheckpointError, match=r"ema\.safetensors is missing"):
-        load_pretrained(folder)
+        open_pretrained(folder)
 
 
 def test_truncated_config(folder: Path) -> None:
     path = folder / "config.json"
     path.write_text(path.read_text()[:50])
     with pytest.raises(CheckpointError, match="not valid JSON"):
-        load_pretrained(folder)
+        open_pretrained(folder)
 
 
 def test_unknown_key_in_config(folder: Path) -> None:
@@ -109,7 +105,7 @@ def test_unknown_key_in_config(folder: Path) -> None:
     data["model"]["backbon"] = "x"
     path.write_text(json.dumps(data))
     with pytest.raises(CheckpointError, match="backbon"):
-        load_pretrained(folder)
+        open_pretrained(folder)
 
 
 def test_wrong_number_of_classes(folder: Path) -> None:
@@ -118,7 +114,7 @@ def test_wrong_number_of_classes(folder: Path) -> None:
     data["categories"].pop()
     path.write_text(json.dumps(data))
     with pytest.raises(CheckpointError, match=r"of another shape: semantic_head\.predict\.weight"):
-        load_pretrained(folder)
+        open_pretrained(folder)
 
 
 def test_missing_and_unexpected_names_are_listed(folder: Path) -> None:
@@ -126,7 +122,7 @@ def test_missing_and_unexpected_names_are_listed(folder: Path) -> None:
     state["stranger"] = state.pop("semantic_head.predict.bias")
     save_file(state, folder / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"1 missing: semantic_head\.predict\.bias; 1 unexpected: stranger"):
-        load_pretrained(folder)
+        open_pretrained(folder)
 
 
 def test_missing_counters_of_batch_norm_are_no_error(folder: Path) -> None:
@@ -134,7 +130,7 @@ def test_missing_counters_of_batch_norm_are_no_error(folder: Path) -> None:
     counters = [name for name in state if name.endswith("num_batches_tracked")]
     assert counters
     save_file({name: value for name, value in state.items() if name not in counters}, folder / "model.safetensors")
-    loaded = load_pretrained(folder)[0].state_dict()
+    loaded = open_pretrained(folder)[0].state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in state.items())
 
 
@@ -156,7 +152,7 @@ def test_an_image_is_no_weights_and_never_to_be_trusted(tmp_path: Path) -> None:
 def test_of_a_run_folder_its_best_model_is_named(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "run" / "best")
     with pytest.raises(CheckpointError, match=r"config\.json is missing\. Did you mean .*/run/best\?$"):
-        load_pretrained(tmp_path / "run")
+        open_pretrained(tmp_path / "run")
 
 
 class _Malicious:
@@ -206,7 +202,7 @@ def test_a_file_in_the_place_of_the_folder_is_one_sentence(tmp_path: Path) -> No
 
 def test_a_model_folder_in_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(folder.parent))
-    load_pretrained("~/best")
+    open_pretrained("~/best")
     save_pretrained("~/other", PanopticDeepLab(CONFIG.model, 2), config=CONFIG, categories=CATEGORIES)
     assert (folder.parent / "other" / "config.json").is_file()
 
@@ -216,7 +212,7 @@ def test_a_model_folder_in_the_home_folder(folder: Path, monkeypatch: pytest.Mon
 def test_a_byte_order_mark_is_no_damage(folder: Path, name: str, encoding: str) -> None:
     path = folder / name
     path.write_text(path.read_text("utf-8"), encoding)
-    assert load_pretrained(folder)[1:] == (CONFIG, CATEGORIES)
+    assert open_pretrained(folder)[1:] == (CONFIG, CATEGORIES)
 
 
 @pytest.mark.parametrize("name", ["config.json", "categories.json"])
@@ -226,7 +222,7 @@ def test_a_byte_order_mark_is_no_damage(folder: Path, name: str, encoding: str) 
 def test_odd_text_is_one_sentence(folder: Path, name: str, content: bytes, said: str) -> None:
     (folder / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=rf"{name} is {said}"):
-        load_pretrained(folder)
+        open_pretrained(folder)
 
 
 @pytest.mark.parametrize("width", [10**7, 10**9, 2**62])
@@ -237,7 +233,7 @@ def test_a_network_that_is_larger_than_its_weights_is_not_made(folder: Path, wid
     path.write_text(json.dumps(data))
     said = r"asks for a network of more than \d+\.\d GB, and .*model\.safetensors holds \d+\.\d MB"
     with pytest.raises(CheckpointError, match=said):
-        load_pretrained(folder)
+        open_pretrained(folder)
 
 
 @pytest.mark.parametrize(

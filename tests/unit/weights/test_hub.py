@@ -21,8 +21,10 @@ from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.weights.card import PLACE, Results, model_card
-from panoptic_deeplab.weights.folder import load_pretrained, save_pretrained, save_weights
-from panoptic_deeplab.weights.hub import download_from_hub, push_to_hub
+from panoptic_deeplab.weights.folder import save_pretrained, save_weights
+from panoptic_deeplab.weights.hub import download_from_hub
+from panoptic_deeplab.weights.publish import push_to_hub
+from panoptic_deeplab.weights.open import open_pretrained
 
 
 class Hub(ThreadingHTTPServer):
@@ -142,8 +144,8 @@ def test_published_model_comes_back(hub: Hub, folder: Path) -> None:
     assert set(files) >= {"model.safetensors", "config.json", "categories.json", "README.md"}
 
     found = download_from_hub("owner/street")
-    expected, config, categories = load_pretrained(folder)
-    model, found_config, found_categories = load_pretrained(found)
+    expected, config, categories = open_pretrained(folder)
+    model, found_config, found_categories = open_pretrained(found)
     assert (found_config, found_categories) == (config, categories)
     assert all(
         torch.equal(a, b) for a, b in zip(model.state_dict().values(), expected.state_dict().values(), strict=True)
@@ -176,7 +178,7 @@ def test_paths_of_this_machine_stay_here(hub: Hub, folder: Path) -> None:
 
 
 def test_averaged_weights_are_published_alone_and_nothing_of_the_training(hub: Hub, folder: Path) -> None:
-    model, _, _ = load_pretrained(folder)
+    model, _, _ = open_pretrained(folder)
     torch.nn.init.ones_(model.semantic_head.predict.weight)
     save_weights(folder / "ema.safetensors", model.state_dict())
     (folder / "training_state.pt").write_bytes(b"optimizer")

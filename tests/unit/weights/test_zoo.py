@@ -20,7 +20,7 @@ from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.weights import zoo
 from panoptic_deeplab.weights.converters import FAMILIES
-from panoptic_deeplab.weights.folder import load_pretrained
+from panoptic_deeplab.weights.open import open_pretrained
 from panoptic_deeplab.weights.zoo_list import unsupported_families
 
 NAME = "detectron2/R52_os16_dsconv"
@@ -175,7 +175,7 @@ def test_first_use_downloads_and_converts_and_the_next_does_neither(
     assert record["size"] == 700
     assert len(record["sha256"]) == 64
     assert zoo.zoo_models()[NAME].size == 700
-    model, _, categories = load_pretrained(folder)
+    model, _, categories = open_pretrained(folder)
     assert (model.num_classes, categories.name) == (19, "cityscapes")
     card = (folder / "README.md").read_text()
     for part in (
@@ -334,8 +334,8 @@ def test_a_published_model_from_the_server_to_its_folder(
     url = zoo.zoo_models()[NAME].url.replace("model_final.pkl", "model.pth")
     folder = zoo.fetch(replace(zoo.zoo_models()[name], url=url))
     assert served == ["/model.pth"]
-    model = PanopticDeepLab.from_pretrained(folder)
+    model, config, _ = open_pretrained(folder)
     key = "decoder.semantic_head.classifier.semantic.1.weight"
     assert torch.equal(model.state_dict()["semantic_head.predict.weight"], state[key])
     assert not model.training
-    assert model.run_config == zoo.zoo_models()[name].config
+    assert config == zoo.zoo_models()[name].config

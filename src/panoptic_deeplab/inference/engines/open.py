@@ -38,9 +38,9 @@ def open_engine(
             test_time_augmentation=test_time_augmentation,
             postprocess=postprocess,
         )
-    from panoptic_deeplab.weights.folder import load_pretrained  # brings timm, which no exported file needs
+    from panoptic_deeplab.weights.open import open_pretrained  # brings timm, which no exported file needs
 
-    network, config, categories = load_pretrained(model, output_stride=output_stride)
+    network, config, categories = open_pretrained(model, output_stride=output_stride)
     config = replace(
         config,
         input=config.input if input_config is None else input_config,

@@ -22,8 +22,8 @@ PANOPTIC_JSON = {"v1.2": "panoptic_2018.json", "v2.0": "panoptic_2020.json"}
 NOT_EVALUATED = {"v1.2": {65}, "v2.0": {2, 31, 38, 79, 86, 96, 115, 123}}
 BIRD, CAR, ROAD, UNLABELED = "Bird", "Car", "Road", "Unlabeled"
 NAMES = [BIRD, BIRD, CAR, CAR, ROAD, UNLABELED]
-NUMBERS = [0, 1, 0, 1, 0, 0]
-"""A row of six pixels: birds 0 and 1, cars 0 and 1, road, unlabeled."""
+NUMBERS = [0, 1, 0, 255, 0, 0]
+"""A row of six pixels: birds 0 and 1, cars 0 and 255 (the largest number), road, unlabeled."""
 
 
 def labels_of(version: str) -> list[dict[str, Any]]:

@@ -179,9 +179,9 @@ COMPARE = """
 import sys
 import torch
 from panoptic_deeplab.inference.engines.fast_network import FastNetwork
-from panoptic_deeplab.weights.folder import load_pretrained
+from panoptic_deeplab.weights.open import open_pretrained
 
-model, _, _ = load_pretrained(sys.argv[1])
+model, _, _ = open_pretrained(sys.argv[1])
 images = torch.linspace(-1, 1, 2 * 3 * 33 * 65).view(2, 3, 33, 65).sin()
 options = {"device": torch.device("cpu"), "precision": sys.argv[2], "example_size": (33, 65)}
 with torch.inference_mode():

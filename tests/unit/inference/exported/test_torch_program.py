@@ -25,7 +25,7 @@ from panoptic_deeplab.inference.exported.torch_program import _program, load_pro
 Entry = tuple[str, bytes]
 
 crafted = SimpleNamespace(
-    **runpy.run_path(str(Path(__file__).resolve().parents[2] / "reference" / "crafted_programs.py"))
+    **runpy.run_path(str(Path(__file__).resolve().parents[3] / "reference" / "crafted_programs.py"))
 )
 
 
