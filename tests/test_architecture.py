@@ -28,8 +28,8 @@ def test_every_part_is_in_a_layer() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
     layered = {name.rpartition(".")[2] for layer in layers for name in re.split(r" [|:] ", layer)}
-    parts = {path.stem if path.is_file() else path.name for path in SOURCE.iterdir() if not path.name.startswith("_")}
-    assert parts - {"py", "recipes"} == layered
+    files = {file.stem for file in SOURCE.glob("[!_]*.py")}
+    assert files | {file.parent.name for file in SOURCE.glob("*/__init__.py")} == layered
 
 
 _ALIAS = ("panoptic_deeplab.model.network", "panoptic_deeplab.weights.open")

@@ -28,8 +28,7 @@ def write_report_files(report: EvaluationReport, folder: Path) -> None:
     write_json(folder / "report.json", report.to_json(), indent=2)
     write_text(folder / "table.txt", report.table(per_class=True))
     try:
-        with written_whole(folder / "per_class_pq.png") as path:
-            draw_per_class([(row.name, row.pq) for row in report.panoptic.per_class], path)
+        draw_per_class([(row.name, row.pq) for row in report.panoptic.per_class], folder / "per_class_pq.png")
     except MissingDependencyError as error:
         logger.warning("%s per_class_pq.png is left out.", error)
     rows = [MosaicRow(title=p.image_id, image=p.image, prediction=p.prediction, truth=p.truth) for p in report.pictures]

@@ -33,8 +33,7 @@ def write_label_statistics(source: PanopticSource, path: Path) -> None:
             num_segments[names[segment.category_id]] += 1
             num_pixels[names[segment.category_id]] += segment.area
     title = f"Labels of {len(indices)} of {len(source)} training images"
-    with written_whole(path) as temporary:
-        draw_label_statistics(num_segments, num_pixels, temporary, title=title)
+    draw_label_statistics(num_segments, num_pixels, path, title=title)
 
 
 def write_training_batch(batch: Batch, path: Path, *, categories: CategoryTable, config: InputConfig) -> None:

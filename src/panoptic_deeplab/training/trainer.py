@@ -40,7 +40,6 @@ from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.data.sources import open_source
 from panoptic_deeplab.distributed import Process, any_process, of_main_process, process_group
 from panoptic_deeplab.errors import StoppedBySignal
-from panoptic_deeplab.files import written_whole
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.training.checkpoint import add_validation, save_checkpoint
 from panoptic_deeplab.training.checks import (
@@ -203,7 +202,7 @@ def train(
                     validate_and_add()
                 if logs:
                     meter.restart()
-        of_main_process(process, lambda: _draw_curves(run_folder))
+        of_main_process(process, lambda: draw_curves(run_folder / METRICS_FILE, run_folder / CURVES_PICTURE))
     return run_folder / BEST
 
 
@@ -246,11 +245,6 @@ def _add(
     """Add what was measured to the last checkpoint."""
     card = training_card(config, categories, step=state.step, metrics=validation.metrics, table=validation.table)
     add_validation(run_folder, state, validation.metrics, metric=config.evaluation.metric, model_card=card)
-
-
-def _draw_curves(run_folder: Path) -> None:
-    with written_whole(run_folder / CURVES_PICTURE) as path:
-        draw_curves(run_folder / METRICS_FILE, path)
 
 
 def _new_state(config: Config, categories: CategoryTable, process: Process, *, with_weights: bool) -> TrainingState:

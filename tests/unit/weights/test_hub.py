@@ -23,8 +23,8 @@ from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.weights.card import PLACE, Results, model_card
 from panoptic_deeplab.weights.folder import save_pretrained, save_weights
 from panoptic_deeplab.weights.hub import download_from_hub
-from panoptic_deeplab.weights.publish import push_to_hub
 from panoptic_deeplab.weights.open import open_pretrained
+from panoptic_deeplab.weights.publish import push_to_hub
 
 
 class Hub(ThreadingHTTPServer):
