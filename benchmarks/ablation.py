@@ -20,11 +20,11 @@ from typing import Any
 import torch
 
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.config_io import load_config
+from panoptic_deeplab.config.io import load_config
 from panoptic_deeplab.data.convert import write_coco_panoptic
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.sources import open_source
-from panoptic_deeplab.data.synthetic import SyntheticSource
-from panoptic_deeplab.evaluation import evaluate
+from panoptic_deeplab.evaluation.evaluate import evaluate
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.training.trainer import train
 

@@ -28,12 +28,12 @@ from torch.nn import functional as F
 
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.data.sources import open_source
-from panoptic_deeplab.data.transforms import resize_image
 from panoptic_deeplab.export.agreement import differing_pixels
 from panoptic_deeplab.export.exporter import without_resizing
+from panoptic_deeplab.images.prepare import resize_image
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import upsample, upsample_offset
-from panoptic_deeplab.results import PanopticResult
+from panoptic_deeplab.results.panoptic_result import PanopticResult
 
 MARGIN = 1e-4
 AGREEMENT = 0.9999
@@ -62,8 +62,8 @@ class Decisions:
 
     def __init__(self, predictor: PanopticPredictor, image: np.ndarray) -> None:
         self.config: Config = predictor.config
-        ready = predictor._ready(image)
-        raw_maps = predictor._run_model([ready])
+        ready = predictor.engine.ready(image)
+        raw_maps = predictor.raw_maps(image)
         size, (height, width) = ready.prepared.tensor.shape[1:], ready.prepared.content_size
         align_corners = self.config.model.align_corners
         how = {"size": (size[0], size[1]), "align_corners": align_corners}
@@ -183,7 +183,9 @@ def main() -> None:
         replace(data, root=arguments.root or data.root, categories=f"{arguments.model}/categories.json"),
         arguments.split or data.val_split,
     )
-    ours = PanopticPredictor(ours.model, ours.categories, without_resizing(ours.config), device="cpu")
+    ours = PanopticPredictor.from_network(
+        ours.engine.model, ours.categories, without_resizing(ours.config), device="cpu"
+    )
     theirs = PanopticPredictor.from_pretrained(arguments.file, device="cpu", input_config=ours.config.input)
     num_pixels, counts = 0, Counter[str | None]()
     for index in range(len(source)):

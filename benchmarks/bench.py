@@ -23,15 +23,15 @@ from machine import rates
 from rich.console import Console
 from rich.table import Table
 
-from panoptic_deeplab.benchmark.inference import Subject, untrained_subject
-from panoptic_deeplab.benchmark.measure import peak_memory
-from panoptic_deeplab.benchmark.scenes import draw_labels, draw_raw_maps, make_categories, shifted
 from panoptic_deeplab.config import PostprocessConfig, Precision, TargetConfig
-from panoptic_deeplab.config_io import load_config
+from panoptic_deeplab.config.io import load_config
+from panoptic_deeplab.data.targets import make_targets
 from panoptic_deeplab.maps import RawMaps, upsample, upsample_offset
 from panoptic_deeplab.metrics.panoptic_quality import PanopticQuality
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
-from panoptic_deeplab.targets import make_targets
+from panoptic_deeplab.profiling.inference import Subject, untrained_subject
+from panoptic_deeplab.profiling.measure import peak_memory
+from panoptic_deeplab.profiling.scenes import draw_labels, draw_raw_maps, make_categories, shifted
 from panoptic_deeplab.training.environment import describe_environment
 from panoptic_deeplab.training.precision import has_bfloat16
 
@@ -234,12 +234,12 @@ def network_rows() -> list[Row]:
         predictor = subject.predictor
 
         @torch.inference_mode()
-        def plain(network=predictor.model.network) -> None:
+        def plain(network=predictor.engine.model.network) -> None:
             network(images)
 
         @torch.inference_mode()
         def ours(predictor=predictor) -> None:
-            predictor._maps_of(channels_last)
+            predictor.engine.maps_of(channels_last)
 
         name = f"{title}, {precision}{' compiled' if compiled else ''}"
         rows.append(compare(name, plain, ours, bar=bar, rounds=5))
@@ -248,7 +248,7 @@ def network_rows() -> list[Row]:
 
 def training_rows() -> list[Row]:
     """A step of the demo's network: eager float32 as it comes, against the recipe's settings."""
-    from panoptic_deeplab.benchmark.training import TrainingStep
+    from panoptic_deeplab.profiling.training import TrainingStep
 
     config = load_config("demo")
     config = replace(

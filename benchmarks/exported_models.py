@@ -28,20 +28,20 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from panoptic_deeplab.benchmark.measure import Timing
-from panoptic_deeplab.benchmark.scenes import draw_raw_maps
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.config_io import load_config
-from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.config.io import load_config
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.export.agreement import differing_pixels
 from panoptic_deeplab.export.exporter import describe
 from panoptic_deeplab.export.program import trace
 from panoptic_deeplab.export.quantization import quantize_onnx, quantize_openvino
 from panoptic_deeplab.export.writers import onnx_model, openvino_model, save_onnx, save_openvino, save_torch
-from panoptic_deeplab.inference.model_file import Kind
+from panoptic_deeplab.inference.exported.model_file import Kind
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.model.network import PanopticDeepLab
+from panoptic_deeplab.profiling.measure import Timing
+from panoptic_deeplab.profiling.scenes import draw_raw_maps
 from panoptic_deeplab.training.environment import describe_environment
 
 SIZE = (513, 1025)
@@ -87,7 +87,7 @@ def write_files(predictor: PanopticPredictor, folder: Path, calibration: list[np
     for kind in kinds:
         print(f"exporting {kind} ...", file=sys.stderr, flush=True)
         info = describe(predictor, kind=kind, size=SIZE)
-        program = trace(predictor.model, info.config, info.categories, kind=kind, size=SIZE)
+        program = trace(predictor.engine.model, info.config, info.categories, kind=kind, size=SIZE)
         save_torch(program, folder / f"{kind}.pt2", info)
         proto = onnx_model(program, info)
         save_onnx(proto, folder / f"{kind}.onnx")
@@ -195,8 +195,8 @@ def main() -> None:
     config = load_config("cityscapes_resnet50")
     config = replace(config, input=replace(config.input, pad_to=None))
     model = SceneNetwork(config)
-    predictor = PanopticPredictor(model, CATEGORIES, config, device="cpu")
-    plain = PanopticPredictor(lambda images: model(images.contiguous()), CATEGORIES, config, device="cpu")
+    predictor = PanopticPredictor.from_network(model, CATEGORIES, config, device="cpu")
+    plain = PanopticPredictor.from_network(lambda images: model(images.contiguous()), CATEGORIES, config, device="cpu")
     image, *calibration = (sample.image for sample in SyntheticSource(1 + CALIBRATION_IMAGES, size=SIZE))
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.files or Path(temporary)

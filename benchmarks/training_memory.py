@@ -14,7 +14,7 @@ import torch
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.config_io import load_config
+from panoptic_deeplab.config.io import load_config
 from panoptic_deeplab.model.network import PanopticDeepLab
 
 _GIB = 2**30

@@ -5,10 +5,13 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import panoptic_deeplab
-from panoptic_deeplab.config_io import recipe_names
+from panoptic_deeplab.config.io import recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "panoptic_deeplab"
@@ -25,8 +28,60 @@ def test_every_part_is_in_a_layer() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
     layered = {name.rpartition(".")[2] for layer in layers for name in re.split(r" [|:] ", layer)}
-    parts = {path.stem if path.is_file() else path.name for path in SOURCE.iterdir() if not path.name.startswith("_")}
-    assert parts - {"py", "recipes"} == layered
+    files = {file.stem for file in SOURCE.glob("[!_]*.py")}
+    assert files | {file.parent.name for file in SOURCE.glob("*/__init__.py")} == layered
+
+
+_ALIAS = ("panoptic_deeplab.model.network", "panoptic_deeplab.weights.open")
+"""`PanopticDeepLab.from_pretrained`, the one import against the layers."""
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    """Imports inside of functions count."""
+    imports = _imports()
+    assert _ALIAS[1] in imports[_ALIAS[0]]
+    imports[_ALIAS[0]].remove(_ALIAS[1])
+    order = TopologicalSorter(imports)
+    try:
+        order.prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+    assert sum(map(len, imports.values())) > 400
+
+
+def _imports() -> dict[str, set[str]]:
+    """File -> the files of the package that it imports, wherever it does; type checking and lazy names do not count."""
+    names = {
+        ".".join(file.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__"): file
+        for file in FILES
+    }
+    imports: dict[str, set[str]] = {name: set() for name in names}
+    for name, file in names.items():
+        waiting: list[ast.AST] = [] if name == "panoptic_deeplab" else [ast.parse(file.read_text("utf-8"))]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+                continue
+            waiting.extend(ast.iter_child_nodes(node))
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for module in modules:
+                assert isinstance(node, ast.ImportFrom)
+                for alias in node.names:
+                    target = f"{module}.{alias.name}" if f"{module}.{alias.name}" in names else module
+                    if target in names and target != "panoptic_deeplab":
+                        imports[name].add(target)
+    return imports
+
+
+def test_nine_files_lie_at_the_top() -> None:
+    assert {file.stem for file in SOURCE.glob("*.py")} == {
+        *("__init__", "__main__", "errors", "provenance", "files", "stopwatch", "categories", "maps", "distributed"),
+    }
+
+
+def test_every_room_says_what_belongs_in_it() -> None:
+    for file in SOURCE.rglob("__init__.py"):
+        assert len((ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "").split()) > 8, file
 
 
 def test_files_are_short() -> None:

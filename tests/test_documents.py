@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.config_io import recipe_names
+from panoptic_deeplab.config.io import recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

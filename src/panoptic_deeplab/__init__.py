@@ -2,17 +2,18 @@
 
 How the parts fit together:
 
-    image file ─▶ data/ ─▶ targets.py ─▶ model/ ─▶ losses.py                  training/ drives this row
-                                           │  RawMaps (maps.py)
-                                           ▼
-                                    postprocess/ ─▶ results.py ─▶ metrics/ ─▶ visualize/    inference/ and evaluation.py
-                                           │                                                drive this row
-                                           ▼
-                                         cli/
+    image ─▶ images/ ─▶ model/ ─▶ RawMaps ─▶ postprocess/ ─▶ results/ ─▶ metrics/, visualize/
+                          ▲                                       inference/ and evaluation/ drive this row
+    labeled set ─▶ data/ ─┴─▶ targets ─▶ losses ◀─ RawMaps        training/ drives this row
 
-Two contracts join the boxes: `maps.py` (what network, loss and post-processing exchange) and `results.py` (what
-everybody else sees). The model turns images into maps and knows no dataset, label, loss or file. One inference path,
-`inference/predictor.py`, serves validation, command line and demo.
+    weights/ fills model/ (folders, names, hub, converters) · export/ writes the first row as one file
+    config/ + recipes/ set everything · profiling/ measures · cli/ stands on top
+
+Two contracts join the boxes: `maps.py` (what network, loss and post-processing exchange) and `results/` (what everybody
+else sees). `model/` turns images into maps and imports `config`, `maps` and `errors`; `PanopticDeepLab.from_pretrained`
+is an alias into `weights/`. One inference path, `PanopticPredictor`, serves validation, command line, demo and timing,
+and runs the PyTorch network and every exported file alike, because what differs stands behind one `Engine`. (A file
+with the whole pipeline has its own post-processing in its graph; `export/agreement.py` measures how far it agrees.)
 
     from panoptic_deeplab import PanopticPredictor, draw_panoptic
 
@@ -62,7 +63,7 @@ __all__ = [
 if TYPE_CHECKING:
     from panoptic_deeplab.categories import Category, CategoryTable
     from panoptic_deeplab.config import Config
-    from panoptic_deeplab.config_io import load_config
+    from panoptic_deeplab.config.io import load_config
     from panoptic_deeplab.errors import (
         CheckpointError,
         ConfigError,
@@ -73,12 +74,10 @@ if TYPE_CHECKING:
         PanopticDeepLabError,
         TrainingError,
     )
-    from panoptic_deeplab.evaluation import evaluate
+    from panoptic_deeplab.evaluation.evaluate import evaluate
     from panoptic_deeplab.inference.predictor import PanopticPredictor
-    from panoptic_deeplab.model.hub import push_to_hub
     from panoptic_deeplab.model.network import PanopticDeepLab
-    from panoptic_deeplab.model.weights import save_pretrained
-    from panoptic_deeplab.result_formats import (
+    from panoptic_deeplab.results.formats import (
         load_result,
         save_result,
         to_coco_instances,
@@ -86,9 +85,11 @@ if TYPE_CHECKING:
         to_polygons,
         to_rle,
     )
-    from panoptic_deeplab.results import PanopticResult, Segment
+    from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
     from panoptic_deeplab.training.trainer import train
     from panoptic_deeplab.visualize.draw import draw_panoptic
+    from panoptic_deeplab.weights.folder import save_pretrained
+    from panoptic_deeplab.weights.publish import push_to_hub
 
 _MODULE_OF = {
     "Category": "categories",
@@ -103,20 +104,20 @@ _MODULE_OF = {
     "PanopticDeepLab": "model.network",
     "PanopticDeepLabError": "errors",
     "PanopticPredictor": "inference.predictor",
-    "PanopticResult": "results",
-    "Segment": "results",
+    "PanopticResult": "results.panoptic_result",
+    "Segment": "results.panoptic_result",
     "TrainingError": "errors",
     "draw_panoptic": "visualize.draw",
-    "evaluate": "evaluation",
-    "load_config": "config_io",
-    "load_result": "result_formats",
-    "push_to_hub": "model.hub",
-    "save_pretrained": "model.weights",
-    "save_result": "result_formats",
-    "to_coco_instances": "result_formats",
-    "to_coco_panoptic": "result_formats",
-    "to_polygons": "result_formats",
-    "to_rle": "result_formats",
+    "evaluate": "evaluation.evaluate",
+    "load_config": "config.io",
+    "load_result": "results.formats",
+    "push_to_hub": "weights.publish",
+    "save_pretrained": "weights.folder",
+    "save_result": "results.formats",
+    "to_coco_instances": "results.formats",
+    "to_coco_panoptic": "results.formats",
+    "to_polygons": "results.formats",
+    "to_rle": "results.formats",
     "train": "training.trainer",
 }
 

@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from panoptic_deeplab.encoding import IGNORE_INDEX
 from panoptic_deeplab.errors import ConfigError, did_you_mean
 from panoptic_deeplab.files import read_json, user_path
+
+IGNORE_INDEX = 255
+"""Train id of a void pixel in a semantic target; the loss ignores it. So a table has at most 255 categories."""
 
 _LARGEST_ID = 2**31 - 1
 

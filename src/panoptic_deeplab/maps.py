@@ -32,7 +32,7 @@ class RawMaps(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What the network should predict, at the resolution of its input. Made by `targets.py`.
+    """What the network should predict, at the resolution of its input. Made by `data/targets.py`.
 
     The leading dimension is present in batches and absent for a single image.
     """

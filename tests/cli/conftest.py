@@ -11,11 +11,11 @@ from PIL import Image
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.cli import main
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.config_io import save_config
+from panoptic_deeplab.config.io import save_config
 from panoptic_deeplab.data.convert import write_coco_panoptic
-from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.model.weights import save_pretrained
+from panoptic_deeplab.weights.folder import save_pretrained
 
 
 class Outcome(NamedTuple):

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from panoptic_deeplab import demo
+from panoptic_deeplab.cli import demo
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.config_io import load_config
+from panoptic_deeplab.config.io import load_config
 
 Run = Callable[..., Any]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from panoptic_deeplab import doctor
+from panoptic_deeplab.cli import doctor
 
 Run = Callable[..., Any]
 

@@ -51,7 +51,7 @@ def test_the_model_itself_is_not_compiled(
     outcome = run("export", "--model", model_folder, "--output", path, "--format", "torch", *options)
     assert outcome.err.endswith("ExportError: stop\n")
     ((predictor, arguments),) = exported
-    assert not predictor.compile
+    assert not predictor.engine.compile
     assert arguments["compiled"] == ("--compile" in options)
 
 

@@ -13,10 +13,9 @@ from PIL import Image
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, TestTimeAugmentationConfig
-from panoptic_deeplab.inference.ensemble import EnsemblePredictor
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.model.weights import save_pretrained
+from panoptic_deeplab.weights.folder import save_pretrained
 
 Run = Callable[..., Any]
 
@@ -65,7 +64,7 @@ def test_output_stride(run: Run, model_folder: Path, photo: Path, tmp_path: Path
 def test_ensemble(run: Run, model_folder: Path, second_model: Path, photo: Path, tmp_path: Path) -> None:
     train_ids = predicted(run, photo, tmp_path / "out", "--model", model_folder, "--model", second_model)
     members = [PanopticPredictor.from_pretrained(folder, device="cpu") for folder in (model_folder, second_model)]
-    assert np.array_equal(train_ids, EnsemblePredictor(members).predict(photo).semantic_map)
+    assert np.array_equal(train_ids, PanopticPredictor.ensemble(members).predict(photo).semantic_map)
     assert not np.array_equal(train_ids, members[0].predict(photo).semantic_map)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from panoptic_deeplab.model import paper
+from panoptic_deeplab.profiling import paper
 
 Run = Callable[..., Any]
 

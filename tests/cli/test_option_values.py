@@ -8,7 +8,7 @@ import pytest
 
 from panoptic_deeplab.cli.option_values import with_home
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.config_io import load_config
+from panoptic_deeplab.config.io import load_config
 from panoptic_deeplab.training import trainer
 
 Run = Callable[..., Any]

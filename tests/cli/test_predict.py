@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panoptic_deeplab import images
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.encoding import rgb_to_id
-from panoptic_deeplab.images import read_image
+from panoptic_deeplab.images import read as images
+from panoptic_deeplab.images.read import read_image
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.model.weights import save_pretrained
+from panoptic_deeplab.results.ids import rgb_to_id
 from panoptic_deeplab.visualize.maps import thing_pixels
+from panoptic_deeplab.weights.folder import save_pretrained
 
 Run = Callable[..., Any]
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.config_io import save_config
+from panoptic_deeplab.config.io import save_config
 from panoptic_deeplab.data.convert import write_coco_panoptic
-from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 
 Run = Callable[..., Any]
 

@@ -45,7 +45,7 @@ def test_train_evaluate_and_predict(
     with Image.open(output / "photo_semantic.png") as picture:
         semantic = np.asarray(picture)
     predictor = PanopticPredictor.from_pretrained(best, device="cpu")
-    assert predictor.model.center_head is None
+    assert predictor.engine.model.center_head is None
     result = predictor.predict(photo)
     assert np.array_equal(semantic, result.semantic_map)
     assert not result.instances()

@@ -18,7 +18,7 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.cli import terminal
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.model.weights import save_pretrained
+from panoptic_deeplab.weights.folder import save_pretrained
 
 Run = Callable[..., Any]
 

@@ -7,9 +7,9 @@ import pytest
 
 from panoptic_deeplab.cli.train import default_run_folder
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.config_io import load_config, recipe_names
-from panoptic_deeplab.model.weights import load_pretrained
+from panoptic_deeplab.config.io import load_config, recipe_names
 from panoptic_deeplab.training import trainer
+from panoptic_deeplab.weights.open import open_pretrained
 
 Run = Callable[..., Any]
 
@@ -19,7 +19,7 @@ def test_recipe_with_overrides_ends_in_a_model_folder(run: Run, tiny_recipe: Pat
     options = ("--train.max-steps", "1", "--data.crop-size", "33", "65", "--device", "cpu")
     outcome = run("train", tiny_recipe, "--run-folder", folder, *options)
     assert (outcome.code, outcome.out) == (0, f"{folder / 'best'}\n")
-    _, config, categories = load_pretrained(folder / "best")
+    _, config, categories = open_pretrained(folder / "best")
     assert (config.train.max_steps, config.data.crop_size) == (1, (33, 65))
     assert categories.name == "synthetic"
     assert load_config(folder / "config.yaml") == config

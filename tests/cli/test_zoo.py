@@ -13,8 +13,8 @@ import pytest
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.cli import main
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.model import zoo
 from panoptic_deeplab.model.network import PanopticDeepLab
+from panoptic_deeplab.weights import zoo
 
 Run = Callable[..., Any]
 NAME = "bowenc0221/R50_os32_cityscapes"
@@ -34,7 +34,7 @@ def downloaded(cache: Path, monkeypatch: pytest.MonkeyPatch, tiny_config: Config
     def convert(path: Path, name: str) -> tuple[PanopticDeepLab, Config, CategoryTable]:
         return PanopticDeepLab(config.model, 10).eval(), config, CategoryTable.load("synthetic")
 
-    monkeypatch.setattr("panoptic_deeplab.model.converters.convert_checkpoint", convert)
+    monkeypatch.setattr("panoptic_deeplab.weights.converters.convert_checkpoint", convert)
     (cache / "download").mkdir(parents=True)
     (cache / "download" / "weights.pth").write_bytes(b"weights" * 1_000_000)
     return cache

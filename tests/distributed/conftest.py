@@ -11,7 +11,7 @@ import pytest
 
 from panoptic_deeplab.cli import main
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.config_io import save_config
+from panoptic_deeplab.config.io import save_config
 
 
 def _arguments(config: Config, run_folder: Path, options: tuple[str, ...]) -> list[str]:

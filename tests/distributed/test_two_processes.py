@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.data.sources import open_source
-from panoptic_deeplab.evaluation import evaluate
+from panoptic_deeplab.evaluation.evaluate import evaluate
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")

@@ -11,7 +11,7 @@ from filelock import FileLock
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.model.weights import save_pretrained
+from panoptic_deeplab.weights.folder import save_pretrained
 
 EXPORT = """
 import sys
@@ -24,7 +24,7 @@ from panoptic_deeplab.inference.predictor import PanopticPredictor
 predictor, target = PanopticPredictor.from_pretrained(sys.argv[1], device="cpu"), Path(sys.argv[2])
 for kind in ("network", "panoptic"):
     info = describe(predictor, kind=kind, size=None)
-    program = trace(predictor.model, info.config, info.categories, kind=kind)
+    program = trace(predictor.engine.model, info.config, info.categories, kind=kind)
     save_torch(program, target / f"{kind}.pt2", info)
     proto = onnx_model(program, info)
     save_onnx(proto, target / f"{kind}.onnx")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 
 PAGE = Path(__file__).parents[2] / "examples" / "browser"

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.errors import CheckpointError, ConfigError, ExportError
 from panoptic_deeplab.export.compiled import load_compiled, save_compiled
 from panoptic_deeplab.export.exporter import export_model
-from panoptic_deeplab.inference.exported_predictor import predictor_of
-from panoptic_deeplab.inference.model_file import read_model_file_info
+from panoptic_deeplab.inference.engines.open import engine_of
+from panoptic_deeplab.inference.exported.model_file import read_model_file_info
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 
 SIZE = (65, 97)
@@ -65,7 +65,10 @@ def test_compiled_code_answers_as_pytorch(folder: Path, tmp_path: Path, kind: st
     assert done.returncode == 0, done.stderr[-3000:]
 
     image = SyntheticSource(1, seed=5, size=SIZE)[0].image
-    ours, theirs = PanopticPredictor.from_pretrained(folder, device="cpu"), predictor_of(load_compiled(path))
+    ours, theirs = (
+        PanopticPredictor.from_pretrained(folder, device="cpu"),
+        PanopticPredictor(engine_of(load_compiled(path))),
+    )
     assert np.mean(ours.predict(image).panoptic_map == theirs.predict(image).panoptic_map) > 0.9999
     with pytest.raises(CheckpointError, match="holds compiled code"):
         PanopticPredictor.from_pretrained(path)

@@ -19,17 +19,17 @@ from PIL import Image
 import panoptic_deeplab
 from panoptic_deeplab.cli import main
 from panoptic_deeplab.config import InputConfig, PostprocessConfig, TestTimeAugmentationConfig
-from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.errors import ConfigError, ExportError
 from panoptic_deeplab.export.agreement import Agreement, measure_agreement
 from panoptic_deeplab.export.exporter import check_file, export_model
 from panoptic_deeplab.export.graph import PanopticOutputs
 from panoptic_deeplab.export.writers import openvino_model
-from panoptic_deeplab.inference.exported_predictor import PipelinePredictor
-from panoptic_deeplab.inference.model_file import INFO_KEY, read_model_file_info
+from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
+from panoptic_deeplab.inference.exported.model_file import INFO_KEY, read_model_file_info
+from panoptic_deeplab.inference.exported.runtimes import open_model_file
 from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.inference.runtimes import open_model_file
-from panoptic_deeplab.results import PanopticResult, Segment
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 SUFFIXES = (".onnx", ".xml", ".pt2")
 
@@ -58,7 +58,7 @@ def test_whole_pipeline(folder: Path, exported: Path, images: list[np.ndarray]) 
     ours = PanopticPredictor.from_pretrained(folder, device="cpu")
     for suffix in SUFFIXES:
         theirs = PanopticPredictor.from_pretrained(exported / f"panoptic{suffix}")
-        assert isinstance(theirs, PipelinePredictor)
+        assert isinstance(theirs.engine, PipelineEngine)
         agreement = measure_agreement(ours, theirs, images)
         assert agreement.differing_pixels <= 1e-4 * agreement.num_pixels
         assert agreement.score_difference < 1e-4
@@ -134,7 +134,7 @@ def test_an_exported_file_is_not_exported_again(exported: Path, tmp_path: Path) 
 
 def test_a_pool_with_a_window_needs_a_size(folder: Path, tmp_path: Path) -> None:
     predictor = PanopticPredictor.from_pretrained(folder, device="cpu")
-    predictor.config = replace(predictor.config, model=replace(predictor.config.model, image_pool_size=(33, 33)))
+    predictor.engine.config = replace(predictor.config, model=replace(predictor.config.model, image_pool_size=(33, 33)))
     with pytest.raises(ExportError, match="--size HEIGHT WIDTH"):
         export_model(predictor, tmp_path / "model.onnx", format="onnx")
 
@@ -144,7 +144,7 @@ def test_a_file_that_disagrees_is_not_written(
 ) -> None:
     predictor = PanopticPredictor.from_pretrained(folder, device="cpu")
     with torch.no_grad():
-        predictor.model.semantic_head.predict.weight.neg_()
+        predictor.engine.model.semantic_head.predict.weight.neg_()
 
     def write_another_model(program: object, path: Path, info: object) -> None:
         shutil.copy(exported / "network.pt2", path)

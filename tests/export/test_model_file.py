@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from panoptic_deeplab.errors import CheckpointError, ConfigError
-from panoptic_deeplab.inference.ensemble import EnsemblePredictor
-from panoptic_deeplab.inference.model_file import ModelFileInfo, read_model_file_info
+from panoptic_deeplab.inference.exported.model_file import ModelFileInfo, read_model_file_info
+from panoptic_deeplab.inference.exported.runtimes import ExportedPipeline, open_model_file
 from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.inference.runtimes import ExportedPipeline, open_model_file
 
 SUFFIXES = (".onnx", ".xml", ".pt2")
 
@@ -83,4 +82,4 @@ def test_scores_that_are_not_finite(exported: Path) -> None:
 def test_whole_pipelines_are_not_averaged(exported: Path) -> None:
     predictor = PanopticPredictor.from_pretrained(exported / "panoptic.onnx")
     with pytest.raises(ConfigError, match=r"panoptic.onnx holds the whole pipeline.*averaged"):
-        EnsemblePredictor([predictor, predictor])
+        PanopticPredictor.ensemble([predictor, predictor])

@@ -16,13 +16,13 @@ import torch
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import TestTimeAugmentationConfig
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.sample import Sample
-from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.errors import ExportError, PanopticDeepLabError
 from panoptic_deeplab.export.network_part import Roles
 from panoptic_deeplab.export.quantization import quantize_onnx, quantize_openvino
 from panoptic_deeplab.export.quantized import export_quantized
-from panoptic_deeplab.inference.model_file import read_model_file_info
+from panoptic_deeplab.inference.exported.model_file import read_model_file_info
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 
 SIZE = (65, 97)
@@ -229,7 +229,7 @@ def test_a_file_that_loses_too_much_is_not_written(
     folder: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor = PanopticPredictor.from_pretrained(folder, device="cpu")
-    assert isinstance(predictor.model, torch.nn.Module)
+    assert isinstance(predictor.engine.model, torch.nn.Module)
 
     def write(model: object, path: Path) -> None:
         shutil.copy(exported / "network.onnx", path)
@@ -249,7 +249,7 @@ def test_a_file_that_loses_too_much_is_not_written(
 
     path.write_text("earlier")
     with torch.no_grad():
-        predictor.model.semantic_head.predict.weight.neg_()
+        predictor.engine.model.semantic_head.predict.weight.neg_()
     with pytest.raises(
         ExportError,
         match=r"^model\.onnx was not written, since quantisation costs \d+\.\d+ PQ points: PQ 100\.00 before",

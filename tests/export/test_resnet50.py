@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config_io import load_config
-from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.config.io import load_config
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.export.agreement import measure_agreement
-from panoptic_deeplab.inference.exported_predictor import PipelinePredictor
+from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.model.weights import save_pretrained
+from panoptic_deeplab.weights.folder import save_pretrained
 
 SIZE = (129, 257)
 
@@ -66,7 +66,7 @@ def test_every_format(image: np.ndarray, tmp_path: Path, size: tuple[int, int] |
             done = subprocess.run(command, check=False, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr[-3000:]
             theirs = PanopticPredictor.from_pretrained(path, device="cpu")
-            assert isinstance(theirs, PipelinePredictor) == (kind == "panoptic")
+            assert isinstance(theirs.engine, PipelineEngine) == (kind == "panoptic")
             agreement = measure_agreement(ours, theirs, images)
             assert agreement.differing_pixels <= 1e-4 * agreement.num_pixels, (path.name, agreement)
             assert agreement.score_difference < 1e-4

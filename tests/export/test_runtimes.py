@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from panoptic_deeplab.errors import CheckpointError, ConfigError, MissingDependencyError
-from panoptic_deeplab.inference.model_file import read_model_file_info
-from panoptic_deeplab.inference.runtimes import _check_size, open_model_file
+from panoptic_deeplab.inference.exported.model_file import read_model_file_info
+from panoptic_deeplab.inference.exported.runtimes import _check_size, open_model_file
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"

@@ -9,7 +9,7 @@ import torch
 from panoptic_deeplab.errors import OutputError
 from panoptic_deeplab.export.staging import staged
 from panoptic_deeplab.export.writers import save_onnx, save_openvino, save_torch
-from panoptic_deeplab.inference.model_file import read_model_file_info
+from panoptic_deeplab.inference.exported.model_file import read_model_file_info
 
 
 def test_what_the_system_refuses(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from panoptic_deeplab.config import Config, InputConfig, LossConfig, Postprocess
 from panoptic_deeplab.data.loader import training_batches
 from panoptic_deeplab.data.sources import open_source
 from panoptic_deeplab.distributed import Process
-from panoptic_deeplab.evaluation import evaluate
+from panoptic_deeplab.evaluation.evaluate import evaluate
 from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.losses import PanopticDeepLabLoss
 from panoptic_deeplab.model.network import PanopticDeepLab
+from panoptic_deeplab.training.losses import PanopticDeepLabLoss
 from panoptic_deeplab.training.optimizer import build_optimizer
 from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.training.step import optimization_step
@@ -73,7 +73,9 @@ def test_four_images_are_learnt_by_heart(tiny_config: Config) -> None:
     )
     model, losses = _train(config, num_steps=70, one_batch=True)
     source = open_source(config.data, config.data.train_split)
-    report = evaluate(PanopticPredictor(model, source.categories, config), source, config=config.evaluation)
+    report = evaluate(
+        PanopticPredictor.from_network(model, source.categories, config), source, config=config.evaluation
+    )
     assert sum(losses[-1]) < sum(losses[0]) / 10
     assert losses[-1][2] < losses[0][2] / 3
     assert report.metric("PQ") > 0.3

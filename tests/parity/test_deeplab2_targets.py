@@ -8,9 +8,9 @@ from PIL import Image
 
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.config import TargetConfig
+from panoptic_deeplab.data.targets import make_targets
 from panoptic_deeplab.maps import Targets
-from panoptic_deeplab.results import Segment
-from panoptic_deeplab.targets import make_targets
+from panoptic_deeplab.results.panoptic_result import Segment
 
 LABEL_DIVISOR = 1000
 IGNORED_CLASS = 255

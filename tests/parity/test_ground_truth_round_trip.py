@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from panoptic_deeplab.categories import Category, CategoryTable
+from panoptic_deeplab.categories import IGNORE_INDEX, Category, CategoryTable
 from panoptic_deeplab.config import PostprocessConfig, TargetConfig
-from panoptic_deeplab.data.coco_panoptic import CocoPanopticSource
-from panoptic_deeplab.data.synthetic import SyntheticSource
-from panoptic_deeplab.encoding import IGNORE_INDEX
+from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
+from panoptic_deeplab.data.targets import make_targets
 from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.metrics.panoptic_quality import PanopticQuality
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
-from panoptic_deeplab.results import PanopticResult, Segment
-from panoptic_deeplab.targets import make_targets
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 TABLE = CategoryTable(
     name="test",

@@ -9,9 +9,9 @@ from hotcoco.panoptic import pq_compute
 from PIL import Image
 
 from panoptic_deeplab.categories import Category, CategoryTable
-from panoptic_deeplab.encoding import id_to_rgb, rgb_to_id
 from panoptic_deeplab.metrics.panoptic_quality import PanopticQuality, PanopticQualityReport
-from panoptic_deeplab.results import PanopticResult, Segment
+from panoptic_deeplab.results.ids import id_to_rgb, rgb_to_id
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 DIGITS_12 = {"rel": 1e-12, "abs": 1e-12}
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from panoptic_deeplab.benchmark.paper import _MILLISECONDS, paper_rows
-from panoptic_deeplab.model.counting import count
-from panoptic_deeplab.model.paper import PAPER_ROWS, CountedRow, count_paper_rows
+from panoptic_deeplab.profiling.counting import count
+from panoptic_deeplab.profiling.paper import PAPER_ROWS, CountedRow, count_paper_rows
+from panoptic_deeplab.profiling.paper_speed import _MILLISECONDS, paper_rows
 
 EXACT = ("Xception", "Auto-DeepLab")
 """Rows of Table 5 whose parameters print the same digits; so do all of Table 1."""

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from panoptic_deeplab import PanopticDeepLab
-from panoptic_deeplab.config_io import load_config
+from panoptic_deeplab.config.io import load_config
 from panoptic_deeplab.maps import RawMaps, Size, upsample, upsample_offset
-from panoptic_deeplab.model.converters import FAMILIES, convert_checkpoint
-from panoptic_deeplab.model.weights import load_weights, save_pretrained
-from panoptic_deeplab.model.zoo_list import zoo_models
+from panoptic_deeplab.weights.converters import FAMILIES, convert_checkpoint
+from panoptic_deeplab.weights.folder import load_weights, save_pretrained
+from panoptic_deeplab.weights.zoo_list import zoo_models
 
 LARGEST_DEVIATION = 1e-4
 """Of max|ours - theirs| / std(theirs), for each map."""
@@ -177,9 +177,9 @@ def test_outputs_equal_the_recording(name: str, recording: str, shared_folder: P
 
     # Converted, saved, loaded: the same numbers, bit for bit.
     save_pretrained(tmp_path / "folder", model, config=config, categories=categories)
-    loaded = PanopticDeepLab.from_pretrained(tmp_path / "folder")
-    assert (loaded.run_config, loaded.categories, loaded.training) == (config, categories, False)
-    for ours, again in zip(maps, loaded(image), strict=True):
+    loaded = open_pretrained(tmp_path / "folder")
+    assert (loaded.config, loaded.categories, loaded.network.training) == (config, categories, False)
+    for ours, again in zip(maps, loaded.network(image), strict=True):
         assert torch.equal(ours, again)
 
 

@@ -10,15 +10,15 @@ from hotcoco.panoptic import pq_compute
 from PIL import Image
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.data.cityscapes import CityscapesSource
-from panoptic_deeplab.encoding import rgb_to_id
+from panoptic_deeplab.data.formats.cityscapes import CityscapesSource
 from panoptic_deeplab.errors import DatasetError, OutputError
+from panoptic_deeplab.evaluation.cityscapes_scripts import cityscapes_scores
+from panoptic_deeplab.evaluation.submission import Benchmark, SubmissionWriter
 from panoptic_deeplab.metrics.cityscapes_ap import CityscapesAP, cityscapes_label_files
-from panoptic_deeplab.metrics.cityscapes_official import cityscapes_scores
 from panoptic_deeplab.metrics.panoptic_quality import PanopticQuality
 from panoptic_deeplab.metrics.semantic_iou import SemanticIoU
-from panoptic_deeplab.metrics.submission import Benchmark, SubmissionWriter
-from panoptic_deeplab.results import PanopticResult, Segment
+from panoptic_deeplab.results.ids import rgb_to_id
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 SIZE = (48, 64)
 

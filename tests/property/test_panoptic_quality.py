@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.metrics.panoptic_quality import PanopticQuality
-from panoptic_deeplab.results import PanopticResult, Segment
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 naive = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks" / "naive.py"))
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.config import TargetConfig
+from panoptic_deeplab.data.targets import make_targets
 from panoptic_deeplab.maps import Targets
-from panoptic_deeplab.results import Segment
-from panoptic_deeplab.targets import make_targets
+from panoptic_deeplab.results.panoptic_result import Segment
 
 CATEGORIES = CategoryTable(
     name="four",

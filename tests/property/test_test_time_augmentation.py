@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from panoptic_deeplab.config import TestTimeAugmentationConfig
-from panoptic_deeplab.inference.test_time_augmentation import AugmentedModel, scaled_size
+from panoptic_deeplab.inference.views import AugmentedModel, scaled_size
 from panoptic_deeplab.maps import RawMaps
 
 SCALES = st.lists(st.sampled_from([0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0]), min_size=1, max_size=4, unique=True)

@@ -35,7 +35,7 @@ def predictor() -> PanopticPredictor:
         input=InputConfig(pixel_mean=(0.0, 0.0, 0.0), pixel_std=(1.0, 1.0, 1.0)),
         postprocess=PostprocessConfig(stuff_area_limit=0, top_k=1000),
     )
-    return PanopticPredictor(Dots(), CATEGORIES, config, device="cpu")
+    return PanopticPredictor.from_network(Dots(), CATEGORIES, config, device="cpu")
 
 
 def image_with(num_objects: int) -> np.ndarray:

@@ -14,9 +14,9 @@ import panoptic_deeplab
 from panoptic_deeplab import cli
 from panoptic_deeplab.cli.evaluate import Evaluate
 from panoptic_deeplab.config import Config, TestTimeAugmentationConfig, TrainConfig
-from panoptic_deeplab.config_io import config_to_dict, load_config, recipe_names
-from panoptic_deeplab.model.paper import PAPER_ROWS, PaperRow
-from panoptic_deeplab.model.zoo_list import ZooModel, zoo_models
+from panoptic_deeplab.config.io import config_to_dict, load_config, recipe_names
+from panoptic_deeplab.profiling.paper import PAPER_ROWS, PaperRow
+from panoptic_deeplab.weights.zoo_list import ZooModel, zoo_models
 
 SEVEN_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 FIVE_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)

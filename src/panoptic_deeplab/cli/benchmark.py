@@ -25,8 +25,8 @@ from panoptic_deeplab.files import write_json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from panoptic_deeplab.benchmark.inference import Subject
-    from panoptic_deeplab.benchmark.report import BenchmarkReport, InferenceRow, TrainingRow
+    from panoptic_deeplab.profiling.inference import Subject
+    from panoptic_deeplab.profiling.report import BenchmarkReport, InferenceRow, TrainingRow
 
 _SIZES = ((1024, 2048),)
 
@@ -89,8 +89,8 @@ class Benchmark(Verb):
 
         import torch
 
-        from panoptic_deeplab.benchmark.report import BenchmarkReport
         from panoptic_deeplab.distributed import resolve_device
+        from panoptic_deeplab.profiling.report import BenchmarkReport
         from panoptic_deeplab.training.environment import describe_environment
 
         if self.threads is not None:
@@ -130,15 +130,15 @@ class Benchmark(Verb):
             raise ConfigError(f"`threads` must be positive. Got {self.threads} instead.")
 
     def _training_rows(self, on_row: "Callable[[int, int], None]") -> "Iterator[TrainingRow]":
-        from panoptic_deeplab.benchmark.training import measure_training
-        from panoptic_deeplab.config_io import load_config
+        from panoptic_deeplab.config.io import load_config
+        from panoptic_deeplab.profiling.training import measure_training
 
         for number, recipe in enumerate(self.recipes):
             on_row(number, len(self.recipes))
             yield measure_training(recipe, load_config(recipe), device=self.device, seconds=self.seconds)
 
     def _inference_rows(self, on_row: "Callable[[int, int], None]") -> "Iterator[InferenceRow]":
-        from panoptic_deeplab.benchmark.inference import measure_inference
+        from panoptic_deeplab.profiling.inference import measure_inference
 
         number = 0
         with _pictures() as picture:
@@ -153,16 +153,16 @@ class Benchmark(Verb):
     def _subjects(self) -> "Iterator[tuple[Subject, tuple[tuple[int, int], ...], int]]":
         """One after another, since the largest fill the memory: model, sizes of pictures for it, number of models."""
         if self.paper:
-            from panoptic_deeplab.benchmark.paper import paper_rows, paper_subject
+            from panoptic_deeplab.profiling.paper_speed import paper_rows, paper_subject
 
             rows = paper_rows()
             for row in rows:
                 subject, size = paper_subject(row, device=self.device, precision=self.precision, compile=self.compile)
                 yield subject, (size,), len(rows)
         elif self.recipes:
-            from panoptic_deeplab.benchmark.inference import untrained_subject
             from panoptic_deeplab.categories import CategoryTable
-            from panoptic_deeplab.config_io import load_config
+            from panoptic_deeplab.config.io import load_config
+            from panoptic_deeplab.profiling.inference import untrained_subject
 
             for recipe in self.recipes:
                 config = load_config(recipe)
@@ -172,8 +172,8 @@ class Benchmark(Verb):
                 )
                 yield subject, self.sizes, len(self.recipes)
         else:
-            from panoptic_deeplab.benchmark.inference import Subject
             from panoptic_deeplab.inference.predictor import PanopticPredictor
+            from panoptic_deeplab.profiling.inference import Subject
 
             for model in self.model:
                 predictor = PanopticPredictor.from_pretrained(
@@ -199,7 +199,7 @@ class Benchmark(Verb):
 @contextmanager
 def _pictures() -> "Iterator[Callable[[tuple[int, int]], Path]]":
     """Gives a function from a size to a drawn picture of that size, as a file that is deleted afterwards."""
-    from panoptic_deeplab.benchmark.inference import write_picture
+    from panoptic_deeplab.profiling.inference import write_picture
 
     with tempfile.TemporaryDirectory() as folder:
         yield lambda size: write_picture(Path(folder), size)

@@ -33,10 +33,10 @@ class Convert(Verb):
             CheckpointError: the checkpoint cannot be read, or is not that model.
             ConfigError: `output` cannot be written, or is the checkpoint of a run.
         """
-        from panoptic_deeplab.model.card import model_card
-        from panoptic_deeplab.model.converters import convert_checkpoint
-        from panoptic_deeplab.model.weights import EMA_FILE, save_pretrained
-        from panoptic_deeplab.model.zoo_list import zoo_models
+        from panoptic_deeplab.weights.card import model_card
+        from panoptic_deeplab.weights.converters import convert_checkpoint
+        from panoptic_deeplab.weights.folder import EMA_FILE, save_pretrained
+        from panoptic_deeplab.weights.zoo_list import zoo_models
 
         if (self.output / EMA_FILE).exists():  # which would be read instead of what is written here
             raise ConfigError(f"`output` {self.output} is the checkpoint of a run. Choose another folder.")

@@ -27,7 +27,7 @@ from panoptic_deeplab.config import (
     PostprocessConfig,
     TargetConfig,
 )
-from panoptic_deeplab.config_io import load_config
+from panoptic_deeplab.config.io import load_config
 from panoptic_deeplab.errors import ConfigError
 
 _Recipe = Annotated[
@@ -147,7 +147,7 @@ class ShowData(Verb):
 
         from panoptic_deeplab.data.loader import training_batches
         from panoptic_deeplab.data.sources import open_source
-        from panoptic_deeplab.images import save_picture
+        from panoptic_deeplab.images.read import save_picture
         from panoptic_deeplab.visualize.draw import draw_panoptic
         from panoptic_deeplab.visualize.mosaic import draw_train_batch, tile
 

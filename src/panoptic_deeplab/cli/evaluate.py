@@ -66,9 +66,9 @@ class Evaluate(InferenceVerb):
         """Evaluate; print the report."""
         from panoptic_deeplab.data.identity import open_same_source
         from panoptic_deeplab.distributed import process_group
-        from panoptic_deeplab.evaluation import evaluate
-        from panoptic_deeplab.evaluation_files import write_report_files
-        from panoptic_deeplab.inference.model_file import is_model_file
+        from panoptic_deeplab.evaluation.evaluate import evaluate
+        from panoptic_deeplab.evaluation.report_files import write_report_files
+        from panoptic_deeplab.inference.exported.model_file import is_model_file
 
         if self.output is not None:
             make_folder(self.output)

@@ -14,7 +14,7 @@ from panoptic_deeplab.config import DataConfig, Precision
 from panoptic_deeplab.errors import ConfigError
 
 if TYPE_CHECKING:
-    from panoptic_deeplab.inference.model_file import ModelFileInfo
+    from panoptic_deeplab.inference.exported.model_file import ModelFileInfo
     from panoptic_deeplab.inference.predictor import PanopticPredictor
 
 _CALIBRATION = 100

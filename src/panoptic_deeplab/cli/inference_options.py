@@ -47,7 +47,6 @@ class InferenceVerb(Verb):
             CheckpointError: a model cannot be loaded, or does not fit the others.
             ConfigError: no model is named, or an option does not fit the models.
         """
-        from panoptic_deeplab.inference.ensemble import EnsemblePredictor
         from panoptic_deeplab.inference.predictor import PanopticPredictor
 
         if not self.model:
@@ -73,7 +72,7 @@ class InferenceVerb(Verb):
                 f"`input` cannot be set for an ensemble: each of the {len(members)} models keeps the one it was"
                 " trained with. Leave the option out."
             )
-        return EnsemblePredictor(members)
+        return PanopticPredictor.ensemble(members)
 
     def settings(self) -> dict[str, Any]:
         """What was asked of the model, as plain data for a report."""

@@ -7,7 +7,7 @@ from panoptic_deeplab.cli.terminal import print_json, say_lines
 from panoptic_deeplab.cli.verb import Flag, Verb
 
 if TYPE_CHECKING:
-    from panoptic_deeplab.model.paper import CountedRow
+    from panoptic_deeplab.profiling.paper import CountedRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Models(Verb):
 
             print_json(zoo_document()) if self.json else say_lines(zoo_text())
             return
-        from panoptic_deeplab.model.paper import count_paper_rows
+        from panoptic_deeplab.profiling.paper import count_paper_rows
 
         rows = count_paper_rows()
         if self.json:

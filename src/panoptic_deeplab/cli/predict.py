@@ -13,15 +13,14 @@ from panoptic_deeplab.cli.inference_options import InferenceVerb, options_of_mod
 from panoptic_deeplab.cli.prediction_files import NEED_MAPS, PredictionFiles, Product
 from panoptic_deeplab.cli.terminal import print_json, say, say_error, show_table
 from panoptic_deeplab.cli.verb import Flag, OptionalFolder, make_folder, progress_bar
-from panoptic_deeplab.errors import ConfigError, ImageError
-from panoptic_deeplab.visible import visible
+from panoptic_deeplab.errors import ConfigError, ImageError, visible
 
 if TYPE_CHECKING:
     import numpy as np
 
     from panoptic_deeplab.inference.predictor import PanopticPredictor, UpsampledMaps
     from panoptic_deeplab.postprocess.dropped import Dropped
-    from panoptic_deeplab.results import PanopticResult
+    from panoptic_deeplab.results.panoptic_result import PanopticResult
 
 _DEFAULT_PRODUCTS: tuple[Product, ...] = ("overlay", "panoptic")
 
@@ -68,7 +67,7 @@ class Predict(InferenceVerb):
 
     def execute(self) -> None:
         """Predict; print or write the results."""
-        from panoptic_deeplab.images import find_images
+        from panoptic_deeplab.images.read import find_images
 
         self._check_options()
         found = [path for source in self.images for path in find_images(source)]
@@ -152,7 +151,7 @@ class Predict(InferenceVerb):
         warnings: list[dict[str, str]],
     ) -> "Iterator[_Prediction]":
         """In the order of `paths`, without those that cannot be read; they are added to `failed`."""
-        from panoptic_deeplab.images import range_warning, read_image
+        from panoptic_deeplab.images.read import range_warning, read_image
 
         waiting: deque[tuple[Path, np.ndarray]] = deque()
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from panoptic_deeplab.categories import CategoryTable
     from panoptic_deeplab.inference.predictor import UpsampledMaps
-    from panoptic_deeplab.results import PanopticResult
+    from panoptic_deeplab.results.panoptic_result import PanopticResult
 
 Product = Literal["overlay", "panoptic", "semantic", "instances", "maps", "figure"]
 
@@ -75,7 +75,7 @@ class PredictionFiles:
         """
         from PIL import Image
 
-        from panoptic_deeplab.result_formats import to_coco_instances, to_coco_panoptic
+        from panoptic_deeplab.results.formats import to_coco_instances, to_coco_panoptic
         from panoptic_deeplab.visualize.draw import draw_panoptic
         from panoptic_deeplab.visualize.figure4 import draw_figure4
         from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset, thing_pixels
@@ -113,7 +113,7 @@ class PredictionFiles:
         return [*self._written, *self._tables.write(categories)]
 
     def _save(self, picture: Any, name: str) -> None:
-        from panoptic_deeplab.images import save_picture
+        from panoptic_deeplab.images.read import save_picture
 
         path = self._folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -58,8 +58,8 @@ class Submission(InferenceVerb):
     def execute(self) -> None:
         """Predict; write; score."""
         from panoptic_deeplab.data.identity import open_same_source
-        from panoptic_deeplab.metrics.cityscapes_official import cityscapes_scores, require_scripts
-        from panoptic_deeplab.metrics.submission import SubmissionWriter
+        from panoptic_deeplab.evaluation.cityscapes_scripts import cityscapes_scores, require_scripts
+        from panoptic_deeplab.evaluation.submission import SubmissionWriter
 
         benchmark = self.benchmark or _BENCHMARKS.get(self.data.format)
         if benchmark is None:

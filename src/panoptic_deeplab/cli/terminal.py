@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
-from panoptic_deeplab.visible import visible
+from panoptic_deeplab.errors import visible
 
 _T = TypeVar("_T")
 

@@ -18,7 +18,7 @@ from panoptic_deeplab.cli.verb import (
     leading_recipe,
 )
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.config_io import load_config
+from panoptic_deeplab.config.io import load_config
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from panoptic_deeplab.cli.terminal import error_console
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.config_io import config_from_dict, recipe_names
+from panoptic_deeplab.config.io import config_from_dict, recipe_names
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.files import read_json
 
@@ -101,8 +101,8 @@ def config_of_model(arguments: Sequence[str]) -> tuple[Path, Config] | None:
     Raises:
         CheckpointError: the name means nothing, or the model cannot be had.
     """
-    from panoptic_deeplab.inference.model_file import is_model_file, read_model_file_info
-    from panoptic_deeplab.model.locations import model_folder
+    from panoptic_deeplab.inference.exported.model_file import is_model_file, read_model_file_info
+    from panoptic_deeplab.weights.locations import model_folder
 
     for index, argument in enumerate(arguments):
         option, equals, name = argument.partition("=")

@@ -4,8 +4,8 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
-from panoptic_deeplab.model.download import cache_folder
-from panoptic_deeplab.model.zoo_list import ZooModel, unsupported_families, zoo_models
+from panoptic_deeplab.weights.download import cache_folder
+from panoptic_deeplab.weights.zoo_list import ZooModel, unsupported_families, zoo_models
 
 _COLUMNS = ("Name", "Data", "Backbone", "Params M", "PQ", "AP", "mIoU", "MB", "From", "Notes")
 _RIGHT = {"Params M", "PQ", "AP", "mIoU", "MB"}

@@ -1,4 +1,4 @@
-"""All settings of a run as frozen dataclasses. `config_io.py` reads and writes them as YAML.
+"""All settings of a run as frozen dataclasses. `config/io.py` reads and writes them as YAML.
 
 The defaults are the paper's where the paper states one; each field cites its section or table. Where the paper is
 silent and public implementations disagree, the field says so. Sizes are `(height, width)` in pixels.

@@ -12,15 +12,14 @@ from typing import Any, Literal
 import numpy as np
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.data.coco_panoptic import CocoPanopticSource
-from panoptic_deeplab.data.folder import FolderSource
+from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
+from panoptic_deeplab.data.formats.folder import FolderSource
 from panoptic_deeplab.data.instances import no_instances_message
 from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.data.sample import PanopticSource, Sample
-from panoptic_deeplab.encoding import VOID_ID
-from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.images import range_warning
-from panoptic_deeplab.visible import visible
+from panoptic_deeplab.errors import DatasetError, visible
+from panoptic_deeplab.images.read import range_warning
+from panoptic_deeplab.results.ids import VOID_ID
 
 _MOSTLY_VOID = 0.5
 

@@ -15,9 +15,9 @@ from panoptic_deeplab import files
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.labels import RawSegment, translate_labels
 from panoptic_deeplab.data.sample import PanopticSource, Sample
-from panoptic_deeplab.encoding import VOID_ID, id_to_rgb, rgb_to_id
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.results import Segment
+from panoptic_deeplab.results.ids import VOID_ID, id_to_rgb, rgb_to_id
+from panoptic_deeplab.results.panoptic_result import Segment
 
 _CROWD_CHANNEL = 255
 """Instance number that means crowd in the two-channel format."""

@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from panoptic_deeplab.config import Config
+from panoptic_deeplab.data.augment import apply_transforms, training_transforms
 from panoptic_deeplab.data.sample import PanopticSource, Sample
-from panoptic_deeplab.data.transforms import apply_transforms, image_tensor, training_transforms
+from panoptic_deeplab.data.targets import make_targets
 from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.images.prepare import image_tensor
 from panoptic_deeplab.maps import Targets
-from panoptic_deeplab.targets import make_targets
 
 
 class SampleKey(NamedTuple):

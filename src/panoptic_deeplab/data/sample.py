@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.results import PanopticResult, Segment
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

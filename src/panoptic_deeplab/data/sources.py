@@ -5,13 +5,13 @@ from pathlib import Path
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import DataConfig
-from panoptic_deeplab.data.cityscapes import CityscapesSource
-from panoptic_deeplab.data.coco_panoptic import CocoPanopticSource
-from panoptic_deeplab.data.folder import FolderSource
-from panoptic_deeplab.data.mapillary_vistas import MapillaryVistasSource
+from panoptic_deeplab.data.formats.cityscapes import CityscapesSource
+from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
+from panoptic_deeplab.data.formats.folder import FolderSource
+from panoptic_deeplab.data.formats.mapillary_vistas import MapillaryVistasSource
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.data.sample import PanopticSource
-from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.errors import ConfigError, DatasetError
 
 SYNTHETIC_TRAIN_IMAGES = 400

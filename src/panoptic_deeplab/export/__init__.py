@@ -1,1 +1,4 @@
-"""One file that runs anywhere: the network, or the whole pipeline, for other runtimes."""
+"""One file that runs anywhere: the network, or the whole pipeline, for other runtimes.
+
+Such files are read and run by `inference/exported/`.
+"""

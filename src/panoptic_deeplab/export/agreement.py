@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int32, UInt8
 
-from panoptic_deeplab.encoding import VOID_ID
-from panoptic_deeplab.inference.exported_predictor import PipelinePredictor
+from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
 from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.results import PanopticResult
+from panoptic_deeplab.results.ids import VOID_ID
+from panoptic_deeplab.results.panoptic_result import PanopticResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def measure_agreement(
         for segment in ours.segments_info:
             if match[segment.id] != VOID_ID:
                 score_difference = max(score_difference, abs((segment.score or 0.0) - scores[match[segment.id]]))
-        if not isinstance(exported, PipelinePredictor):
+        if not isinstance(exported.engine, PipelineEngine):
             for name, value in _map_differences(reference, exported, image).items():
                 map_differences[name] = max(map_differences.get(name, 0.0), value)
     return Agreement(
@@ -107,8 +107,7 @@ def differing_pixels(ours: PanopticResult, theirs: PanopticResult) -> Bool[np.nd
 def _map_differences(
     reference: PanopticPredictor, exported: PanopticPredictor, image: UInt8[np.ndarray, "H W 3"]
 ) -> dict[str, float]:
-    ready = [reference._ready(image)]
-    ours, theirs = reference._run_model(ready), exported._run_model(ready)
+    ours, theirs = reference.raw_maps(image), exported.raw_maps(image)
     differences = {}
     for name, our_map, their_map in zip(ours._fields, ours, theirs, strict=True):
         if our_map is not None and their_map is not None:

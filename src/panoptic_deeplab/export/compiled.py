@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from panoptic_deeplab.errors import CheckpointError, ExportError, first_line
-from panoptic_deeplab.inference.fast_network import check_compiler
-from panoptic_deeplab.inference.model_file import INFO_KEY, ModelFileInfo, read_model_file_info
-from panoptic_deeplab.inference.runtimes import ExportedNetwork, ExportedPipeline
+from panoptic_deeplab.inference.engines.fast_network import check_compiler
+from panoptic_deeplab.inference.exported.model_file import INFO_KEY, ModelFileInfo, read_model_file_info
+from panoptic_deeplab.inference.exported.runtimes import ExportedNetwork, ExportedPipeline
 
 
 def save_compiled(program: ExportedProgram, path: Path, info: ModelFileInfo) -> None:
@@ -54,7 +54,7 @@ def save_compiled(program: ExportedProgram, path: Path, info: ModelFileInfo) -> 
 def load_compiled(path: str | Path) -> ExportedNetwork | ExportedPipeline:
     """Load a compiled file, which runs code from it: only for files that you trust as you trust a program.
 
-    The result goes into `PanopticPredictor(model=...)` or `PipelinePredictor(...)`.
+    The result goes into `inference.engines.open.engine_of`.
 
     Raises:
         CheckpointError: the file is missing or damaged, or was compiled for another machine or version of torch.

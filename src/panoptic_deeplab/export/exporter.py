@@ -8,7 +8,7 @@ from torch import nn
 
 import panoptic_deeplab
 from panoptic_deeplab.config import Config, TestTimeAugmentationConfig
-from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.errors import ExportError
 from panoptic_deeplab.export.agreement import Agreement, measure_agreement
 from panoptic_deeplab.export.compiled import load_compiled, save_compiled
@@ -23,8 +23,9 @@ from panoptic_deeplab.export.writers import (
     save_openvino,
     save_torch,
 )
-from panoptic_deeplab.inference.exported_predictor import predictor_of
-from panoptic_deeplab.inference.model_file import Kind, ModelFileInfo
+from panoptic_deeplab.inference.engines.network import NetworkEngine
+from panoptic_deeplab.inference.engines.open import engine_of
+from panoptic_deeplab.inference.exported.model_file import Kind, ModelFileInfo
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import Size
 from panoptic_deeplab.provenance import source_commit
@@ -115,11 +116,11 @@ def network_of(predictor: PanopticPredictor) -> nn.Module:
     Raises:
         ExportError: it is none, but an exported file.
     """
-    if not isinstance(predictor.model, nn.Module):
+    if not isinstance(predictor.engine, NetworkEngine) or not isinstance(predictor.engine.model, nn.Module):
         raise ExportError(
             "Only a PyTorch model can be exported. Got an exported file; name the model folder that it was made from."
         )
-    return predictor.model
+    return predictor.engine.model
 
 
 def describe(predictor: PanopticPredictor, *, kind: Kind, size: Size | None) -> ModelFileInfo:
@@ -143,12 +144,12 @@ def check_file(predictor: PanopticPredictor, path: Path, *, size: Size | None, c
     Raises:
         ExportError: the difference is more than rounding.
     """
-    reference = PanopticPredictor(
-        predictor.model, predictor.categories, without_resizing(predictor.config), device=str(predictor.device)
+    reference = PanopticPredictor.from_network(
+        network_of(predictor), predictor.categories, without_resizing(predictor.config), device=str(predictor.device)
     )
     input_config, averages = reference.config.input, reference.config.test_time_augmentation
     exported = (
-        predictor_of(load_compiled(path), input_config=input_config, test_time_augmentation=averages)
+        PanopticPredictor(engine_of(load_compiled(path), input_config=input_config, test_time_augmentation=averages))
         if compiled
         else PanopticPredictor.from_pretrained(
             path, device="cpu", input_config=input_config, test_time_augmentation=averages

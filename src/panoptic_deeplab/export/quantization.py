@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from panoptic_deeplab.data.transforms import prepare_image, resize_image, resized_size
 from panoptic_deeplab.errors import ExportError, first_line, require
 from panoptic_deeplab.export.network_part import (
     Operator,
@@ -34,7 +33,8 @@ from panoptic_deeplab.export.network_part import (
     openvino_operators,
 )
 from panoptic_deeplab.export.program import network_size
-from panoptic_deeplab.inference.model_file import ModelFileInfo
+from panoptic_deeplab.images.prepare import prepare_image, resize_image, resized_size
+from panoptic_deeplab.inference.exported.model_file import ModelFileInfo
 
 _QUANTIZERS = frozenset({"DequantizeLinear", "FakeQuantize"})
 """What an operator reads 8-bit numbers from, in ONNX and in OpenVINO."""

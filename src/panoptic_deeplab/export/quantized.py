@@ -11,13 +11,13 @@ from jaxtyping import UInt8
 from panoptic_deeplab.config import EvaluationConfig
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.errors import DatasetError, ExportError
-from panoptic_deeplab.evaluation import EvaluationReport, check_same_categories, evaluate
+from panoptic_deeplab.evaluation.evaluate import EvaluationReport, check_same_categories, evaluate
 from panoptic_deeplab.export.exporter import check_path, describe, network_of
 from panoptic_deeplab.export.program import trace
 from panoptic_deeplab.export.quantization import check_calibration, check_size, quantize_onnx, quantize_openvino
 from panoptic_deeplab.export.staging import files_of, staged
 from panoptic_deeplab.export.writers import Format, onnx_model, openvino_model, save_onnx, save_openvino
-from panoptic_deeplab.inference.model_file import Kind, ModelFileInfo
+from panoptic_deeplab.inference.exported.model_file import Kind, ModelFileInfo
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import Size
 
@@ -137,7 +137,9 @@ def _measure(
         return None if on_image is None else lambda done, _: on_image(offset + done, 2 * count)
 
     config = EvaluationConfig(num_pictures=0)
-    plain = PanopticPredictor(predictor.model, predictor.categories, info.config, device=str(predictor.device))
+    plain = PanopticPredictor.from_network(
+        network_of(predictor), predictor.categories, info.config, device=str(predictor.device)
+    )
     quantized = PanopticPredictor.from_pretrained(file, device="cpu")
     return (
         evaluate(plain, labelled, config=config, on_image=report_progress(0)),

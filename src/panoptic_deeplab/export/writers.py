@@ -1,5 +1,7 @@
-"""Programs of torch.export -> files: `.pt2`, ONNX, OpenVINO IR. Each file describes itself (`inference/model_file.py`).
-They are written in place; `staging.py` keeps half a file from taking the place of a good one.
+"""Programs of torch.export -> files: `.pt2`, ONNX, OpenVINO IR.
+
+Each file describes itself (`inference/exported/model_file.py`). They are written in place; `staging.py` keeps half a
+file from taking the place of a good one.
 
 ONNX is written at opset 18, the newest that the exporter makes without conversion; every operator is of the standard
 set. OpenVINO reads the ONNX form; its weights are kept in float32.
@@ -18,7 +20,7 @@ from torch.export import ExportedProgram
 
 from panoptic_deeplab.errors import ExportError, OutputError, first_line, require
 from panoptic_deeplab.export.program import INPUT_NAME, output_names
-from panoptic_deeplab.inference.model_file import INFO_KEY, ModelFileInfo
+from panoptic_deeplab.inference.exported.model_file import INFO_KEY, ModelFileInfo
 
 ONNX_OPSET = 18
 

@@ -1,1 +1,4 @@
-"""The one inference path: image in any form -> `PanopticResult`."""
+"""The one inference path: an image in any form -> `PanopticResult`.
+
+Post-processing itself is in `postprocess/`; commands and pictures are elsewhere.
+"""

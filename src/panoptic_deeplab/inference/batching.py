@@ -8,34 +8,13 @@ results of all images before it have been given.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
 
-from panoptic_deeplab.data.transforms import PreparedImage
-from panoptic_deeplab.images import ImageLike
-from panoptic_deeplab.maps import Size
-from panoptic_deeplab.results import PanopticResult
+from panoptic_deeplab.images.read import ImageLike
+from panoptic_deeplab.inference.engines.engine import ReadyImage
+from panoptic_deeplab.results.panoptic_result import PanopticResult
 
 _WINDOW = 4
 """How many batches of images are read ahead to find images of one size."""
-
-
-class ReadyImage(NamedTuple):
-    """An image before the network."""
-
-    prepared: PreparedImage
-    original_size: Size
-    others: tuple[PreparedImage, ...] = ()
-    """The image as the further models of an ensemble take it."""
-
-    @property
-    def group(self) -> tuple[object, ...]:
-        """Images with an equal one can go through the network together.
-
-        Several networks need images of one geometry, since their maps are brought to one grid.
-        """
-        if not self.others:
-            return tuple(self.prepared.tensor.shape)
-        return tuple((tuple(image.tensor.shape), image.content_size) for image in (self.prepared, *self.others))
 
 
 def in_batches(

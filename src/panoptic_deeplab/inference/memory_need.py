@@ -16,10 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from panoptic_deeplab.config import Config, Precision
-from panoptic_deeplab.data.transforms import padded_size, resized_size
 from panoptic_deeplab.errors import ImageError
+from panoptic_deeplab.images.prepare import padded_size, resized_size
+from panoptic_deeplab.inference.free_memory import available_memory
 from panoptic_deeplab.maps import RawMaps, Size
-from panoptic_deeplab.memory import available_memory
 
 _SIDE = 256
 """Of the image that is counted, before padding."""

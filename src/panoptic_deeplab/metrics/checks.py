@@ -5,7 +5,7 @@ from jaxtyping import Shaped
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.results import PanopticResult, check_categories
+from panoptic_deeplab.results.panoptic_result import PanopticResult, check_categories
 
 
 def check_same_size(

@@ -18,10 +18,10 @@ from jaxtyping import Int64
 from panoptic_deeplab import distributed
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError, ImageError, require
-from panoptic_deeplab.images import opened
+from panoptic_deeplab.images.read import opened
 from panoptic_deeplab.metrics.checks import check_same_size
-from panoptic_deeplab.results import PanopticResult
-from panoptic_deeplab.runs import find_runs
+from panoptic_deeplab.results.panoptic_result import PanopticResult
+from panoptic_deeplab.results.run_lengths import find_runs
 
 _TAIL = "_gtFine_instanceIds.png"
 _DIVISOR = 1000

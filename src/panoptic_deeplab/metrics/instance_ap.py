@@ -19,8 +19,8 @@ from panoptic_deeplab import distributed
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError, require
 from panoptic_deeplab.metrics.checks import check_same_size, train_ids_of
-from panoptic_deeplab.result_formats import to_rles
-from panoptic_deeplab.results import PanopticResult, Segment
+from panoptic_deeplab.results.formats import to_rles
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 _Record = dict[str, Any]
 """A COCO annotation or detection, here still without its image's number."""

@@ -28,8 +28,8 @@ from torch import Tensor
 from panoptic_deeplab import distributed
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.metrics.checks import check_same_size, train_ids_of
-from panoptic_deeplab.results import PanopticResult, check_consistency, segment_places
-from panoptic_deeplab.runs import find_runs
+from panoptic_deeplab.results.panoptic_result import PanopticResult, check_consistency, segment_places
+from panoptic_deeplab.results.run_lengths import find_runs
 
 
 @dataclass(frozen=True, kw_only=True)

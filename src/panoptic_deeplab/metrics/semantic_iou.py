@@ -18,11 +18,10 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from panoptic_deeplab import distributed
-from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.encoding import IGNORE_INDEX
+from panoptic_deeplab.categories import IGNORE_INDEX, CategoryTable
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.metrics.checks import check_same_size
-from panoptic_deeplab.results import PanopticResult
+from panoptic_deeplab.results.panoptic_result import PanopticResult
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,4 @@
-"""The network: images -> `RawMaps`. Knows no data set, label, loss or file."""
+"""The network: images -> `RawMaps`. Layers, decoders, heads and backbones.
+
+What has to do with names, files, downloads, classes or losses does not belong here.
+"""

@@ -16,8 +16,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config import Config, ModelConfig
+from panoptic_deeplab.config import ModelConfig
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.maps import RawMaps, Size
 from panoptic_deeplab.model.aspp import ASPP
@@ -41,9 +40,6 @@ class PanopticDeepLab(nn.Module):
     Attributes:
         config: the argument.
         num_classes: the argument.
-        categories: what the channels of the semantic logits mean; None for a network that is not `from_pretrained`.
-        run_config: everything else that belongs to the weights (`input`: how images become its input, `postprocess`);
-            None for a network that is not `from_pretrained`.
 
     Raises:
         ConfigError: the backbone does not exist, or lacks a feature that the decoder needs.
@@ -62,8 +58,6 @@ class PanopticDeepLab(nn.Module):
             raise ConfigError(f"The number of classes must be positive. Got {num_classes} instead.")
         self.config = config
         self.num_classes = num_classes
-        self.categories: CategoryTable | None = None
-        self.run_config: Config | None = None
         self.backbone = build_backbone(config)
         # None = the instance branch shares the module of the semantic branch.
         self.instance_aspp: ASPP | None = None
@@ -81,22 +75,11 @@ class PanopticDeepLab(nn.Module):
         set_norm(self.backbone, eps=config.compat.backbone_norm_eps, momentum=config.norm_momentum)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, device: str = "cpu") -> "PanopticDeepLab":
-        """The network with trained weights, in evaluation mode. `PanopticPredictor` is what predicts images with it.
+    def from_pretrained(cls, model: str | Path) -> "PanopticDeepLab":
+        """Open a trained network; an alias of `weights.open.open_pretrained(model).network`, which see."""
+        from panoptic_deeplab.weights.open import open_pretrained  # the one import out of this room
 
-        Args:
-            folder: as `save_pretrained`, a training run or `panoptic-deeplab convert` wrote it; or a name of the zoo or
-                of a repository on the hub (`locations.model_folder`).
-            device: of the network.
-
-        Raises:
-            CheckpointError: a file is missing, truncated, or does not fit the others.
-        """
-        from panoptic_deeplab.model.weights import load_pretrained  # files are no business of this module
-
-        model, config, categories = load_pretrained(folder, device=device)
-        model.run_config, model.categories = config, categories
-        return model
+        return open_pretrained(model).network
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> RawMaps:
         """Predict the raw maps at stride 4 of images of any size, normalised by the mean and deviation of the recipe.

@@ -14,12 +14,12 @@ from jaxtyping import Int64
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import PostprocessConfig
-from panoptic_deeplab.encoding import VOID_ID
 from panoptic_deeplab.maps import Size
 from panoptic_deeplab.postprocess.centers import find_peaks
 from panoptic_deeplab.postprocess.merging import PanopticTensors
 from panoptic_deeplab.postprocess.pixels import Grid, ImageMaps, resize
-from panoptic_deeplab.results import PanopticResult, Segment
+from panoptic_deeplab.results.ids import VOID_ID
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 _MOST_LISTED = 10
 """Peaks that are listed; more are counted."""

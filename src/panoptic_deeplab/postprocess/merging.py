@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Bool, Float32, Int32, Int64, Integer, UInt8
 from torch import Tensor
 
-from panoptic_deeplab.encoding import VOID_ID
 from panoptic_deeplab.postprocess.centers import Centers
+from panoptic_deeplab.results.ids import VOID_ID
 
 _FIXED_POINT = 2**24
 """Probabilities are summed as integer multiples of 2^-24, the precision of float32 near 1: integer sums do not depend

@@ -12,9 +12,9 @@
 
 Maps, classes, areas and boxes are exact: they do not depend on the batch around an image, on the sizes of blocks, on
 threads or on the order of additions. Scores are deterministic, but another way of working may change them by up to
-1.2e-7, the rounding of float32: exponentials are not the same to the last bit. Peak memory is some maps of one number a pixel; neither the C x H x W array of scores nor the
-K x H x W array of distances exists. On a GPU nothing waits for the device before the result is fetched. On a CPU,
-`shortcut/` gives the same answer sooner.
+1.2e-7, the rounding of float32: exponentials are not the same to the last bit. Peak memory is some maps of one number a
+pixel; neither the C x H x W array of scores nor the K x H x W array of distances exists. On a GPU nothing waits for the
+device before the result is fetched. On a CPU, `shortcut/` gives the same answer sooner.
 
 Deliberate deviations from the published code:
 
@@ -52,7 +52,6 @@ from torch import Tensor
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import PostprocessConfig
-from panoptic_deeplab.encoding import VOID_ID
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.maps import RawMaps, Size
 from panoptic_deeplab.postprocess.centers import find_centers, no_centers
@@ -70,7 +69,8 @@ from panoptic_deeplab.postprocess.pixels import (
     resize,
 )
 from panoptic_deeplab.postprocess.shortcut.answer import quick_answer
-from panoptic_deeplab.results import PanopticResult, Segment
+from panoptic_deeplab.results.ids import VOID_ID
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 from panoptic_deeplab.stopwatch import Stopwatch, stage
 
 

@@ -1,1 +1,4 @@
-"""The optimisation loop and what surrounds it."""
+"""The loop and what surrounds it: losses, optimizer, averages of weights, checkpoints, tracking.
+
+Reading data sets is in `data/`, measuring in `evaluation/`.
+"""

@@ -32,9 +32,6 @@ from panoptic_deeplab.config import Config
 from panoptic_deeplab.data.identity import DATASET_FILE
 from panoptic_deeplab.errors import OutputError, TrainingError
 from panoptic_deeplab.files import write_json, write_text, written_whole
-from panoptic_deeplab.model.card import CARD_FILE
-from panoptic_deeplab.model.checksums import write_checksums
-from panoptic_deeplab.model.weights import EMA_FILE, save_pretrained, save_weights
 from panoptic_deeplab.training.finite import not_finite
 from panoptic_deeplab.training.optimizer_state import optimizer_state
 from panoptic_deeplab.training.run_folder import (
@@ -48,6 +45,9 @@ from panoptic_deeplab.training.run_folder import (
     tidy,
 )
 from panoptic_deeplab.training.state import TrainingState
+from panoptic_deeplab.weights.card import CARD_FILE
+from panoptic_deeplab.weights.checksums import write_checksums
+from panoptic_deeplab.weights.folder import EMA_FILE, save_pretrained, save_weights
 
 STATE_FILE = "training_state.pt"
 VALIDATION_FILE = "validation.json"

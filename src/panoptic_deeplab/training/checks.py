@@ -4,10 +4,10 @@ import logging
 import time
 
 from panoptic_deeplab.config import Config
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.instances import check_instances
 from panoptic_deeplab.data.look import Look, look_at
 from panoptic_deeplab.data.sample import PanopticSource
-from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.distributed import Process, gather_objects
 from panoptic_deeplab.errors import ConfigError, DatasetError, require
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from panoptic_deeplab.distributed import Process, all_reduce_sum, gather_objects
 from panoptic_deeplab.errors import TrainingError
-from panoptic_deeplab.losses import LossTerms
+from panoptic_deeplab.training.losses import LossTerms
 
 
 class Meter:

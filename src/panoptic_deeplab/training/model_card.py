@@ -1,12 +1,12 @@
-"""The model card of a checkpoint in training (`model/card.py` writes it)."""
+"""The model card of a checkpoint in training (`weights/card.py` writes it)."""
 
 from collections.abc import Mapping
 
 from panoptic_deeplab import __version__
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.model.card import Results, model_card
-from panoptic_deeplab.model.markdown import code_span
+from panoptic_deeplab.weights.card import Results, model_card
+from panoptic_deeplab.weights.markdown import code_span
 
 
 def training_card(

@@ -10,10 +10,10 @@ from torch.nn.parallel import DistributedDataParallel
 from panoptic_deeplab.config import TrainConfig
 from panoptic_deeplab.data.loader import Batch
 from panoptic_deeplab.distributed import Process, all_reduce_sum
-from panoptic_deeplab.losses import LossTerms, PanopticDeepLabLoss
 from panoptic_deeplab.maps import Targets
 from panoptic_deeplab.model.depthwise import use_fast_depthwise
 from panoptic_deeplab.model.network import PanopticDeepLab
+from panoptic_deeplab.training.losses import LossTerms, PanopticDeepLabLoss
 from panoptic_deeplab.training.optimizer import learning_rate_factor, set_learning_rate
 from panoptic_deeplab.training.state import TrainingState
 

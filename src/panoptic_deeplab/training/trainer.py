@@ -33,16 +33,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, TrainConfig
-from panoptic_deeplab.config_io import save_config
+from panoptic_deeplab.config.io import save_config
 from panoptic_deeplab.data.identity import identify
 from panoptic_deeplab.data.loader import training_batches
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.data.sources import open_source
 from panoptic_deeplab.distributed import Process, any_process, of_main_process, process_group
 from panoptic_deeplab.errors import StoppedBySignal
-from panoptic_deeplab.losses import PanopticDeepLabLoss
-from panoptic_deeplab.model.backbone_weights import load_backbone_weights
-from panoptic_deeplab.model.initial_weights import load_initial_weights
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.training.checkpoint import add_validation, save_checkpoint
 from panoptic_deeplab.training.checks import (
@@ -57,6 +54,7 @@ from panoptic_deeplab.training.ema import ExponentialMovingAverage
 from panoptic_deeplab.training.environment import write_environment
 from panoptic_deeplab.training.first_look import write_label_statistics, write_training_batch
 from panoptic_deeplab.training.interruption import Interruption
+from panoptic_deeplab.training.losses import PanopticDeepLabLoss
 from panoptic_deeplab.training.memory import keep_freed_memory
 from panoptic_deeplab.training.meter import Meter
 from panoptic_deeplab.training.model_card import training_card
@@ -78,6 +76,8 @@ from panoptic_deeplab.training.step import batch_to_device, optimization_step, p
 from panoptic_deeplab.training.tracking import METRICS_FILE, Tracker
 from panoptic_deeplab.training.validation import Validation, validate
 from panoptic_deeplab.visualize.curves import draw_curves
+from panoptic_deeplab.weights.backbone import load_backbone_weights
+from panoptic_deeplab.weights.initial import load_initial_weights
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from panoptic_deeplab.config import Config, TestTimeAugmentationConfig
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.distributed import Process, broadcast_buffers, of_main_process
-from panoptic_deeplab.evaluation import EvaluationReport, evaluate
-from panoptic_deeplab.evaluation_files import write_report_files
+from panoptic_deeplab.evaluation.evaluate import EvaluationReport, evaluate
+from panoptic_deeplab.evaluation.report_files import write_report_files
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.training.precision import with_resolved_precision
 from panoptic_deeplab.training.state import TrainingState
@@ -54,7 +54,9 @@ def validate(
     plain = replace(config, test_time_augmentation=TestTimeAugmentationConfig())
     precision = with_resolved_precision(config, process.device).train.precision
     assert precision != "auto"
-    predictor = PanopticPredictor(model, source.categories, plain, device=process.device, precision=precision)
+    predictor = PanopticPredictor.from_network(
+        model, source.categories, plain, device=process.device, precision=precision
+    )
     report = evaluate(
         predictor,
         source,

@@ -1,1 +1,4 @@
-"""Pictures: overlays, raw maps, mosaics, curves, the HTML report."""
+"""Pictures: overlays, raw maps, mosaics, curves, the HTML report.
+
+Nothing here measures or predicts.
+"""

@@ -5,7 +5,7 @@ import colorsys
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from panoptic_deeplab.results import PanopticResult, Segment
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 Color = tuple[int, int, int]
 

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from panoptic_deeplab.errors import DatasetError, require
+from panoptic_deeplab.errors import DatasetError, require, visible
 from panoptic_deeplab.files import read_text, written_whole
-from panoptic_deeplab.visible import visible
 
 _BLUE, _ORANGE = "#3366aa", "#cc7722"
 

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.encoding import IGNORE_INDEX, VOID_ID
-from panoptic_deeplab.images import ImageLike, read_image
-from panoptic_deeplab.results import PanopticResult, Segment
-from panoptic_deeplab.visible import visible
+from panoptic_deeplab.categories import IGNORE_INDEX, CategoryTable
+from panoptic_deeplab.errors import visible
+from panoptic_deeplab.images.read import ImageLike, read_image
+from panoptic_deeplab.results.ids import VOID_ID
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 from panoptic_deeplab.visualize.colors import Color, describe, paint_segments, readable_on, segment_colors
 
 _LABEL_AREA = 0.005

@@ -4,8 +4,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from panoptic_deeplab.images import ImageLike, read_image
-from panoptic_deeplab.results import PanopticResult
+from panoptic_deeplab.images.read import ImageLike, read_image
+from panoptic_deeplab.results.panoptic_result import PanopticResult
 from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic
 from panoptic_deeplab.visualize.maps import draw_heatmap, draw_instances, draw_offset, thing_pixels
 from panoptic_deeplab.visualize.mosaic import tile

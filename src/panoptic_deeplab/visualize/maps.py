@@ -4,9 +4,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from panoptic_deeplab.encoding import IGNORE_INDEX
-from panoptic_deeplab.images import ImageLike, read_image
-from panoptic_deeplab.results import PanopticResult
+from panoptic_deeplab.categories import IGNORE_INDEX
+from panoptic_deeplab.images.read import ImageLike, read_image
+from panoptic_deeplab.results.panoptic_result import PanopticResult
 from panoptic_deeplab.visualize.colors import colorize, distinct_colors, paint_segments
 
 

@@ -8,12 +8,11 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.categories import IGNORE_INDEX, CategoryTable
 from panoptic_deeplab.config import InputConfig
-from panoptic_deeplab.encoding import IGNORE_INDEX
-from panoptic_deeplab.images import ImageLike, read_image
+from panoptic_deeplab.images.read import ImageLike, read_image
 from panoptic_deeplab.maps import Targets
-from panoptic_deeplab.results import PanopticResult
+from panoptic_deeplab.results.panoptic_result import PanopticResult
 from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic, enlarge, spaced
 from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset
 

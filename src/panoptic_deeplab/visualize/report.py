@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from panoptic_deeplab.errors import visible
 from panoptic_deeplab.files import write_text
-from panoptic_deeplab.images import ImageLike, read_image
-from panoptic_deeplab.results import PanopticResult
-from panoptic_deeplab.visible import visible
+from panoptic_deeplab.images.read import ImageLike, read_image
+from panoptic_deeplab.results.panoptic_result import PanopticResult
 from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic
 from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset, thing_pixels
 

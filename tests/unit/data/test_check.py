@@ -9,10 +9,10 @@ from PIL import Image
 
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.data.check import check_source
-from panoptic_deeplab.data.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.convert import write_coco_panoptic
-from panoptic_deeplab.data.folder import FolderSource
-from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
+from panoptic_deeplab.data.formats.folder import FolderSource
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 
 LIMITS = {"labels_needed": True, "instances_needed": True, "top_k": 200, "max_detections": 100}
 SYNTHETIC = SyntheticSource(5, seed=1, size=(48, 64))

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.data.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.convert import two_channel_labels, unmerged, write_coco_panoptic
-from panoptic_deeplab.data.folder import FolderSource
-from panoptic_deeplab.data.images import read_image, read_rgb_label
+from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
+from panoptic_deeplab.data.formats.folder import FolderSource
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
+from panoptic_deeplab.data.label_files import read_image, read_rgb_label
 from panoptic_deeplab.data.sample import Sample
-from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.errors import DatasetError
 
 COCO = CategoryTable.load("coco")

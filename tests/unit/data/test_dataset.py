@@ -13,7 +13,7 @@ from panoptic_deeplab.config import Config, DataConfig, TrainConfig
 from panoptic_deeplab.data.dataset import Example, PanopticDataset, SampleKey
 from panoptic_deeplab.data.sample import PanopticSource, Sample
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.results import Segment
+from panoptic_deeplab.results.panoptic_result import Segment
 
 CONFIG = Config(data=DataConfig(crop_size=(17, 33), color_jitter=0.2))
 

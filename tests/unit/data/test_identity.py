@@ -7,9 +7,9 @@ import pytest
 
 from panoptic_deeplab.config import DataConfig
 from panoptic_deeplab.data.convert import write_coco_panoptic
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.identity import DATASET_FILE, difference, identify, open_same_source
 from panoptic_deeplab.data.sources import open_source
-from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.errors import CheckpointError, DatasetError
 
 

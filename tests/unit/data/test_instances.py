@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.instances import check_instances
 from panoptic_deeplab.data.sample import Sample
-from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.errors import DatasetError
 
 SYNTHETIC = SyntheticSource(3, seed=1, size=(48, 64))

@@ -18,7 +18,7 @@ from panoptic_deeplab.config import Config, DataConfig, TrainConfig
 from panoptic_deeplab.data.loader import Batch, sample_key, training_batches
 from panoptic_deeplab.data.sample import Sample
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.results import Segment
+from panoptic_deeplab.results.panoptic_result import Segment
 
 
 class TinySource:

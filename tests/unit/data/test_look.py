@@ -4,10 +4,10 @@ import pytest
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data import look
-from panoptic_deeplab.data.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.convert import write_coco_panoptic
+from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.look import Look, look_at
-from panoptic_deeplab.data.synthetic import SyntheticSource
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from panoptic_deeplab.config import DataConfig
-from panoptic_deeplab.data.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.convert import write_coco_panoptic
-from panoptic_deeplab.data.folder import FolderSource
+from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
+from panoptic_deeplab.data.formats.folder import FolderSource
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.sources import open_source
-from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.errors import ConfigError, DatasetError
 
 SYNTHETIC = DataConfig(format="synthetic", categories="synthetic")

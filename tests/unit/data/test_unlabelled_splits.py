@@ -14,7 +14,7 @@ from panoptic_deeplab.data.check import check_source
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.data.sources import open_source
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.evaluation import evaluate
+from panoptic_deeplab.evaluation.evaluate import evaluate
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import RawMaps
 
@@ -95,7 +95,7 @@ def test_images_and_ids_without_labels(unlabelled: tuple[PanopticSource, list[st
 
 
 def predictor(categories: CategoryTable) -> PanopticPredictor:
-    return PanopticPredictor(PredictsTheFirstClass(len(categories)), categories, Config(), device="cpu")
+    return PanopticPredictor.from_network(PredictsTheFirstClass(len(categories)), categories, Config(), device="cpu")
 
 
 def test_they_can_be_predicted(unlabelled: tuple[PanopticSource, list[str]]) -> None:

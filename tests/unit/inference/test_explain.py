@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from panoptic_deeplab.benchmark.scenes import draw_raw_maps, make_categories
 from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig
-from panoptic_deeplab.inference.ensemble import EnsemblePredictor
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import RawMaps
+from panoptic_deeplab.profiling.scenes import draw_raw_maps, make_categories
 
 CATEGORIES = make_categories(7, 3)
 PICTURE = np.zeros((129, 193, 3), np.uint8)
@@ -24,7 +23,7 @@ def drawn(images: Tensor) -> RawMaps:
 
 def predictor_with(**settings: object) -> PanopticPredictor:
     config = Config(input=InputConfig(), postprocess=replace(PostprocessConfig(stuff_area_limit=0), **settings))
-    return PanopticPredictor(drawn, CATEGORIES, config, device="cpu")
+    return PanopticPredictor.from_network(drawn, CATEGORIES, config, device="cpu")
 
 
 def names_of(result: object) -> set[str]:
@@ -62,7 +61,7 @@ def test_objects_beyond_top_k_are_counted() -> None:
 def test_what_only_the_size_of_the_image_hides_is_named() -> None:
     """A tiny image that is enlarged for the network: its result is smaller than the map of the network's input."""
     predictor = predictor_with()
-    predictor.config = replace(predictor.config, input=InputConfig(scale=21.4))
+    predictor.engine.config = replace(predictor.config, input=InputConfig(scale=21.4))
     result, dropped = predictor.explain(PICTURE[:6, :9])
     assert dropped.size == (128, 193)
     assert result.size == (6, 9)
@@ -72,6 +71,9 @@ def test_what_only_the_size_of_the_image_hides_is_named() -> None:
 
 def test_an_ensemble_explains_its_average() -> None:
     member = predictor_with(stuff_area_limit=3000)
-    (one, dropped), (other, same) = member.explain(PICTURE), EnsemblePredictor([member, member]).explain(PICTURE)
+    (one, dropped), (other, same) = (
+        member.explain(PICTURE),
+        PanopticPredictor.ensemble([member, member]).explain(PICTURE),
+    )
     assert torch.equal(torch.from_numpy(one.panoptic_map), torch.from_numpy(other.panoptic_map))
     assert dropped.small_stuff == same.small_stuff

@@ -78,7 +78,7 @@ def test_a_predictor_refuses_before_it_predicts(free: Callable[[int | None], Non
     categories = CategoryTable.load("synthetic")
     model = PanopticDeepLab(config.model, len(categories))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    predictor = PanopticPredictor(model, categories, config, device="cpu")
+    predictor = PanopticPredictor.from_network(model, categories, config, device="cpu")
     image = np.zeros((300, 200, 3), np.uint8)
     free(2_000_000)
     with pytest.raises(ImageError, match=r"^The image has 300 x 200 pixels .*by `input\.longest_side`\.$"):

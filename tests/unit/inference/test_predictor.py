@@ -14,8 +14,8 @@ from panoptic_deeplab.errors import CheckpointError, ConfigError, ImageError
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.model.weights import save_pretrained
-from panoptic_deeplab.results import check_consistency
+from panoptic_deeplab.results.panoptic_result import check_consistency
+from panoptic_deeplab.weights.folder import save_pretrained
 
 CATEGORIES = CategoryTable(
     name="test",
@@ -72,7 +72,7 @@ PICTURE = _picture((70, 93), BALLS)
 
 def _predictor(**input_changes: float) -> PanopticPredictor:
     config = replace(CONFIG, input=replace(CONFIG.input, **input_changes))
-    return PanopticPredictor(ColorReader(), CATEGORIES, config)
+    return PanopticPredictor.from_network(ColorReader(), CATEGORIES, config)
 
 
 def _check_balls(result, image, *, tolerance: int) -> None:
@@ -105,7 +105,7 @@ def test_any_size_comes_back_as_it_was(size):
 def test_results_have_the_original_size_whatever_the_network_sees(changes, tolerance):
     predictor = _predictor(**changes)
     _check_balls(predictor.predict(PICTURE), PICTURE, tolerance=tolerance)
-    _, _, height, width = predictor.model.shapes[0]
+    _, _, height, width = predictor.engine.model.shapes[0]
     factor = changes.get("scale", 193 / 93)
     assert height % 16 == 1
     assert width % 16 == 1
@@ -152,7 +152,7 @@ def test_batches_of_mixed_sizes_keep_the_order():
         alone = predictor.predict(image)
         assert np.array_equal(alone.panoptic_map, result.panoptic_map)
         assert alone.segments_info == result.segments_info
-    batch_sizes = [shape[0] for shape in predictor.model.shapes[: -len(images)]]
+    batch_sizes = [shape[0] for shape in predictor.engine.model.shapes[: -len(images)]]
     assert sum(batch_sizes) == len(images)
     assert max(batch_sizes) == 2
     assert len(batch_sizes) < 8
@@ -200,14 +200,14 @@ def test_what_was_read_comes_before_the_error(tmp_path, batch_size):
 def test_a_batch_that_fails_does_not_take_others_with_it():
     """Images 0 and 2 go through the network together; that of image 1 fails."""
     predictor = _predictor()
-    model = predictor.model
+    model = predictor.engine.model
 
     def fails_on_large(images):
         if images.shape[2] > 70:
             raise CheckpointError("too large")
         return model(images)
 
-    predictor = PanopticPredictor(fails_on_large, predictor.categories, predictor.config, device="cpu")
+    predictor = PanopticPredictor.from_network(fails_on_large, predictor.categories, predictor.config, device="cpu")
     images = [_picture(size, BALLS) for size in ((65, 97), (80, 97), (65, 97))]
     results = predictor.predict_iter(images, batch_size=2)
     assert next(results).size == (65, 97)
@@ -233,7 +233,7 @@ def test_semantic_only_model_has_no_instance_maps():
     def model(images):
         return ColorReader().eval()(images)._replace(center_heatmap=None, offset=None)
 
-    result, maps = PanopticPredictor(model, CATEGORIES, CONFIG).predict_with_maps(PICTURE)
+    result, maps = PanopticPredictor.from_network(model, CATEGORIES, CONFIG).predict_with_maps(PICTURE)
     assert maps == (None, None)
     assert not result.instances()
     assert (result.semantic_map == 1).any()
@@ -241,9 +241,9 @@ def test_semantic_only_model_has_no_instance_maps():
 
 def test_model_is_put_in_evaluation_mode_each_time():
     predictor = _predictor()
-    predictor.model.train()
+    predictor.engine.model.train()
     predictor.predict(PICTURE)
-    assert not predictor.model.training
+    assert not predictor.engine.model.training
 
 
 def test_bfloat16_runs_the_network_under_autocast_and_returns_the_same_answer():
@@ -254,7 +254,7 @@ def test_bfloat16_runs_the_network_under_autocast_and_returns_the_same_answer():
         maps = ColorReader().eval()(images)
         return RawMaps(*(m.bfloat16() for m in maps))
 
-    low = PanopticPredictor(model, CATEGORIES, CONFIG, precision="bfloat16").predict(PICTURE)
+    low = PanopticPredictor.from_network(model, CATEGORIES, CONFIG, precision="bfloat16").predict(PICTURE)
     assert seen == [torch.bfloat16]
     assert np.array_equal(low.panoptic_map, _predictor().predict(PICTURE).panoptic_map)
 
@@ -278,7 +278,7 @@ def test_a_saved_network_comes_back_through_from_pretrained(tmp_path):
     loaded = PanopticPredictor.from_pretrained(tmp_path, device="cpu")
     assert loaded.categories == CATEGORIES
     assert loaded.config == config
-    expected = PanopticPredictor(model, CATEGORIES, config).predict(PICTURE)
+    expected = PanopticPredictor.from_network(model, CATEGORIES, config).predict(PICTURE)
     assert np.array_equal(loaded.predict(PICTURE).semantic_map, expected.semantic_map)
 
     changed = replace(config, input=InputConfig(scale=2.0), postprocess=PostprocessConfig(top_k=7))
@@ -286,15 +286,15 @@ def test_a_saved_network_comes_back_through_from_pretrained(tmp_path):
         tmp_path, precision="bfloat16", input_config=changed.input, postprocess=changed.postprocess
     )
     assert other.config == changed
-    assert other.precision == "bfloat16"
+    assert other.engine.precision == "bfloat16"
 
 
 @pytest.mark.parametrize(("align_corners", "padded"), [(False, (512, 512)), (True, (513, 513))])
 def test_the_padding_follows_the_convention_of_the_model(align_corners, padded):
     config = replace(CONFIG, model=ModelConfig(align_corners=align_corners))
-    predictor = PanopticPredictor(ColorReader(), CATEGORIES, config)
+    predictor = PanopticPredictor.from_network(ColorReader(), CATEGORIES, config)
     assert predictor.predict(_picture((512, 512), BALLS)).size == (512, 512)
-    assert predictor.model.shapes == [(1, 3, *padded)]
+    assert predictor.engine.model.shapes == [(1, 3, *padded)]
 
 
 @pytest.mark.parametrize("part", ["semantic_logits", "center_heatmap", "offset"])
@@ -306,18 +306,18 @@ def test_output_that_is_not_finite_is_an_error(part, value):
         return maps
 
     with pytest.raises(CheckpointError, match=r"output is not finite .* in precision float32"):
-        PanopticPredictor(model, CATEGORIES, CONFIG).predict(PICTURE)
+        PanopticPredictor.from_network(model, CATEGORIES, CONFIG).predict(PICTURE)
 
 
 def test_unknown_devices_are_errors():
     with pytest.raises(ConfigError, match="gpu"):
-        PanopticPredictor(ColorReader(), CATEGORIES, CONFIG, device="gpu")
+        PanopticPredictor.from_network(ColorReader(), CATEGORIES, CONFIG, device="gpu")
 
 
 def test_another_number_of_classes_is_an_error():
     table = CategoryTable(name="small", categories=CATEGORIES.categories[:1])
     with pytest.raises(CheckpointError, match="2 classes, but category table 'small' has 1"):
-        PanopticPredictor(ColorReader(), table, CONFIG).predict(PICTURE)
+        PanopticPredictor.from_network(ColorReader(), table, CONFIG).predict(PICTURE)
 
 
 def test_unusable_images_and_batch_sizes_are_errors(tmp_path):

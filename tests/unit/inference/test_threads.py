@@ -11,7 +11,6 @@ import torch
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, TestTimeAugmentationConfig
-from panoptic_deeplab.inference.ensemble import EnsemblePredictor
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.network import PanopticDeepLab
 
@@ -31,7 +30,7 @@ def network_predictor(config: Config, *, seed: int = 0, window: tuple[int, int] 
         for head in (model.semantic_head, model.center_head, model.offset_head):
             head.predict.weight.normal_(std=0.5)
         model.center_head.predict.bias.fill_(0.2)
-    return PanopticPredictor(model, CATEGORIES, config, device="cpu")
+    return PanopticPredictor.from_network(model, CATEGORIES, config, device="cpu")
 
 
 def plain(config: Config) -> PanopticPredictor:
@@ -45,7 +44,7 @@ def averaged(config: Config) -> PanopticPredictor:
 
 def ensemble(config: Config) -> PanopticPredictor:
     averages = replace(config, test_time_augmentation=SCALES)
-    return EnsemblePredictor(
+    return PanopticPredictor.ensemble(
         [network_predictor(config), network_predictor(averages, seed=1, window=(33, 33))],
     )
 

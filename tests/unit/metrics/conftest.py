@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from panoptic_deeplab.categories import Category, CategoryTable
-from panoptic_deeplab.results import PanopticResult, Segment
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 MakeResult = Callable[..., PanopticResult]
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from panoptic_deeplab.config import ModelConfig
 from panoptic_deeplab.errors import CheckpointError, ConfigError
-from panoptic_deeplab.model.backbone_weights import load_backbone_weights
 from panoptic_deeplab.model.backbones.build import OWN_NETWORKS, build_backbone
 from panoptic_deeplab.model.backbones.hrnet import HRNet, HRNetPlus
 from panoptic_deeplab.model.backbones.hrnet_blocks import HighResolutionModule, HRNetLayout
 from panoptic_deeplab.model.network import PanopticDeepLab
+from panoptic_deeplab.weights.backbone import load_backbone_weights
 
 NAMES = ("hrnet_w48_branches", "hrnet_w48_plus", "hrnet_wider_plus")
 SMALL = HRNetLayout(widths=(4, 8, 16, 32), stem_width=8, modules=(1, 1, 1), blocks=1)

@@ -7,12 +7,14 @@ import torch
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import ModelConfig
-from panoptic_deeplab.config_io import config_from_dict, config_to_dict
+from panoptic_deeplab.config.io import config_from_dict, config_to_dict
 from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.images.read import read_image
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.backbones.build import build_backbone
 from panoptic_deeplab.model.network import PanopticDeepLab, with_output_stride
-from panoptic_deeplab.model.weights import load_pretrained, save_pretrained
+from panoptic_deeplab.weights.folder import save_pretrained
+from panoptic_deeplab.weights.open import open_pretrained
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50_beta", "xception71"])
@@ -68,10 +70,10 @@ def test_a_saved_model_is_run_at_another_output_stride(tmp_path, tiny_config):
     plain, dense = (PanopticPredictor.from_pretrained(tmp_path, device="cpu", output_stride=s) for s in (None, 8))
     assert plain.config == tiny_config
     assert dense.config.model == with_output_stride(tiny_config.model, 8)
-    for name, tensor in dense.model.state_dict().items():
-        assert torch.equal(tensor, plain.model.state_dict()[name])
+    for name, tensor in dense.engine.model.state_dict().items():
+        assert torch.equal(tensor, plain.engine.model.state_dict()[name])
     image = torch.randint(0, 256, (3, 50, 70), dtype=torch.uint8)
-    assert dense._ready(image).prepared.tensor.shape == (3, 57, 73)  # multiples of 8, plus 1
+    assert dense.engine.ready(read_image(image)).prepared.tensor.shape == (3, 57, 73)  # multiples of 8, plus 1
     (first, _), (second, maps) = plain.predict_with_maps(image), dense.predict_with_maps(image)
     assert first.size == second.size == (50, 70)
     assert maps.offset.shape == (2, 50, 70)
@@ -83,7 +85,7 @@ def test_a_stride_that_the_network_lacks_is_no_fault_of_the_folder(tmp_path, tin
     model = PanopticDeepLab(config.model, categories.num_classes)
     save_pretrained(tmp_path, model, config=config, categories=categories)
     with pytest.raises(ConfigError, match=r"^`model.atrous_rates` \(3, 6, 9\) of output stride 16 are no integers"):
-        load_pretrained(tmp_path, output_stride=32)
+        open_pretrained(tmp_path, output_stride=32)
 
 
 def test_configurations_without_a_section_for_augmentation_still_load(tiny_config):

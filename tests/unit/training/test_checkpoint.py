@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from panoptic_deeplab.errors import OutputError, TrainingError
-from panoptic_deeplab.model.weights import load_pretrained
 from panoptic_deeplab.training import checkpoint
 from panoptic_deeplab.training.run_folder import tidy
 from panoptic_deeplab.training.state import TrainingState
+from panoptic_deeplab.weights.open import open_pretrained
 
 
 def test_restored_state_is_equal_and_goes_on_equally(small_run: Any, tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_best_is_a_pretrained_folder_with_the_average(small_run: Any, tmp_path: 
     state = small_run.state()
     small_run.make_step(state)
     small_run.save(state, quality=0.5)
-    model, config, categories = load_pretrained(tmp_path / "best")
+    model, config, categories = open_pretrained(tmp_path / "best")
     assert config == small_run.config
     assert categories == small_run.categories
     averaged = state.ema.model.state_dict()
@@ -126,7 +126,7 @@ def test_a_kill_while_replacing_leaves_a_checkpoint_whenever_it_comes(
         restored = small_run.state()
         small_run.load(restored)
         assert restored.step == 4
-        load_pretrained(tmp_path / "best")
+        open_pretrained(tmp_path / "best")
     assert survived >= 4  # two renamings, the link, deleting
     assert [f.name for f in (tmp_path / "checkpoints").iterdir()] == ["step_000004"]
 

@@ -7,11 +7,11 @@ import pytest
 
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.config import Config, DataConfig, EvaluationConfig
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.sample import Sample
-from panoptic_deeplab.data.synthetic import SyntheticSource
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import ConfigError, DatasetError, MissingDependencyError
-from panoptic_deeplab.results import Segment
+from panoptic_deeplab.results.panoptic_result import Segment
 from panoptic_deeplab.training import checks
 from panoptic_deeplab.training.checks import check_batch, check_data, check_validation, images_normalized_together
 

@@ -6,7 +6,7 @@ import torch
 
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import TrainingError
-from panoptic_deeplab.losses import LossTerms
+from panoptic_deeplab.training.losses import LossTerms
 from panoptic_deeplab.training.meter import Meter
 
 

@@ -7,7 +7,7 @@ import torch
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import ModelConfig
-from panoptic_deeplab.config_io import load_config, recipe_names
+from panoptic_deeplab.config.io import load_config, recipe_names
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.training.checks import check_batch

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from panoptic_deeplab.errors import CheckpointError, ConfigError
-from panoptic_deeplab.model.checksums import CHECKSUMS_FILE, write_checksums
+from panoptic_deeplab.weights.checksums import CHECKSUMS_FILE, write_checksums
 
 
 def _checkpoint(small_run: Any, step: int, *, quality: float | None = None) -> Path:

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.data.loader import Batch
 from panoptic_deeplab.distributed import Process
-from panoptic_deeplab.losses import PanopticDeepLabLoss
 from panoptic_deeplab.maps import RawMaps, Targets
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.training.ema import ExponentialMovingAverage
+from panoptic_deeplab.training.losses import PanopticDeepLabLoss
 from panoptic_deeplab.training.optimizer import build_optimizer
 from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.training.step import (

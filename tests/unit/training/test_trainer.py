@@ -13,16 +13,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from panoptic_deeplab import evaluation_files
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.config_io import load_config
+from panoptic_deeplab.config.io import load_config
 from panoptic_deeplab.data.convert import write_coco_panoptic
 from panoptic_deeplab.data.loader import Batch
 from panoptic_deeplab.errors import DatasetError, MissingDependencyError, StoppedBySignal, TrainingError
+from panoptic_deeplab.evaluation import report_files as evaluation_files
 from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.losses import LossTerms
 from panoptic_deeplab.training import trainer, validation
+from panoptic_deeplab.training.losses import LossTerms
 from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.training.trainer import train
 

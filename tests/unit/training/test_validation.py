@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from panoptic_deeplab.config import TestTimeAugmentationConfig
-from panoptic_deeplab.data.synthetic import SyntheticSource
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.training.optimizer import build_optimizer

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panoptic_deeplab.visible import visible
+from panoptic_deeplab.errors import visible
 from panoptic_deeplab.visualize.report import QualityRow, Report, ReportFigure, ReportImage, write_report
 
 _VOID_TAGS = {"meta", "img", "br", "link"}

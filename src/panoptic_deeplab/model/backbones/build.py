@@ -58,7 +58,7 @@ OWN_NETWORKS: dict[str, Callable[[ModelConfig], nn.Module]] = {
 """By the name in `model.backbone`. Such a network has the attributes `strides` and `channels`, one entry a feature,
 shallow to deep (the last one the deepest, at `output_stride`), and its `forward(images)` returns these features as a
 list. Strides before the last are native ones, as in `Backbone`. Where timm has ImageNet weights of its layers, it also
-has `timm_name` and `from_timm(state)`: see `model/backbone_weights.py`."""
+has `timm_name` and `from_timm(state)`: see `weights/backbone.py`."""
 
 _ADVICE = (
     "Choose a network that has features at strides 4, 8, 16 and 32 of images of any size, channels first."

@@ -35,7 +35,7 @@ from panoptic_deeplab.postprocess.shortcut.cells import (
     pad_samples,
     smallest_corner,
 )
-from panoptic_deeplab.runs import find_runs
+from panoptic_deeplab.results.run_lengths import find_runs
 from panoptic_deeplab.stopwatch import Stopwatch, stage
 
 _EPSILON = torch.finfo(torch.float32).eps

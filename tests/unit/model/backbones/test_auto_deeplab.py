@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from panoptic_deeplab.config import ModelConfig
 from panoptic_deeplab.errors import CheckpointError, ConfigError
-from panoptic_deeplab.model.backbone_weights import load_backbone_weights
 from panoptic_deeplab.model.backbones.auto_deeplab import AutoDeepLab, auto_deeplab_l_plus
 from panoptic_deeplab.model.backbones.build import build_backbone
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.model.weights import save_weights
+from panoptic_deeplab.weights.backbone import load_backbone_weights
+from panoptic_deeplab.weights.folder import save_weights
 
 FILTERS = 4
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from panoptic_deeplab.config import ModelConfig
-from panoptic_deeplab.model.backbone_weights import load_backbone_weights
 from panoptic_deeplab.model.backbones.resnet_beta import ResNetBeta, resnet50_beta
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.model.weights import save_weights
+from panoptic_deeplab.weights.backbone import load_backbone_weights
+from panoptic_deeplab.weights.folder import save_weights
 
 OutputStride = Literal[8, 16, 32]
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from panoptic_deeplab import postprocess
-from panoptic_deeplab.benchmark.scenes import draw_raw_maps, make_categories
 from panoptic_deeplab.config import PostprocessConfig
 from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.postprocess import pipeline
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
 from panoptic_deeplab.postprocess.shortcut import peaks
+from panoptic_deeplab.profiling.scenes import draw_raw_maps, make_categories
 
 FOLDER = Path(postprocess.__file__).parent
 CATEGORIES = make_categories(7, 3)

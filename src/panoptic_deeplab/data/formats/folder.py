@@ -1,0 +1,203 @@
+"""The easy format for one's own data: a folder of images, one of instance maps, one of semantic maps.
+
+    root/
+    ├── images/street_1.jpg ...       any format that Pillow reads: `images.IMAGE_SUFFIXES`
+    ├── instances/street_1.png ...    8 or 16-bit grey: 0 = no instance, 1..N = one instance each
+    ├── semantic/street_1.png ...     8 or 16-bit grey or palette: category ids, as the table lists them
+    └── {split}.txt                   file names, with or without suffix, a line each
+
+Without `{split}.txt` the files are in `images/{split}/`, `instances/{split}/` and `semantic/{split}/`. Labels are PNG,
+TIFF, BMP or TGA, and may all have one tail behind the name of the image (`street_1_mask.png`). Either label folder may
+be missing, and a split none of whose images has a label file is a split without labels; but an image without a label
+that others have, a label of no image, and a folder whose files nothing reads are errors (`folder_files.py`).
+
+What a pixel becomes:
+
+| instance | semantic    | label                                                                          |
+|----------|-------------|--------------------------------------------------------------------------------|
+| i > 0    | thing       | instance i; all its pixels must have one class                                   |
+| 0        | stuff       | stuff                                                                            |
+| 0        | thing       | crowd: things that nobody separated                                              |
+| any      | void id     | void; an instance must be void as a whole                                        |
+| i > 0    | (no folder) | instance i of the table's only thing class                                       |
+| 0        | (no folder) | the table's only stuff class; void where the table has no stuff                  |
+
+Numbers that mean void (often 0 or 255) belong in `void_ids` of the table; a number that the table does not list is an
+error.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32, Int64, Integer
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.data.formats.folder_files import KINDS, find_files
+from panoptic_deeplab.data.label_files import check_same_size, read_id_label, read_image
+from panoptic_deeplab.data.labels import RawSegment, translate_labels
+from panoptic_deeplab.data.problems import Problems, collected
+from panoptic_deeplab.data.sample import Sample
+from panoptic_deeplab.data.set_root import SetRoot
+from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.results.ids import VOID_ID
+from panoptic_deeplab.results.panoptic_result import Segment
+from panoptic_deeplab.results.run_lengths import find_runs
+
+_NO_CLASS = -1
+"""Stands for "the table has no class here" while pixels are grouped; numbers in files are never negative."""
+
+
+class FolderSource:
+    """Images with instance maps, semantic maps or both, in the layout above.
+
+    Args:
+        root: folder of the set.
+        split: name of `{split}.txt` or of the sub-folders.
+        categories: table whose dataset ids are the numbers in the semantic maps. With instance maps alone it must have
+            exactly one thing class and at most one stuff class.
+
+        outside_root: links in the set may lead out of `root`.
+        problems: takes what is wrong with the files; without it, that is raised.
+
+    Raises:
+        DatasetError: the split or the images cannot be found, or the table does not fit instance maps alone; or, where
+            nobody collects `problems`, an image or a label is missing, or there are files that nothing uses.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        categories: CategoryTable,
+        *,
+        outside_root: bool = False,
+        problems: Problems | None = None,
+    ) -> None:
+        self.categories = categories
+        self._root = SetRoot(Path(root), outside_root)
+        with collected(problems) as found:
+            self._files = find_files(Path(root), split, found)
+        self.image_ids: Sequence[str] = list(self._files.images)
+        if list(self._files.labels) == ["instances"]:
+            _only_classes(categories)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample.
+
+        Raises:
+            DatasetError: a file is missing, corrupt or contradicts another one.
+        """
+        image_id = self.image_ids[index]
+        image_path = self._root.listed(self._files.image_folder, self._files.images[image_id])
+        image = read_image(image_path)
+        maps: dict[str, Int32[np.ndarray, "H W"]] = {}
+        label_paths: list[Path] = []
+        for kind, labels in self._files.labels.items():
+            folder = self._files.label_folders[kind]
+            label_path = self._root.listed(folder, labels.get(image_id, folder / f"{image_id}.png"))
+            maps[kind] = read_id_label(label_path)
+            check_same_size(image, maps[kind], image_path=image_path, label_path=label_path)
+            label_paths.append(label_path)
+        if not maps:
+            return Sample(image_id=image_id, image=image, panoptic_map=None, segments_info=[], image_path=image_path)
+        panoptic_map, segments_info = labels_from_maps(
+            maps.get("instances", np.zeros(image.shape[:2], np.int32)),
+            maps.get("semantic"),
+            categories=self.categories,
+            where=" and ".join(str(path) for path in label_paths),
+        )
+        return Sample(
+            image_id=image_id,
+            image=image,
+            panoptic_map=panoptic_map,
+            segments_info=segments_info,
+            image_path=image_path,
+        )
+
+    def label_paths(self, image_id: str) -> tuple[Path, Path]:
+        """Where an image's instance map and semantic map belong; either kind may be missing."""
+        instances, semantic = (self._files.label_folders[kind] / f"{image_id}.png" for kind in KINDS)
+        return instances, semantic
+
+
+def labels_from_maps(
+    instance_map: Int32[np.ndarray, "H W"],
+    semantic_map: Int32[np.ndarray, "H W"] | None,
+    *,
+    categories: CategoryTable,
+    where: str,
+) -> tuple[Int32[np.ndarray, "H W"], list[Segment]]:
+    """Join an instance map and a semantic map to a panoptic label, by the table in the module's docstring.
+
+    Args:
+        instance_map: 0 = no instance, other numbers one instance each.
+        semantic_map: dataset ids; None = the only thing and stuff class of the table.
+        categories: the table.
+        where: the files, for messages.
+
+    Returns:
+        `panoptic_map` (instances keep their number) and `segments_info`.
+
+    Raises:
+        DatasetError: an instance has two classes or lies on stuff, or a number is not in the table.
+    """
+    if semantic_map is None:
+        thing, stuff = _only_classes(categories)
+        semantic_map = np.where(instance_map > 0, thing, stuff)
+    keys = instance_map.astype(np.int64) << 32 | (semantic_map.astype(np.int64) - _NO_CLASS)
+    runs = find_runs(keys)
+    unique_keys, key_of_run = np.unique(runs.of(keys), return_inverse=True)
+    instances, classes = unique_keys >> 32, (unique_keys & 2**32 - 1) + _NO_CLASS
+    _check_pairs(instances, classes, categories=categories, where=where)
+
+    # Regions without an instance number get numbers above all instances.
+    raw_ids = instances.copy()
+    without_number = (instances == 0) & (classes != _NO_CLASS)
+    raw_ids[without_number] = instances.max(initial=0) + 1 + np.arange(without_number.sum())
+    raw_map = runs.spread(raw_ids[key_of_run.reshape(-1)])
+    raw_segments = {}
+    for raw_id, instance, dataset_id in zip(raw_ids.tolist(), instances.tolist(), classes.tolist(), strict=True):
+        if raw_id != VOID_ID:
+            train_id = categories.train_id_by_dataset_id.get(dataset_id)
+            iscrowd = instance == 0 and train_id is not None and categories[train_id].isthing
+            raw_segments[raw_id] = RawSegment(raw_id, dataset_id, iscrowd)
+    return translate_labels(raw_map, list(raw_segments.values()), categories=categories, where=where)
+
+
+def _check_pairs(
+    instances: Int64[np.ndarray, " P"], classes: Integer[np.ndarray, " P"], *, categories: CategoryTable, where: str
+) -> None:
+    """Raise where an instance has two classes of the table, or a stuff class."""
+    train_id_of_instance: dict[int, int | None] = {}
+    for instance, dataset_id in zip(instances.tolist(), classes.tolist(), strict=True):
+        if instance == 0:
+            continue
+        train_id = categories.train_id_by_dataset_id.get(dataset_id)
+        if train_id is not None and not categories[train_id].isthing:
+            raise DatasetError(
+                f"{where}: instance {instance} lies on the stuff class {categories[train_id].name!r} (id {dataset_id})."
+                " Expected instance number 0 on stuff."
+            )
+        if train_id_of_instance.setdefault(instance, train_id) != train_id:
+            of_instance = sorted({int(c) for c in classes[instances == instance]})
+            raise DatasetError(
+                f"{where}: instance {instance} has pixels of several categories {of_instance}. Expected one category an"
+                " instance; give each instance a number of its own."
+            )
+
+
+def _only_classes(categories: CategoryTable) -> tuple[int, int]:
+    """Dataset ids of the only thing and the only stuff class (`_NO_CLASS` where there is no stuff)."""
+    things = [c for c in categories.categories if c.isthing]
+    stuff = [c for c in categories.categories if not c.isthing]
+    if len(things) != 1 or len(stuff) > 1:
+        raise DatasetError(
+            "Instance maps without semantic maps need a table with one thing class and at most one stuff class."
+            f" Table {categories.name!r} has {len(things)} and {len(stuff)}; add a folder semantic/ or choose another."
+        )
+    ids = [(c.dataset_ids or (c.id,))[0] for c in [*things, *stuff]]
+    return ids[0], ids[1] if stuff else _NO_CLASS

@@ -1,0 +1,225 @@
+"""Which files of a folder set belong together: the images of a split, and the label files of each.
+
+A label belongs to the image whose name it has, in any lossless format and with any suffix, or whose name it has with
+one tail that all labels of the folder share (`street_1_mask.png`). Where a list names the images, its labels may lie in
+a folder of the split too (`instances/train/`). Nothing else is guessed, and what is left over is named: a label that is
+taken for absent trains a network on something else without a word.
+"""
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from panoptic_deeplab.data.label_files import read_lines
+from panoptic_deeplab.data.problems import Problems
+from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.images.read import IMAGE_SUFFIXES, UNREADABLE_SUFFIXES, has_decoder, image_files
+
+KINDS = ("instances", "semantic")
+
+_TAIL = re.compile(r"[-_. ][^\W\d][^\d]*")
+"""What may stand between the name of an image and the suffix of its label: words, no numbers."""
+
+_OTHER_SUFFIXES = frozenset(
+    ("", ".csv", ".db", ".gz", ".html", ".ini", ".json", ".md", ".pdf", ".tar", ".txt", ".xml", ".yaml", ".yml", ".zip")
+)
+"""Files beside images that are no pictures and no labels that this format could have."""
+
+
+@dataclass(kw_only=True)
+class FolderFiles:
+    """The files of one split."""
+
+    image_folder: Path
+    images: dict[str, Path]
+    """Image id -> image, in the order of the split."""
+    label_folders: dict[str, Path]
+    """Kind -> folder of the labels of this split."""
+    labels: dict[str, dict[str, Path]] = field(default_factory=dict)
+    """Kind -> image id -> label file; a kind that the split does not have is left out."""
+
+
+def find_files(root: Path, split: str, problems: Problems) -> FolderFiles:
+    """Find the images and labels of a split.
+
+    Args:
+        root: folder of the set.
+        split: name of a list or of sub-folders.
+        problems: takes names without a file and files that nothing uses.
+
+    Raises:
+        DatasetError: there is no such split, or no folder of its images.
+    """
+    list_path = root / f"{split}.txt"
+    if list_path.is_file():
+        found = _listed(root, split, list_path, problems)
+        places = {kind: [root / kind, root / kind / split] for kind in KINDS}
+        known = {path.stem for folder in _folders(root / "images") for path in image_files(folder)}
+    elif (root / "images" / split).is_dir():
+        image_folder = root / "images" / split
+        found = FolderFiles(image_folder=image_folder, images=_by_name(image_folder, problems), label_folders={})
+        places = {kind: [root / kind / split] for kind in KINDS}
+        known = set(found.images)
+        for folder in (image_folder, *(root / kind / split for kind in KINDS)):
+            _look_for_nested(folder, problems)
+    else:
+        raise DatasetError(
+            f"Split {split!r} is not in {root.absolute()}. Expected {list_path.name} with a file name (without"
+            f" suffix) a line, or images in {Path('images') / split}/."
+        )
+    for kind, folders in places.items():
+        found.label_folders[kind] = folders[0]
+        holding = [(folder, _labels(folder, found.images, known, problems)) for folder in folders if folder.is_dir()]
+        holding = [(folder, labels) for folder, labels in holding if labels]
+        if len(holding) > 1:
+            fault = f"and {holding[1][0]} both hold labels of split {split!r}. Remove or rename one of them."
+            problems.add("two folders", holding[0][0], fault)
+        if holding:
+            found.label_folders[kind], found.labels[kind] = holding[0]
+    _look_for_unreadable(found, problems)
+    _look_for_missing(root, split, found, problems)
+    _look_for_unused(root, found, {folder for folders in places.values() for folder in folders}, problems)
+    return found
+
+
+def _listed(root: Path, split: str, list_path: Path, problems: Problems) -> FolderFiles:
+    """The images that a list names, by their name with or without suffix."""
+    folders = [folder for folder in (root / "images", root / "images" / split) if folder.is_dir()]
+    if not folders:
+        raise DatasetError(f"The folder {root / 'images'} does not exist. Expected the images there.")
+    names = read_lines(list_path)
+    by_folder = [(folder, _by_name(folder, problems)) for folder in folders]
+    image_folder, available = max(
+        by_folder, key=lambda pair: len(pair[1].keys() & {_stem(name, pair[1]) for name in names})
+    )
+    images: dict[str, Path] = {}
+    for number, name in enumerate(names, start=1):
+        image_id, place = _stem(name, available), f"entry {number}"
+        if image_id in images:
+            problems.add("listed twice", list_path, f"lists an image twice, {image_id!r}. Remove one.", place=place)
+        elif image_id in available:
+            images[image_id] = available[image_id]
+        else:
+            fault = f"names {name!r}, but the image {image_folder / name}.* does not exist. Add it, or remove the line."
+            problems.add("listed and absent", list_path, fault, place=place)
+    if not names:
+        problems.add("empty list", list_path, "lists no image. Expected a file name (without suffix) a line.")
+    return FolderFiles(image_folder=image_folder, images=images, label_folders={})
+
+
+def _stem(name: str, available: dict[str, Path]) -> str:
+    """The id that a line means: itself, or without the suffix of the file that it names in full."""
+    stem = Path(name).stem
+    return stem if name not in available and stem in available and available[stem].name == name else name
+
+
+def _by_name(folder: Path, problems: Problems) -> dict[str, Path]:
+    """Pictures of a folder by their name without suffix; notes what is no picture."""
+    paths: dict[str, Path] = {}
+    for path in image_files(folder):
+        if path.stem in paths:
+            fault = f"and {path.name} differ only in their suffix. Remove or rename one."
+            problems.add(f"{folder} suffix", paths[path.stem], fault)
+        paths.setdefault(path.stem, path)
+    for path in sorted(folder.iterdir()):
+        known = path.suffix.lower() in IMAGE_SUFFIXES | UNREADABLE_SUFFIXES | _OTHER_SUFFIXES
+        if not (known or path.name.startswith(".") or path.is_dir()):
+            problems.add(f"{folder} other", path, "is no picture that can be read. Convert it to PNG, or remove it.")
+    return paths
+
+
+def _labels(folder: Path, images: Collection[str], known: Collection[str], problems: Problems) -> dict[str, Path]:
+    """Image id -> label, of the labels of these images in a folder.
+
+    Args:
+        folder: the folder.
+        images: ids of the split.
+        known: names of all images of the set, whose labels may lie here too.
+        problems: takes labels of no image.
+    """
+    by_name = _by_name(folder, problems)
+    owners = {stem: (stem, "") if stem in known else _owner(stem, known) for stem in by_name}
+    tails = {tail for _, tail in filter(None, owners.values())}
+    tail = "" if "" in tails else next(iter(tails), "")
+    if "" not in tails and len(tails) > 1:
+        fault = f"holds files with several tails, {', '.join(sorted(tails))}. Expected one label an image."
+        problems.add(f"{folder} tails", folder, fault)
+        return {}
+    labels = {}
+    for stem, path in by_name.items():
+        owner = owners[stem]
+        if owner is None or owner[1] != tail:
+            fault = "belongs to no image. Expected a label with the name of an image; rename or remove it."
+            problems.add(f"{folder} stray", path, fault)
+        elif owner[0] in images:
+            labels[owner[0]] = path
+    return labels
+
+
+def _owner(stem: str, known: Collection[str]) -> tuple[str, str] | None:
+    """The image that a label belongs to by the start of its name, and the tail of the name."""
+    for cut in range(len(stem) - 1, 0, -1):
+        if stem[:cut] in known and _TAIL.fullmatch(stem, cut):
+            return stem[:cut], stem[cut:]
+    return None
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    """A folder and those in it, without hidden ones."""
+    if folder.is_dir():
+        yield folder
+        yield from sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _look_for_unreadable(found: FolderFiles, problems: Problems) -> None:
+    """Note what cannot be read, as far as names and links tell."""
+    for files in (found.images, *found.labels.values()):
+        for image_id, path in files.items():
+            if path.is_symlink() and not path.exists():
+                fault = "is a link to a file that does not exist. Mend or remove it."
+                problems.add("broken link", path, fault, image_id=image_id)
+            elif not has_decoder(path):
+                fault = "is a picture in a format that cannot be read. Convert it to PNG, or a photograph to JPEG."
+                problems.add("no decoder", path, fault, image_id=image_id)
+
+
+def _look_for_missing(root: Path, split: str, found: FolderFiles, problems: Problems) -> None:
+    """Note images without a label of a kind that others have."""
+    for kind in KINDS:
+        labels, folder = found.labels.get(kind), found.label_folders[kind]
+        if labels is not None:
+            for image_id in found.images:
+                if image_id not in labels:
+                    fault = f"does not exist, though other images have {kind}. Add it, or take the image out."
+                    problems.add(f"no {kind}", folder / f"{image_id}.png", fault, image_id=image_id)
+        elif found.labels and any(image_files(place) for place in _folders(root / kind)):
+            fault = f"holds files, but none for an image of split {split!r}. Expected {folder}/NAME.png for each."
+            problems.add(f"none of {kind}", root / kind, fault)
+
+
+def _look_for_nested(folder: Path, problems: Problems) -> None:
+    for inner in list(_folders(folder))[1:]:
+        if image_files(inner):
+            problems.add("nested", inner, f"holds files that are not read. Expected them directly in {folder}.")
+
+
+def _look_for_unused(root: Path, found: FolderFiles, used: Collection[Path], problems: Problems) -> None:
+    """Note folders that may hold the other kind of labels under another name: they have files named as the images."""
+    absent = [kind for kind in KINDS if kind not in found.labels]
+    if len(absent) != 1:
+        return
+    for outer in list(_folders(root))[1:]:
+        for folder in _folders(outer):
+            of_another_split = folder != outer and (
+                (root / "images" / folder.name).is_dir() or (root / f"{folder.name}.txt").is_file()
+            )
+            if outer.name == "images" or folder in used or (outer.name in KINDS and of_another_split):
+                continue
+            stems = [path.stem for path in image_files(folder)]
+            if any(stem in found.images or _owner(stem, found.images) is not None for stem in stems):
+                fault = (
+                    "holds files with the names of images, but nothing reads them. If they are labels, call the folder"
+                    f" {found.label_folders[absent[0]]}; else move it out of the set."
+                )
+                problems.add("unused", folder, fault)

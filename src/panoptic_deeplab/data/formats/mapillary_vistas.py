@@ -1,0 +1,286 @@
+"""Mapillary Vistas v1.2 and v2.0 as they are downloaded, in both layouts.
+
+    root/                                            root/                       v1.0, v1.1, and Mask2Former's
+    ├── config_v1.2.json, config_v2.0.json           ├── config.json
+    ├── training/images/*.jpg                        ├── training/images/*.jpg
+    ├── training/v1.2/panoptic/panoptic_2018.json    ├── training/panoptic/panoptic_2018.json
+    ├── training/v1.2/panoptic/*.png                 ├── training/panoptic/*.png
+    ├── training/v1.2/instances/*.png                ├── training/instances/*.png
+    └── training/v2.0/... with panoptic_2020.json    └── ...
+    and the same in validation/; testing/ has images alone
+
+Labels are read from the panoptic JSON and PNG where they are (the truth that PQ is defined on), else from `instances`:
+16-bit, `256 * label + number`. A label is a position in the list of the `config` file; a category id, as in the
+panoptic JSON, counts only the labels that are evaluated, from 1. Of v1.2's 66 labels only the last, "Unlabeled", is
+not evaluated, so there ids are labels + 1; v2.0 leaves out 8 of its 124 (groups, ambiguous ones and "Unlabeled"). They
+are void.
+
+Splits: `train`, `val` and `test`, or the folders' own names `training` (18,000 images), `validation` (2,000) and
+`testing` (5,000).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.data.formats.coco_panoptic import read_panoptic_sample
+from panoptic_deeplab.data.formats.panoptic_json import PanopticIndex, check_categories, read_panoptic_json
+from panoptic_deeplab.data.label_files import check_same_size, read_id_label, read_image
+from panoptic_deeplab.data.labels import RawSegment, translate_labels
+from panoptic_deeplab.data.problems import Problems, collected
+from panoptic_deeplab.data.sample import Sample
+from panoptic_deeplab.data.set_root import SetRoot
+from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.files import read_json
+from panoptic_deeplab.images.read import image_files
+from panoptic_deeplab.results.ids import VOID_ID
+
+_FOLDER_OF_SPLIT = {"train": "training", "val": "validation", "test": "testing"}
+_LABEL_DIVISOR = 256
+
+
+class MapillaryVistasSource:
+    """One split of Mapillary Vistas; the category table says which version.
+
+    Args:
+        root: folder that holds `training`, `validation` and `testing`.
+        split: `train`, `val` or `test`, or the name of a folder.
+        categories: table whose dataset ids are all category ids of one version: 1 to 65 for v1.2
+            (`mapillary_vistas_v1.2`), 1 to 116 for v2.0 (`mapillary_vistas_v2.0`), or one that merges them.
+        labels: `panoptic` or `instances`; `auto` takes `panoptic` where its JSON is, else `instances`.
+        outside_root: names and links in the set may lead out of `root`.
+        problems: takes what is wrong with the files; without it, that is raised.
+
+    Raises:
+        DatasetError: there are no images or labels of the split, or they are of another version than the table; or,
+            where nobody collects `problems`, a file is missing or an entry contradicts the table.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        categories: CategoryTable,
+        *,
+        labels: Literal["auto", "panoptic", "instances"] = "auto",
+        outside_root: bool = False,
+        problems: Problems | None = None,
+    ) -> None:
+        root = Path(root)
+        folder = root / _FOLDER_OF_SPLIT.get(split, split)
+        self.categories = categories
+        self._root = SetRoot(root, outside_root)
+        self._image_folder = folder / "images"
+        self._dataset_ids: Sequence[int] = ()
+        """Category id of each label, 0 = void; empty where no `instances` are read."""
+        with collected(problems) as found:
+            images = _by_name(self._image_folder, found)
+            if not images:
+                raise DatasetError(f"There are no images {self._image_folder}/*.jpg. Is the root folder right?")
+            if folder.name == "testing":
+                self._items = [_Item(image_id, path, None) for image_id, path in images.items()]
+            else:
+                places = _find_labels(folder, categories)
+                json_path = places.folder / "panoptic" / places.version.panoptic_json
+                if labels == "panoptic" or (labels == "auto" and json_path.is_file()):
+                    index = read_panoptic_json(json_path, categories, self._root, found)
+                    self._items = _panoptic_items(images, index, self._image_folder, found)
+                else:
+                    self._dataset_ids = _dataset_ids(root, places.version, categories, found)
+                    self._items = _instance_items(images, places.folder / "instances", self._image_folder, found)
+        self.image_ids: Sequence[str] = [item.image_id for item in self._items]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample.
+
+        Raises:
+            DatasetError: a file is missing, corrupt or contradicts another one.
+        """
+        item = self._items[index]
+        image_path = self._root.listed(self._image_folder, item.image_path)
+        if item.label is None:
+            return Sample(
+                image_id=item.image_id,
+                image=read_image(image_path),
+                panoptic_map=None,
+                segments_info=[],
+                image_path=image_path,
+            )
+        if isinstance(item.label, Path):
+            label_path = self._root.listed(item.label.parent, item.label)
+            return _read_instances(item.image_id, image_path, label_path, self._dataset_ids, self.categories)
+        panoptic_index, position = item.label
+        return read_panoptic_sample(
+            panoptic_index,
+            position,
+            image_path=image_path,
+            label_folder=panoptic_index.path.parent,
+            root=self._root,
+            categories=self.categories,
+        )
+
+
+class _Item(NamedTuple):
+    image_id: str
+    image_path: Path
+    label: Path | tuple[PanopticIndex, int] | None
+    """A file of `instances`, or a place in a panoptic JSON."""
+
+
+class _Version(NamedTuple):
+    name: str
+    num_categories: int
+    panoptic_json: str
+
+
+_VERSIONS = (_Version("v1.2", 65, "panoptic_2018.json"), _Version("v2.0", 116, "panoptic_2020.json"))
+
+
+class _Labels(NamedTuple):
+    version: _Version
+    folder: Path
+    """Holds `panoptic` and `instances`."""
+
+
+def _find_labels(folder: Path, categories: CategoryTable) -> _Labels:
+    """The labels of the version that the table is for."""
+    present = [_Labels(version, folder / version.name) for version in _VERSIONS if (folder / version.name).is_dir()]
+    if not present and any((folder / name).is_dir() for name in ("panoptic", "instances")):
+        present = [_Labels(_VERSIONS[0], folder)]
+    if not present:
+        raise DatasetError(
+            f"There are no labels of split {folder.name!r}. Expected folders v1.2, v2.0, panoptic or instances in"
+            f" {folder}."
+        )
+    known = set(categories.train_id_by_dataset_id)
+    for labels in present:
+        ids = set(range(1, labels.version.num_categories + 1))
+        if known <= ids <= known | set(categories.void_ids):
+            return labels
+    expected = " or ".join(f"1 to {found.version.num_categories} ({found.version.name})" for found in present)
+    raise DatasetError(
+        f"{folder} has the labels of version {' and '.join(found.version.name for found in present)}, but the table"
+        f" {categories.name!r} is of none of them. Its ids and void_ids must be {expected}; choose data.categories"
+        f" {' or '.join(f'mapillary_vistas_{found.version.name}' for found in present)}."
+    )
+
+
+def _by_name(folder: Path, problems: Problems) -> dict[str, Path]:
+    """Pictures of a folder by their name without suffix, in the order of names."""
+    paths: dict[str, Path] = {}
+    for path in image_files(folder) if folder.is_dir() else []:
+        if path.stem in paths:
+            fault = f"and {paths[path.stem].name} differ only in their suffix. Remove or rename one."
+            problems.add(f"{folder} suffix", path, fault)
+        paths.setdefault(path.stem, path)
+    return dict(sorted(paths.items()))
+
+
+def _panoptic_items(
+    images: dict[str, Path], index: PanopticIndex, image_folder: Path, problems: Problems
+) -> list[_Item]:
+    unlisted = images.keys() - set(index.image_ids)
+    if unlisted:
+        fault = (
+            f"does not list {len(unlisted)} of the images in {image_folder}, among them {min(unlisted)}. Remove them,"
+            " or read the set's own JSON."
+        )
+        problems.add("unlisted", index.path, fault)
+    for image_id in index.image_ids:
+        if image_id not in images:
+            fault = f"is listed, but there is no image of this name in {image_folder}."
+            problems.add("no image", index.path, fault, place=f"image {image_id}", image_id=image_id)
+    return [
+        _Item(image_id, images.get(image_id, image_folder / "*"), (index, position))
+        for position, image_id in enumerate(index.image_ids)
+    ]
+
+
+def _instance_items(images: dict[str, Path], label_folder: Path, image_folder: Path, problems: Problems) -> list[_Item]:
+    labels = _by_name(label_folder, problems)
+    if not labels:
+        raise DatasetError(f"There are no labels {label_folder}/*.png, and no panoptic JSON beside that folder.")
+    # The union of both: what only one of them has is a problem.
+    items = []
+    for image_id in sorted(images.keys() | labels.keys()):
+        item = _Item(
+            image_id,
+            images.get(image_id, image_folder / f"{image_id}.jpg"),
+            labels.get(image_id, label_folder / f"{image_id}.png"),
+        )
+        for kind, path, others in (("image", item.image_path, images), ("label", item.label, labels)):
+            if image_id not in others and isinstance(path, Path):
+                fault = f"does not exist, though its {'label' if kind == 'image' else 'image'} does. Add it."
+                problems.add(f"no {kind}", path, fault, image_id=image_id)
+        items.append(item)
+    return items
+
+
+def _dataset_ids(root: Path, version: _Version, categories: CategoryTable, problems: Problems) -> list[int]:
+    """Category id of each label, `VOID_ID` where it is not evaluated, from the data set's `config` file."""
+    path = next((p for p in (root / f"config_{version.name}.json", root / "config.json") if p.is_file()), None)
+    if path is None:
+        if version.name == "v1.2":  # the only labels whose ids follow from their positions
+            return [*range(1, version.num_categories + 1), VOID_ID]
+        raise DatasetError(
+            f"{root / f'config_{version.name}.json'} does not exist. Expected this file of the download; it says which"
+            " of the labels in `instances` are evaluated."
+        )
+    content = read_json(path, what="configuration", error=DatasetError)
+    try:
+        labels: list[dict[str, Any]] = content["labels"]
+        ids: list[int] = []
+        rows: list[dict[str, Any]] = []
+        for label in labels:
+            ids.append(len(rows) + 1 if label["evaluate"] else VOID_ID)
+            if label["evaluate"]:
+                rows.append({"id": len(rows) + 1, "name": label["readable"], "isthing": label["instances"]})
+    except (KeyError, TypeError) as error:
+        raise DatasetError(
+            f"{path} is no configuration of Mapillary Vistas ({type(error).__name__}: {error}). Expected `labels`, a"
+            " list of objects with `readable`, `instances` and `evaluate`."
+        ) from error
+    if len(rows) != version.num_categories:
+        raise DatasetError(
+            f"{path} has {len(rows)} labels that are evaluated. Expected the {version.num_categories} of version"
+            f" {version.name}."
+        )
+    check_categories(rows, categories, path, problems)
+    return ids
+
+
+def _read_instances(
+    image_id: str, image_path: Path, label_path: Path, dataset_ids: Sequence[int], categories: CategoryTable
+) -> Sample:
+    image = read_image(image_path)
+    values = read_id_label(label_path)
+    check_same_size(image, values, image_path=image_path, label_path=label_path)
+    present = np.flatnonzero(np.bincount(values.reshape(-1)))
+    if present.size and present[-1] >= _LABEL_DIVISOR * len(dataset_ids):
+        raise DatasetError(
+            f"{label_path} has the value {present[-1]}, which is label {present[-1] // _LABEL_DIVISOR}. Expected labels"
+            f" 0 to {len(dataset_ids) - 1}; is this the other version of the data set?"
+        )
+    segment_ids = np.zeros(int(present[-1]) + 1 if present.size else 1, np.int32)
+    raw_segments = []
+    for value in present.tolist():
+        dataset_id = dataset_ids[value // _LABEL_DIVISOR]
+        if dataset_id != VOID_ID:
+            segment_ids[value] = value + 1  # bird number 0 has the value 0
+            raw_segments.append(RawSegment(value + 1, dataset_id, iscrowd=False))
+    panoptic_map, segments_info = translate_labels(
+        segment_ids[values], raw_segments, categories=categories, where=str(label_path)
+    )
+    return Sample(
+        image_id=image_id,
+        image=image,
+        panoptic_map=panoptic_map,
+        segments_info=segments_info,
+        image_path=image_path,
+    )

@@ -1,0 +1,117 @@
+"""Reading image and label files: every way a file can be missing, corrupt or of the wrong kind is one `DatasetError`.
+
+Three kinds of files: photographs (any mode, become RGB by the rules of `panoptic_deeplab/images/read.py`), COCO
+panoptic PNG files (8-bit RGB that encodes ids), and single-channel label maps (8 or 16 bits).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+from PIL import Image
+
+from panoptic_deeplab.errors import DatasetError, ImageError
+from panoptic_deeplab.files import read_text
+from panoptic_deeplab.images.read import decode, exif_orientation, opened
+from panoptic_deeplab.results.ids import MAX_SEGMENT_ID
+
+_EXACT_FORMATS = frozenset({"BMP", "PNG", "TGA", "TIFF"})
+"""Formats that give every number of a label back as it was written. JPEG does not, and writers of GIF number the colors
+anew."""
+
+_LOSSY_TIFF = frozenset({"jpeg", "tiff_jpeg", "webp"})
+
+
+def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    """Read a photograph as RGB, the pixels as they are stored.
+
+    Raises:
+        DatasetError: the file is missing, corrupt, too large or has values out of range, or its EXIF orientation says
+            that viewers must turn it: then its label could belong to either form.
+    """
+    with _opened(path, "image") as picture:
+        orientation = exif_orientation(picture, where=str(path))
+        if orientation != 1:
+            raise DatasetError(
+                f"{path} has the EXIF orientation {orientation}, so viewers turn it, and its label may belong to the"
+                " turned or to the stored pixels. Store the image upright, as its label is, without EXIF orientation."
+            )
+        return decode(picture, where=str(path), exif=False)
+
+
+def read_rgb_label(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    """Read a COCO panoptic PNG, undecoded.
+
+    Raises:
+        DatasetError: the file is missing, corrupt or not 8-bit RGB.
+    """
+    with _opened(path, "label") as picture:
+        _check_exact(picture, path)
+        if picture.mode != "RGB":
+            raise DatasetError(
+                f"{path} has the pixel format {picture.mode}. Expected an 8-bit RGB PNG whose colours are segment ids"
+                " R + 256 G + 65536 B (COCO panoptic format)."
+            )
+        return np.asarray(picture)
+
+
+def read_id_label(path: Path) -> Int32[np.ndarray, "H W"]:
+    """Read a label map with one number a pixel: 8 or 16-bit grey, or palette indices (the palette is ignored).
+
+    Raises:
+        DatasetError: the file is missing, corrupt, has several channels or negative numbers.
+    """
+    with _opened(path, "label") as picture:
+        _check_exact(picture, path)
+        if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
+            raise DatasetError(
+                f"{path} has the pixel format {picture.mode}. Expected one channel of 8 or 16 bits, a number for each"
+                " pixel; colours mean nothing here."
+            )
+        ids = np.asarray(picture).astype(np.int32)
+        if ids.size and (ids.min() < 0 or ids.max() > MAX_SEGMENT_ID):
+            raise DatasetError(f"{path} holds {ids.min()} to {ids.max()}. Expected numbers from 0 to {MAX_SEGMENT_ID}.")
+        return ids
+
+
+def read_lines(path: Path) -> list[str]:
+    """The non-empty lines of a text file, without surrounding blanks.
+
+    Raises:
+        DatasetError: the file cannot be read as text.
+    """
+    text = read_text(path, what="list", error=DatasetError)
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def check_same_size(
+    image: UInt8[np.ndarray, "H W 3"], label: np.ndarray, *, image_path: Path, label_path: Path
+) -> None:
+    """Raise `DatasetError` where an image and its label have different heights or widths."""
+    if image.shape[:2] != label.shape[:2]:
+        raise DatasetError(
+            f"{label_path} has the size (height, width) {label.shape[:2]}, but its image {image_path} has"
+            f" {image.shape[:2]}. Expected the same size; labels are never resized on loading."
+        )
+
+
+def _check_exact(picture: Image.Image, path: Path) -> None:
+    """Raise where a label is stored in a way that changes its numbers."""
+    if picture.format not in _EXACT_FORMATS or picture.info.get("compression") in _LOSSY_TIFF:
+        raise DatasetError(
+            f"The label {path} is stored as {picture.format} with numbers that may have changed. Expected PNG, TIFF"
+            " without JPEG in it, BMP or TGA; export it again."
+        )
+
+
+@contextmanager
+def _opened(path: Path, what: str) -> Iterator[Image.Image]:
+    if not path.is_file() and not path.is_symlink():
+        raise DatasetError(f"The {what} {path} does not exist. Is the set complete, and the root folder right?")
+    try:
+        with opened(path) as picture:
+            yield picture
+    except ImageError as error:
+        raise DatasetError(f"The {what} {error}") from error

@@ -1,0 +1,37 @@
+"""An evaluation on disk: what `evaluate --output` and each validation of a training leave."""
+
+import logging
+from pathlib import Path
+
+from panoptic_deeplab.errors import MissingDependencyError
+from panoptic_deeplab.evaluation.evaluate import EvaluationReport
+from panoptic_deeplab.files import make_folder, write_json, write_text, written_whole
+from panoptic_deeplab.visualize.curves import draw_per_class
+from panoptic_deeplab.visualize.mosaic import MosaicRow, draw_mosaic
+
+logger = logging.getLogger(__name__)
+
+
+def write_report_files(report: EvaluationReport, folder: Path) -> None:
+    """Write report.json, table.txt, per_class_pq.png and, where the report has pictures, mosaic.png.
+
+    Without matplotlib, per_class_pq.png is left out with a warning.
+
+    Args:
+        report: of the whole set, so in one process only.
+        folder: made where it does not exist; existing files are replaced.
+
+    Raises:
+        OutputError: the system refuses to write.
+    """
+    folder = make_folder(folder)
+    write_json(folder / "report.json", report.to_json(), indent=2)
+    write_text(folder / "table.txt", report.table(per_class=True))
+    try:
+        draw_per_class([(row.name, row.pq) for row in report.panoptic.per_class], folder / "per_class_pq.png")
+    except MissingDependencyError as error:
+        logger.warning("%s per_class_pq.png is left out.", error)
+    rows = [MosaicRow(title=p.image_id, image=p.image, prediction=p.prediction, truth=p.truth) for p in report.pictures]
+    if rows:
+        with written_whole(folder / "mosaic.png") as path:
+            draw_mosaic(rows).save(path)

@@ -1,0 +1,121 @@
+"""RGB to what the network takes: `prepare_image` = resize rule of `InputConfig` -> normalize -> pad.
+
+Here an image is resized for prediction; training (`data/augment.py`) uses the same rule, times its random scale. Images
+are padded after they are normalized, with 0: the mean color, exactly. Sizes are `(height, width)` in pixels.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms import v2
+
+from panoptic_deeplab.config import InputConfig
+from panoptic_deeplab.maps import Size
+
+
+class PreparedImage(NamedTuple):
+    """An image as the network takes it."""
+
+    tensor: Float32[Tensor, "3 Hp Wp"]
+    """Normalized; padded at the bottom and on the right with 0, the mean colour."""
+    content_size: Size
+    """Size before padding: the part of the network's output that belongs to the image."""
+
+
+def resized_size(size: Size, input_config: InputConfig) -> Size:
+    """The size that the rule of `InputConfig` gives an image, before padding.
+
+    >>> resized_size((480, 640), InputConfig(longest_side=641))
+    (481, 641)
+    """
+    return scaled_size(size, input_factor(size, input_config))
+
+
+def padded_size(size: Size, output_stride: int, *, align_corners: bool) -> Size:
+    """The next size that a network of this stride maps without a remainder, on each axis.
+
+    With aligned corners that is k * output_stride + 1 (the crops of section 4), so that corner pixels coincide at every
+    stride; with aligned borders it is k * output_stride.
+
+    >>> padded_size((482, 640), 16, align_corners=True)
+    (497, 641)
+    >>> padded_size((482, 640), 16, align_corners=False)
+    (496, 640)
+    """
+    extra = 1 if align_corners else 0
+    height, width = (math.ceil((side - extra) / output_stride) * output_stride + extra for side in size)
+    return height, width
+
+
+def prepare_image(
+    image: UInt8[np.ndarray, "H W 3"],
+    *,
+    input_config: InputConfig,
+    output_stride: int,
+    align_corners: bool,
+) -> PreparedImage:
+    """Resize, normalise and pad an image for validation or prediction.
+
+    Args:
+        image: RGB.
+        input_config: resize rule, mean and standard deviation.
+        output_stride: of the model.
+        align_corners: of the model.
+    """
+    resized = resize_image(image, input_config=input_config)
+    content_size = (resized.shape[1], resized.shape[2])
+    tensor = normalized(resized, input_config).as_subclass(Tensor)
+    minimum = input_config.pad_to or content_size
+    to_pad = max(content_size[0], minimum[0]), max(content_size[1], minimum[1])
+    padded_height, padded_width = padded_size(to_pad, output_stride, align_corners=align_corners)
+    tensor = F.pad(tensor, (0, padded_width - content_size[1], 0, padded_height - content_size[0]))
+    return PreparedImage(tensor=tensor.contiguous(), content_size=content_size)
+
+
+def resize_image(image: UInt8[np.ndarray, "H W 3"], *, input_config: InputConfig) -> UInt8[Tensor, "3 h w"]:
+    """The first step of `prepare_image`: the image at the size that the rule gives.
+
+    Args:
+        image: RGB.
+        input_config: resize rule.
+    """
+    size = (image.shape[0], image.shape[1])
+    content_size = resized_size(size, input_config)
+    tensor = image_tensor(image)
+    return tensor if content_size == size else resized_image(tensor, content_size)
+
+
+def image_tensor(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[Tensor, "3 H W"]:
+    """View an image array as the tensor that torchvision expects."""
+    return torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)
+
+
+def input_factor(size: Size, config: InputConfig) -> float:
+    """By how much the rule of `InputConfig` scales an image of this size."""
+    return config.scale if config.longest_side is None else config.longest_side / max(size)
+
+
+def scaled_size(size: Size, factor: float) -> Size:
+    """The size times a factor, in whole pixels; at least one."""
+    height, width = (max(1, round(side * factor)) for side in size)
+    return height, width
+
+
+def normalized(image: UInt8[Tensor, "3 H W"], config: InputConfig) -> Float32[Tensor, "3 H W"]:
+    """Colors to [0, 1], minus mean, over standard deviation."""
+    image = v2.functional.to_dtype(image, torch.float32, scale=True)
+    result: Tensor = v2.functional.normalize(image, list(config.pixel_mean), list(config.pixel_std), inplace=True)
+    return result
+
+
+def resized_image(image: UInt8[Tensor, "3 H W"], size: Size) -> UInt8[Tensor, "3 h w"]:
+    """Interpolate colors: bilinear, antialiased where the image shrinks."""
+    resized: Tensor = v2.functional.resize(
+        image, list(size), interpolation=v2.InterpolationMode.BILINEAR, antialias=True
+    )
+    return resized

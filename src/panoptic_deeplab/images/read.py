@@ -1,0 +1,385 @@
+"""Images from files and memory to one form: RGB uint8 `(H, W, 3)`.
+
+What is done to each kind of input, so that nothing is silent:
+
+- EXIF orientation of files and PIL images is applied: the array looks as a viewer shows it. (Labelled sets are read by
+  `data/label_files.py`, with the same decoder but no rotation.)
+- Grey and 1-bit become three equal channels; palettes and CMYK are converted.
+- Transparency is dropped: the stored colour counts, whatever its alpha.
+- 16-bit values are divided by 257 (65535 -> 255) and rounded; floats in [0, 1] are multiplied by 255 and rounded.
+  Fewer bits in 16, as cameras of 12 bits store them, come out nearly black: `range_warning` says so.
+- Animations and files of several pages are refused, so that no page is left out in silence. The previews that phones
+  and cameras put behind a photograph (MPO), reduced copies in a TIFF and the layers of a PSD are no pages.
+- EPS and WMF are refused: they are programs, and Pillow would have them run.
+- Files with more than `PIL.Image.MAX_IMAGE_PIXELS` pixels are an error, since a small file can hold billions.
+"""
+
+import logging
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from panoptic_deeplab.errors import ImageError
+from panoptic_deeplab.files import user_path, written_whole
+
+logger = logging.getLogger(__name__)
+
+ImageLike = str | Path | Image.Image | np.ndarray | torch.Tensor
+"""What `read_image` takes."""
+
+# fmt: off
+IMAGE_SUFFIXES = frozenset({
+    ".apng", ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg",
+    ".jpx", ".mpo", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".sgi", ".tga", ".tif", ".tiff",
+    ".webp",
+})
+"""Files of a folder that count as images, in any case: those that Pillow reads."""
+
+UNREADABLE_SUFFIXES = frozenset({
+    ".arw", ".cr2", ".cr3", ".dcm", ".dng", ".emf", ".eps", ".exr", ".hdr", ".heic", ".heif", ".hif", ".jxl", ".nef",
+    ".orf", ".raf", ".rw2", ".svg", ".wmf",
+})
+"""Pictures that Pillow does not read without a plug-in. They count as images too, so that an error names them."""
+# fmt: on
+
+_PROGRAMS = frozenset({"EPS", "WMF"})
+"""Formats that Pillow gives to an interpreter (Ghostscript, Windows) to draw."""
+
+_ONE_PICTURE = frozenset({"MPO", "PSD"})
+"""Formats whose first frame is the picture, and further ones are previews or layers of it."""
+
+_NO_PAGE = 1 | 4
+"""The bits of TIFF's tag 254 (NewSubfileType) that mark a smaller copy of another page, and its mask."""
+
+_NARROW_16_BITS = 1 << 14
+"""A 16-bit image whose values all lie below is suspected to hold fewer bits: a quarter of the range."""
+
+_PILLOW_ERRORS = (
+    OSError,  # missing, truncated, unknown format
+    SyntaxError,  # Pillow's word for a broken PNG
+    ValueError,
+    TypeError,
+    EOFError,
+    LookupError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow raises on broken files."""
+
+
+_BYTES_TO_READ = 6
+"""Of a pixel: RGB as Pillow decodes it, and the array."""
+
+
+def read_image(source: ImageLike) -> UInt8[np.ndarray, "H W 3"]:
+    """Read an image.
+
+    Args:
+        source: path of a file; PIL image (a copy of one frame, where its file has several); array `(H, W)` or
+            `(H, W, 1|3|4)`; tensor `(1|3|4, H, W)`. Arrays and tensors are RGB(A) or grey: uint8, uint16, bool, or
+            floating point in [0, 1].
+
+    Returns:
+        RGB uint8, C-contiguous. A uint8 RGB array may be returned as it is, without a copy.
+
+    Raises:
+        ImageError: the file is missing, corrupt or has several pages, or the array has no pixels, another shape, dtype
+            or range.
+    """
+    if isinstance(source, (str, Path)):
+        with opened(user_path(source)) as picture:
+            return decode(picture, where=str(source), exif=True)
+    if isinstance(source, Image.Image):
+        _check_single(source, where="the PIL image")
+        return decode(source, where="the PIL image", exif=True)
+    if isinstance(source, torch.Tensor):
+        return _from_tensor(source)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, where="the array", layout="(H, W) or (H, W, channels) with 1, 3 or 4 channels")
+    raise ImageError(
+        f"An image must be a path, PIL image, NumPy array or torch tensor. Got {type(source).__name__} instead."
+    )
+
+
+def find_images(source: str | Path) -> list[Path]:
+    """List image files.
+
+    Args:
+        source: a file; a folder (its `image_files`, without subfolders); or a pattern as `photos/**/*.jpg`, whose
+            matches are all taken, but hidden files (`._a.jpg`) only where the pattern has their dot.
+
+    Returns:
+        Sorted paths, at least one.
+
+    Raises:
+        ImageError: nothing was found.
+    """
+    path = user_path(source)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        paths = image_files(path)
+        _name_hidden(str(path), path.iterdir())
+        if not paths:
+            raise ImageError(
+                f"Folder {path} has no image file directly in it. Expected one of {', '.join(sorted(IMAGE_SUFFIXES))};"
+                f' for subfolders, pass the pattern "{path}/**/*.jpg".'
+            )
+        return paths
+    root, pattern = Path(path.anchor), str(path.relative_to(path.anchor))
+    matches = [p for p in root.glob(pattern) if not p.is_dir()] if any(c in pattern for c in "*?[") else []
+    hidden = path.name.startswith(".")
+    paths = sorted(p for p in matches if hidden or not p.name.startswith("."))
+    if not hidden:
+        _name_hidden(repr(str(source)), matches)
+    if not paths:
+        raise ImageError(f"There is no file, folder or match for {str(source)!r}. Check the path or pattern.")
+    return paths
+
+
+def _name_hidden(where: str, paths: Iterable[Path]) -> None:
+    """Say which hidden pictures are not taken: macOS leaves `._a.jpg` beside `a.jpg`, and people hide some too."""
+    hidden = sorted(p.name for p in paths if p.name.startswith(".") and p.suffix.lower() in IMAGE_SUFFIXES)
+    if hidden:
+        more = f" and {len(hidden) - 3} more" if len(hidden) > 3 else ""
+        logger.warning("Hidden files of %s are not read: %s%s.", where, ", ".join(hidden[:3]), more)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """List the pictures that lie in a folder, by their suffix.
+
+    Broken links and formats that cannot be read are among them: whoever reads them gets an error, while files that are
+    not listed would be missed by nobody. Hidden files are not: the system put them there (`._a.png` of macOS).
+
+    Returns:
+        Sorted paths.
+    """
+    suffixes = IMAGE_SUFFIXES | UNREADABLE_SUFFIXES
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and not path.is_dir()
+    )
+
+
+def has_decoder(path: Path) -> bool:
+    """Tell by the suffix of a picture whether it can be read here; plug-ins of Pillow count."""
+    suffix = path.suffix.lower()
+    return (
+        suffix not in UNREADABLE_SUFFIXES or Image.registered_extensions().get(suffix) in Image.OPEN.keys() - _PROGRAMS
+    )
+
+
+def range_warning(path: Path) -> str | None:
+    """Tell whether an image of 16 bits a channel uses less than a quarter of its range, so that it is read as dark.
+
+    Files of 8 bits cost a look at their head.
+
+    Returns:
+        One sentence for the user; None where nothing is wrong, and where all is black.
+
+    Raises:
+        ImageError: the file is missing, corrupt, no image, too large or has several pages.
+    """
+    with opened(path, load=False) as picture, _pillow_errors(str(path)):
+        if picture.mode.startswith("I"):
+            highest = int(np.asarray(picture).max(initial=0))
+        elif isinstance(picture, ImageFile) and any(
+            ";16" in str(tile.args) for tile in picture.tile
+        ):  # Pillow keeps the upper byte of 16-bit colors
+            highest = int(decode(picture, where=str(path), exif=False).max(initial=0)) << 8 | 0xFF
+            highest = 0 if highest == 0xFF else highest
+        else:
+            return None
+    if not 0 < highest < _NARROW_16_BITS:
+        return None
+    bits = max(highest.bit_length(), 8)
+    return (
+        f"{path} has 16 bits a channel, but no value above {highest} of 65535, and is read as a dark image. If it holds"
+        f" {bits}-bit data, multiply its values by {1 << 16 - bits} and save it again."
+    )
+
+
+@contextmanager
+def opened(path: Path, *, load: bool = True) -> Iterator[Image.Image]:
+    """Open an image file and load its pixels.
+
+    Args:
+        path: the file.
+        load: load the pixels now; else whoever asks for them does.
+
+    Raises:
+        ImageError: the file is missing, corrupt, no image, too large or has several pages.
+    """
+    if not path.exists():
+        what = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
+        raise ImageError(f"There is no image file {path}: it {what}. Check the path.")
+    with _pillow_errors(str(path)), warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # else errors begin at twice the limit
+        try:
+            picture = Image.open(path)
+        except UnidentifiedImageError as error:
+            if path.suffix.lower() in UNREADABLE_SUFFIXES:
+                raise _unreadable(str(path), path.suffix[1:].upper()) from error
+            raise
+    with picture:
+        if picture.format in _PROGRAMS:
+            raise _unreadable(str(path), picture.format)
+        _check_single(picture, where=str(path))
+        with _pillow_errors(str(path)):
+            if load:
+                picture.load()
+        yield picture
+
+
+def save_picture(picture: Image.Image, path: str | Path, **options: Any) -> None:
+    """Write a picture, whole or not at all, in the format that its suffix says.
+
+    Args:
+        picture: of any mode that the format takes.
+        path: its folder exists.
+        options: those of Pillow's `save`.
+
+    Raises:
+        OutputError: the system refuses to write.
+    """
+    with written_whole(path) as temporary:
+        picture.save(temporary, **options)
+
+
+def decode(picture: Image.Image, *, where: str, exif: bool) -> UInt8[np.ndarray, "H W 3"]:
+    """The pixels of a picture as RGB, by the rules above.
+
+    Args:
+        picture: of any colour mode.
+        where: file name, for the message.
+        exif: apply its EXIF orientation; else the pixels come as they are stored.
+
+    Raises:
+        ImageError: it has no pixels, values out of range or no conversion to RGB, or its file is truncated.
+    """
+    if 0 in picture.size:
+        raise ImageError(f"{where} has no pixels: its size is {picture.height} x {picture.width} (height x width).")
+    with _pillow_errors(where):
+        if exif:
+            picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I"):  # 16-bit grey; Pillow reads some of these files as 32-bit
+            values = np.asarray(picture)
+            if values.min() < 0 or values.max() > 65535:
+                raise ImageError(
+                    f"{where} has integer values from {values.min()} to {values.max()}. Expected 0 to 65535; rescale"
+                    " it."
+                )
+            return _from_array(values.astype(np.uint16), where=where, layout="a grey image")
+        if picture.mode == "F":
+            return _from_array(np.asarray(picture), where=where, layout="a grey image")
+        if picture.mode in ("P", "PA") or "transparency" in picture.info:
+            picture = picture.convert("RGBA")  # the step by which Pillow understands every form of transparency
+        return np.array(picture.convert("RGB"))
+
+
+def exif_orientation(picture: Image.Image, *, where: str) -> int:
+    """How viewers turn a picture: 1 = not at all, 2 to 8 = mirrored or rotated (EXIF 2.3, tag Orientation).
+
+    Raises:
+        ImageError: its EXIF data are corrupt.
+    """
+    with _pillow_errors(where):
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    return orientation if orientation in range(1, 9) else 1  # other values mean nothing to viewers either
+
+
+def _check_single(picture: Image.Image, *, where: str) -> None:
+    """Raise where a picture has several pages or frames, of which only one would be read."""
+    with _pillow_errors(where):
+        count = 1 if picture.format in _ONE_PICTURE else getattr(picture, "n_frames", 1)
+        if count > 1 and isinstance(picture, TiffImageFile):
+            place = picture.tell()
+            for page in range(1, count):
+                picture.seek(page)
+                count -= bool(picture.tag_v2.get(254, 0) & _NO_PAGE)
+            picture.seek(place)
+    if count > 1:
+        raise ImageError(
+            f"{where} has {count} pages or frames, and only one can be an image. Save each of them as a file of its"
+            " own (or pass `picture.copy()` of one)."
+        )
+
+
+def _unreadable(where: str, kind: str) -> ImageError:
+    return ImageError(f"{where} is a picture in the format {kind}, which cannot be read. Convert it to PNG or JPEG.")
+
+
+@contextmanager
+def _pillow_errors(where: str) -> Iterator[None]:
+    """Everything that Pillow raises on a bad picture becomes an `ImageError`."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        num_pixels = int(re.findall(r"\d+", str(error))[0])  # Pillow keeps the number nowhere else
+        raise ImageError(
+            f"{where} is too large: {num_pixels} pixels. At most {Image.MAX_IMAGE_PIXELS} are read, and this one takes"
+            f" {_BYTES_TO_READ * num_pixels / 1e9:.2g} GB before anything is predicted; cut it into tiles, or raise"
+            " `PIL.Image.MAX_IMAGE_PIXELS` if you trust the file."
+        ) from error
+    except _PILLOW_ERRORS as error:
+        raise ImageError(
+            f"{where} is corrupt or no image ({type(error).__name__}: {error}). Expected a complete JPEG, PNG, TIFF,"
+            " WebP, AVIF, JPEG 2000, BMP, GIF or PNM file."
+        ) from error
+
+
+def _from_tensor(tensor: torch.Tensor) -> UInt8[np.ndarray, "H W 3"]:
+    layout = "(channels, H, W) with 1, 3 or 4 channels"
+    if tensor.ndim != 3 or tensor.shape[0] not in (1, 3, 4):
+        raise ImageError(f"An image tensor must have shape {layout}. Got {tuple(tensor.shape)} instead.")
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point():
+        tensor = tensor.float()  # NumPy has no bfloat16
+    return _from_array(tensor.permute(1, 2, 0).numpy(), where="the tensor", layout=layout)
+
+
+def _from_array(array: np.ndarray, *, where: str, layout: str) -> UInt8[np.ndarray, "H W 3"]:
+    shape = array.shape
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        raise ImageError(f"An image array must have shape {layout}. Got {shape} instead.")
+    if array.size == 0:
+        raise ImageError(f"{where} has no pixels: its shape is {shape}.")
+    values = _to_uint8(array[..., :3], where=where)
+    return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))
+
+
+def _to_uint8(values: np.ndarray, *, where: str) -> UInt8[np.ndarray, "H W c"]:
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == np.bool_:
+        return np.where(values, np.uint8(255), np.uint8(0))
+    if values.dtype == np.uint16:
+        reduced: UInt8[np.ndarray, "H W c"] = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return reduced
+    if np.issubdtype(values.dtype, np.floating):
+        lowest, highest = float(values.min()), float(values.max())
+        if not (lowest >= 0 and highest <= 1):  # written so that NaN fails too
+            raise ImageError(
+                f"{where} has floating-point values from {lowest:g} to {highest:g}. Expected 0 to 1;"
+                " divide by 255, or pass uint8."
+            )
+        rounded: UInt8[np.ndarray, "H W c"] = np.rint(values * 255).astype(np.uint8)
+        return rounded
+    raise ImageError(f"{where} has dtype {values.dtype}. Expected uint8, uint16, bool, or floating point in [0, 1].")

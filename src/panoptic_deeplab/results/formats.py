@@ -1,0 +1,297 @@
+"""`PanopticResult` in the formats of other tools, and on disk.
+
+| function | form |
+|---|---|
+| `to_coco_panoptic` | annotation + RGB PNG of the COCO panoptic format (panopticapi) |
+| `to_coco_instances` | COCO detection records with RLE masks (pycocotools) |
+| `to_rles` | masks of some segments (COCO run lengths) |
+| `to_rle`, `to_polygons` | one mask |
+| `to_transformers` | what `post_process_panoptic_segmentation` of Hugging Face transformers gives |
+| `save_result`, `load_result` | one image: PNG + JSON, read back without loss |
+
+Everything but arrays is plain Python, so `json.dumps` takes it. A result that contradicts itself
+(`PanopticResult.check`) is refused with a `DatasetError` rather than written.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Integer, UInt8
+from PIL import Image
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.errors import DatasetError, ImageError, require
+from panoptic_deeplab.files import file_name, path_inside, read_json, write_json
+from panoptic_deeplab.images.read import opened, save_picture
+from panoptic_deeplab.results.ids import id_to_rgb, rgb_to_id
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
+
+_FORMAT_VERSION = 1
+
+
+def to_coco_panoptic(
+    result: PanopticResult, image_id: int | str, file_name: str
+) -> tuple[dict[str, Any], UInt8[np.ndarray, "H W 3"]]:
+    """One entry of `annotations` in a COCO panoptic JSON, and the PNG that belongs to it.
+
+    Args:
+        result: truth or prediction.
+        image_id: `images[].id` of the JSON; COCO's own tools want an int.
+        file_name: of the PNG.
+
+    Returns:
+        `{"image_id", "file_name", "segments_info": [{"id", "category_id", "area", "bbox", "iscrowd", "score"?}]}`
+        and the RGB array to save as that PNG. Void has id 0 and is no entry of `segments_info`.
+    """
+    result.check()
+    rows = []
+    for segment in result.segments_info:
+        row: dict[str, Any] = {
+            "id": int(segment.id),
+            "category_id": int(segment.category_id),
+            "area": int(segment.area),
+            "bbox": [int(v) for v in segment.bbox],
+            "iscrowd": int(segment.iscrowd),
+        }
+        if segment.score is not None:
+            row["score"] = float(segment.score)
+        rows.append(row)
+    annotation = {"image_id": image_id, "file_name": file_name, "segments_info": rows}
+    return annotation, id_to_rgb(result.panoptic_map)
+
+
+def to_coco_instances(result: PanopticResult, image_id: int | str) -> list[dict[str, Any]]:
+    """COCO detection records of the things, best score first.
+
+    Args:
+        result: a prediction. A thing without a score (truth) gets 1; crowd regions are no detections.
+        image_id: `images[].id` of the annotation file.
+
+    Returns:
+        `[{"image_id", "category_id", "segmentation": RLE, "bbox": [x, y, width, height], "score"}]`.
+    """
+    result.check()
+    instances = [segment for segment in result.instances() if not segment.iscrowd]
+    rles = to_rles(result.panoptic_map, [segment.id for segment in instances])
+    return [
+        {
+            "image_id": image_id,
+            "category_id": int(segment.category_id),
+            "segmentation": rle,
+            "bbox": [int(v) for v in segment.bbox],
+            "score": 1.0 if segment.score is None else float(segment.score),
+        }
+        for segment, rle in zip(instances, rles, strict=True)
+    ]
+
+
+def to_rle(mask: Bool[np.ndarray, "H W"]) -> dict[str, Any]:
+    """Compressed run-length encoding of COCO: `{"size": [height, width], "counts": str}`."""
+    return to_rles(mask.astype(np.uint8), [1])[0]
+
+
+def to_rles(panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Compressed run-length encodings of COCO, all from one pass over the map.
+
+    Args:
+        panoptic_map: segment ids.
+        segment_ids: which ones; an id without a pixel gives an empty mask.
+
+    Returns:
+        `{"size": [height, width], "counts": str}` for each id.
+
+    Raises:
+        MissingDependencyError: pycocotools is not installed.
+    """
+    coco_mask = require("pycocotools.mask", extra="eval", purpose="Run-length encoding")
+    height, width = panoptic_map.shape
+    pixels = panoptic_map.T.ravel()  # COCO's runs go down the columns
+    begins = np.flatnonzero(np.append(pixels.size > 0, pixels[1:] != pixels[:-1]))
+    ends = np.append(begins[1:], pixels.size)
+    by_id = np.argsort(pixels[begins], kind="stable")
+    sorted_ids = pixels[begins][by_id]
+    rles = []
+    for segment_id in segment_ids:
+        runs = by_id[np.searchsorted(sorted_ids, segment_id, "left") : np.searchsorted(sorted_ids, segment_id, "right")]
+        borders = np.stack([begins[runs], ends[runs]], axis=1).ravel()
+        counts = np.diff(borders, prepend=0, append=pixels.size)  # outside, inside, outside, ...
+        if counts[-1] == 0:
+            counts = counts[:-1]
+        plain = {"size": [height, width], "counts": counts.tolist()}
+        encoded = coco_mask.frPyObjects(plain, height, width)
+        rles.append({"size": plain["size"], "counts": encoded["counts"].decode("ascii")})
+    return rles
+
+
+def to_polygons(mask: Bool[np.ndarray, "H W"]) -> list[list[float]]:
+    """Outlines of the connected (8-neighbours) parts of a mask; an approximation.
+
+    The corners are centres of border pixels, with pixel centres at integers. Holes are lost, and so are parts that
+    enclose no area (a single pixel, a line). Use `to_rle` where the mask has to come back exactly.
+
+    Returns:
+        One `[x0, y0, x1, y1, ...]` a part, at least three corners each.
+    """
+    cv2 = require("cv2", extra="eval", purpose="Finding polygons")
+    if not mask.size:  # OpenCV takes no picture without pixels
+        return []
+    contours, _ = cv2.findContours(
+        np.ascontiguousarray(mask, dtype=np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+    )
+    polygons = [contour.reshape(-1).astype(float).tolist() for contour in contours if cv2.contourArea(contour) > 0]
+    return polygons[::-1]  # OpenCV lists from the bottom up
+
+
+def to_transformers(result: PanopticResult) -> dict[str, Any]:
+    """The vocabulary of Hugging Face transformers' `post_process_panoptic_segmentation`.
+
+    Returns:
+        `{"segmentation": int32 (H, W), 0 = void, "segments_info": [{"id", "label_id", "was_fused", "score"}]}`.
+        `label_id` is the train id (the key of `id2label`); `was_fused` is true for stuff, whose pixels all count as
+        one segment; a segment without a score (truth) gets 1.
+    """
+    result.check()
+    train_ids = result.categories.train_id_by_category_id
+    return {
+        "segmentation": result.panoptic_map,
+        "segments_info": [
+            {
+                "id": int(segment.id),
+                "label_id": int(train_ids[segment.category_id]),
+                "was_fused": not segment.isthing,
+                "score": 1.0 if segment.score is None else float(segment.score),
+            }
+            for segment in result.segments_info
+        ],
+    }
+
+
+def save_result(result: PanopticResult, folder: str | Path, stem: str) -> Path:
+    """Write one result: `<stem>.json`, `<stem>.png` and, where it has a semantic map, `<stem>_semantic.png`.
+
+    Each file is there whole or not at all, the JSON last. The PNG is that of the COCO panoptic format
+    (`id = R + 256 G + 65536 B`), the semantic one holds train ids.
+
+    Args:
+        result: truth or prediction.
+        folder: made where it does not exist.
+        stem: file name without suffix; may contain subfolders.
+
+    Returns:
+        Path of the JSON, for `load_result`.
+
+    Raises:
+        DatasetError: the result contradicts itself.
+        OutputError: a file cannot be written.
+    """
+    path = Path(folder) / f"{stem}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = path.name.removesuffix(".json")  # not `path.stem` of a path with further dots
+    annotation, rgb = to_coco_panoptic(result, stem, f"{name}.png")
+    for row, segment in zip(annotation["segments_info"], result.segments_info, strict=True):
+        row.update(name=segment.name, isthing=bool(segment.isthing))
+    height, width = result.size
+    data = {
+        "format_version": _FORMAT_VERSION,
+        "size": [int(height), int(width)],
+        "file_name": annotation["file_name"],
+        "semantic_file_name": None if result.semantic_map is None else f"{name}_semantic.png",
+        "segments_info": annotation["segments_info"],
+        "categories": result.categories.to_json(),
+    }
+    save_picture(Image.fromarray(rgb), path.with_name(data["file_name"]))
+    if result.semantic_map is not None:
+        save_picture(Image.fromarray(result.semantic_map), path.with_name(data["semantic_file_name"]))
+    write_json(path, data, indent=1)
+    return path
+
+
+def load_result(path: str | Path) -> PanopticResult:
+    """Read what `save_result` wrote.
+
+    Args:
+        path: of the JSON.
+
+    Raises:
+        DatasetError: a file is missing or corrupt, or map and segments contradict each other.
+    """
+    path = Path(path)
+    data = read_json(path, what="JSON of a result", error=DatasetError)
+    try:
+        version, (height, width), rows = data["format_version"], data["size"], list(data["segments_info"])
+        png, semantic_png = data["file_name"], data["semantic_file_name"]
+        size = _whole("size", height), _whole("size", width)
+        categories = CategoryTable.from_json(data["categories"], where=str(path))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DatasetError(
+            f"{path} is not the JSON of a result ({type(error).__name__}: {error}). Expected a file of `save_result`."
+        ) from error
+    if version != _FORMAT_VERSION:
+        raise DatasetError(
+            f"{path} has format version {version}, this package reads {_FORMAT_VERSION}. Update the package."
+        )
+    result = PanopticResult(
+        panoptic_map=rgb_to_id(_read_png(path, png, mode="RGB", size=size)).astype(np.int32),
+        segments_info=[
+            _segment(row, where=f"{path}: entry {number} of segments_info") for number, row in enumerate(rows)
+        ],
+        categories=categories,
+        semantic_map=None if semantic_png is None else _read_png(path, semantic_png, mode="L", size=size),
+    )
+    result.check(where=str(path))
+    return result
+
+
+def _segment(row: Any, *, where: str) -> Segment:
+    """What a row of JSON says, as it is: 1.9 is no id, and null is no area."""
+    try:
+        x, y, width, height = (_whole("bbox", value) for value in row["bbox"])
+        score = row.get("score")
+        if score is not None and (isinstance(score, bool) or not isinstance(score, (int, float))):
+            raise TypeError(f"`score` must be a number or null, got {score!r}")
+        if not isinstance(row["name"], str):
+            raise TypeError(f"`name` must be text, got {row['name']!r}")
+        return Segment(
+            id=_whole("id", row["id"]),
+            category_id=_whole("category_id", row["category_id"]),
+            name=row["name"],
+            isthing=_truth("isthing", row["isthing"]),
+            area=_whole("area", row["area"]),
+            bbox=(x, y, width, height),
+            iscrowd=_truth("iscrowd", row["iscrowd"]),
+            score=None if score is None else float(score),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DatasetError(
+            f"{where} is not a segment ({type(error).__name__}: {error}). Expected a row of `save_result`."
+        ) from error
+
+
+def _whole(key: str, value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"`{key}` must hold whole numbers, got {value!r}")
+    return value
+
+
+def _truth(key: str, value: Any) -> bool:
+    if type(value) not in (bool, int) or value not in (0, 1):
+        raise TypeError(f"`{key}` must be true or false, got {value!r}")
+    return bool(value)
+
+
+def _read_png(json_path: Path, name: Any, *, mode: str, size: tuple[int, int]) -> np.ndarray:
+    plain = file_name(name, where=str(json_path), error=DatasetError)
+    path = path_inside(json_path.parent, plain, where=str(json_path), error=DatasetError)
+    try:
+        with opened(path) as image:
+            found_mode, values = image.mode, np.array(image)
+    except ImageError as error:
+        raise DatasetError(f"{json_path.name} names a picture that cannot be read: {error}") from error
+    if found_mode != mode or values.shape[:2] != size:
+        raise DatasetError(
+            f"{path} is a {found_mode} image of {values.shape[0]} x {values.shape[1]} pixels (height x width)."
+            f" Expected mode {mode} and {size[0]} x {size[1]}, as {json_path.name} says."
+        )
+    return values

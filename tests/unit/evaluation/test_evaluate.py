@@ -1,0 +1,277 @@
+"""`evaluate` with predictors that know the truth, on sources in memory."""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from panoptic_deeplab import distributed
+from panoptic_deeplab.categories import Category, CategoryTable
+from panoptic_deeplab.config import EvaluationConfig
+from panoptic_deeplab.data.sample import PanopticSource, Sample
+from panoptic_deeplab.distributed import Process
+from panoptic_deeplab.errors import CheckpointError, ConfigError, DatasetError, MissingDependencyError
+from panoptic_deeplab.evaluation import evaluate as evaluation
+from panoptic_deeplab.evaluation.evaluate import EvaluationReport, check_same_categories, evaluate
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
+
+
+def table(*rows: tuple[int, str, bool], name: str = "test") -> CategoryTable:
+    return CategoryTable(
+        name=name, categories=tuple(Category(id=i, name=n, isthing=t, color=(i, i, i)) for i, n, t in rows)
+    )
+
+
+CATEGORIES = table((7, "road", False), (8, "sky", False), (24, "person", True), (26, "car", True))
+CONFIG = EvaluationConfig(num_pictures=2)
+
+
+class MemorySource:
+    """Image n is filled with the value n: a road below, and n things (cars, then a person) above."""
+
+    def __init__(self, num_images: int, categories: CategoryTable = CATEGORIES, labelled: bool = True) -> None:
+        self.categories = categories
+        self.image_ids: Sequence[str] = [f"street_{n}" for n in range(num_images)]
+        self.labelled = labelled
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        panoptic_map = np.zeros((12, 20), np.int32)
+        classes: dict[int, Category] = {}
+        stuff = [c for c in self.categories.categories if not c.isthing]
+        things = [c for c in self.categories.categories if c.isthing]
+        if stuff:
+            panoptic_map[6:] = 1
+            classes[1] = stuff[0]
+        for n in range(index % 4 if things else 0):
+            panoptic_map[:5, 5 * n : 5 * n + 4] = n + 2
+            classes[n + 2] = things[n % len(things)]
+        segments = [
+            Segment(
+                id=i,
+                category_id=c.id,
+                name=c.name,
+                isthing=c.isthing,
+                area=int((panoptic_map == i).sum()),
+                bbox=(0, 0, 1, 1),
+            )
+            for i, c in classes.items()
+        ]
+        return Sample(
+            image_id=self.image_ids[index],
+            image=np.full((12, 20, 3), index, np.uint8),
+            panoptic_map=panoptic_map if self.labelled else None,
+            segments_info=segments if self.labelled else [],
+        )
+
+
+class Oracle:
+    """Finds the label of an image by its gray value; `spoil` changes it."""
+
+    def __init__(self, source: MemorySource, spoil=lambda result: result) -> None:
+        self.source, self.categories, self.spoil = source, source.categories, spoil
+
+    def predict(self, image: np.ndarray) -> PanopticResult:
+        truth = self.source[int(image[0, 0, 0])].truth(self.categories)
+        scored = [dataclasses.replace(s, score=0.9) for s in truth.segments_info]
+        return self.spoil(dataclasses.replace(truth, segments_info=scored))
+
+
+def without_things(result: PanopticResult) -> PanopticResult:
+    """What a semantic-only model gives: its semantic map, and the stuff segments."""
+    stuff = [s for s in result.segments_info if not s.isthing]
+    kept = np.where(np.isin(result.panoptic_map, [s.id for s in stuff]), result.panoptic_map, 0)
+    return dataclasses.replace(result, panoptic_map=kept.astype(np.int32), segments_info=stuff)
+
+
+def test_a_perfect_predictor() -> None:
+    source = MemorySource(4)
+    assert isinstance(source, PanopticSource)
+    seen = []
+    report = evaluate(Oracle(source), source, config=CONFIG, on_image=lambda done, total: seen.append((done, total)))
+    assert [report.metric(name) for name in ("PQ", "mIoU", "AP")] == pytest.approx([1, 1, 1])
+    assert report.panoptic.all_classes.num_classes == 3
+    assert report.panoptic.not_counted == ("sky",)
+    assert report.num_images == 4
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert set(report.seconds) == {"reading", "prediction", "metrics"}
+    assert min(report.seconds.values()) > 0
+    assert [picture.image_id for picture in report.pictures] == ["street_0", "street_1"]
+    assert (report.pictures[1].image == 1).all()
+    assert report.pictures[1].truth.size == report.pictures[1].prediction.size == (12, 20)
+
+
+def test_json_is_complete_plain_data() -> None:
+    source = MemorySource(2)
+    data = json.loads(json.dumps(evaluate(Oracle(source), source, config=CONFIG).to_json(), allow_nan=False))
+    assert data["panoptic"]["all"] == {"pq": 1, "sq": 1, "rq": 1, "num_classes": 2}
+    assert data["panoptic"]["per_class"][0]["true_positives"] == 2
+    assert data["semantic"]["miou"] == 1
+    assert data["instances"]["max_detections"] == 100
+    assert data["num_images"] == 2
+    assert data["provenance"]["data"] == "test"
+    assert {"torch", "numpy", "pycocotools"} <= set(data["provenance"]["versions"])
+    assert any("panopticapi" in note for note in data["provenance"]["notes"])
+    assert "pictures" not in data
+
+
+def test_provenance_of_the_caller_is_kept() -> None:
+    source = MemorySource(1)
+    report = evaluate(Oracle(source), source, config=CONFIG, provenance={"split": "val", "model": {"folder": "a"}})
+    assert report.to_json()["provenance"] == {
+        **evaluate(Oracle(source), source, config=CONFIG).provenance, "split": "val", "model": {"folder": "a"}
+    }  # fmt: skip
+
+
+def test_table() -> None:
+    source = MemorySource(2)
+    report = evaluate(Oracle(source, without_things), source, config=CONFIG)
+    lines = [line.split() for line in report.table().splitlines()]
+    assert ["PQ", "SQ", "RQ", "N"] in lines
+    assert ["All", "50.00", "50.00", "50.00", "2"] in lines
+    assert ["Things", "0.00", "0.00", "0.00", "1"] in lines
+    assert ["Stuff", "100.00", "100.00", "100.00", "1"] in lines
+    assert ["Pixels", "100.00", "100.00"] in lines
+    assert ["Masks", "0.00", "0.00", "0.00", "0.00", "-", "-"] in lines
+    assert "so not counted in PQ: sky, car" in report.table()
+    rows = [line.split() for line in report.table(per_class=True).splitlines()]
+    assert ["PQ", "SQ", "RQ", "IoU", "AP", "(COCO)", "TP", "FP", "FN"] in rows
+    assert ["road", "100.00", "100.00", "100.00", "100.00", "-", "2", "0", "0"] in rows
+    assert ["person", "0.00", "0.00", "0.00", "100.00", "0.00", "0", "0", "1"] in rows
+    assert ["sky", "-", "-", "-", "-", "-", "0", "0", "0"] in rows
+
+
+@pytest.mark.parametrize(
+    ("categories", "empty", "full"),
+    [
+        (table((1, "background", False), (2, "sky", False)), "Things", "Stuff"),
+        (table((1, "nucleus", True)), "Stuff", "Things"),
+    ],
+)
+def test_tables_without_things_or_without_stuff(categories: CategoryTable, empty: str, full: str) -> None:
+    source = MemorySource(4, categories)
+    report = evaluate(Oracle(source), source, config=CONFIG)
+    lines = [line.split() for line in report.table(per_class=True).splitlines()]
+    assert [empty, "-", "-", "-", "0"] in lines
+    assert [full, "100.00", "100.00", "100.00", "1"] in lines
+    assert json.dumps(report.to_json(), allow_nan=False)
+    if empty == "Things":
+        assert report.instances is not None
+        assert report.instances.per_class == ()
+        with pytest.raises(ConfigError, match=r"is AP, but the 4 evaluated images .* \['PQ', 'mIoU'\]"):
+            report.metric("AP")
+
+
+def test_unknown_metric() -> None:
+    source = MemorySource(1)
+    with pytest.raises(ConfigError, match="must be one of PQ, mIoU, AP"):
+        evaluate(Oracle(source), source, config=CONFIG).metric("SQ")
+
+
+def test_processes_share_the_images(monkeypatch) -> None:
+    """Three processes take turns in this one; the collective operations are played back."""
+    source = MemorySource(7)
+    # One image is spoilt, so that the shares have different numbers.
+    predictor = Oracle(source, lambda result: without_things(result) if len(result.segments_info) == 3 else result)
+    config = EvaluationConfig(num_pictures=5)
+    whole = evaluate(predictor, source, config=config)
+
+    processes = [Process(rank=rank, world_size=3) for rank in range(3)]
+    given: list[list] = []  # what each process gave to each collective operation, in the order of calls
+
+    def record(value):
+        given[-1].append(value.clone() if hasattr(value, "clone") else value)
+        return value
+
+    monkeypatch.setattr(distributed, "all_reduce_sum", record)
+    monkeypatch.setattr(distributed, "gather_objects", lambda value: [record(value)])
+    images = []
+    for process in processes:
+        given.append([])
+        report = evaluate(predictor, source, config=config, process=process)
+        images.append([picture.image_id for picture in report.pictures])
+    assert images == [["street_0", "street_3"], ["street_1", "street_4"], ["street_2"]]
+
+    calls = iter(list(zip(*given, strict=True)))
+    monkeypatch.setattr(distributed, "all_reduce_sum", lambda _: sum(next(calls)))
+    monkeypatch.setattr(distributed, "gather_objects", lambda _: list(next(calls)))
+    together = evaluate(predictor, source, config=config, process=processes[1])
+    for part in ("panoptic", "semantic", "instances", "num_images"):
+        assert getattr(together, part) == getattr(whole, part), part
+    assert 0 < whole.metric("PQ") < 1
+    assert [p.image_id for p in together.pictures] == [f"street_{n}" for n in range(5)]
+    assert together.provenance["processes"] == 3
+
+
+def test_images_without_label() -> None:
+    source = MemorySource(1)
+    with pytest.raises(DatasetError, match=r"street_0 has no label.*panoptic-deeplab predict"):
+        evaluate(Oracle(source), MemorySource(1, labelled=False), config=CONFIG)
+
+
+def test_an_empty_set() -> None:
+    source = MemorySource(0)
+    with pytest.raises(DatasetError, match="no images"):
+        evaluate(Oracle(source), source, config=CONFIG)
+
+
+def test_predictions_of_another_size_name_the_image() -> None:
+    source = MemorySource(1)
+
+    def shrink(result: PanopticResult) -> PanopticResult:
+        assert result.semantic_map is not None
+        return dataclasses.replace(result, panoptic_map=result.panoptic_map[::2], semantic_map=result.semantic_map[::2])
+
+    with pytest.raises(DatasetError, match="Image street_0"):
+        evaluate(Oracle(source, shrink), source, config=CONFIG)
+
+
+ROWS = [(c.id, c.name, c.isthing) for c in CATEGORIES.categories]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "message"),
+    [
+        (table(*ROWS[:3], name="small"), r"3 classes \(small\), the data set has 4 \(test\).*number"),
+        (table(*ROWS, (30, "bus", True)), "5 classes .*number"),
+        (table(ROWS[1], ROWS[0], *ROWS[2:]), "class 0 is 'sky' .* in the model and 'road'"),
+        (table(*ROWS[:3], (26, "truck", True)), "class 3 is 'truck' .*'car'"),
+        (table(*ROWS[:3], (99, "car", True)), r"'car' \(id 99, thing\) in the model and 'car' \(id 26, thing\)"),
+        (table(*ROWS[:3], (26, "car", False)), r"\(id 26, stuff\) in the model"),
+    ],
+)
+def test_other_categories(predicted: CategoryTable, message: str) -> None:
+    source = MemorySource(1)
+    predictor = Oracle(source)
+    predictor.categories = predicted
+    with pytest.raises(CheckpointError, match=message):
+        evaluate(predictor, source, config=CONFIG)
+
+
+def test_colors_and_table_name_may_differ() -> None:
+    repainted = [dataclasses.replace(c, color=(1, 2, 3)) for c in CATEGORIES.categories]
+    check_same_categories(CategoryTable(name="other", categories=tuple(repainted)), CATEGORIES)
+
+
+def test_without_pycocotools_ap_is_left_out_and_said_so(monkeypatch, caplog) -> None:
+    def missing(*_: object) -> None:
+        raise MissingDependencyError("Measuring AP needs the package pycocotools.")
+
+    monkeypatch.setattr(evaluation, "InstanceAP", missing)
+    source = MemorySource(2)
+    with caplog.at_level(logging.WARNING):
+        report: EvaluationReport = evaluate(Oracle(source), source, config=CONFIG)
+    assert "AP is left out" in caplog.text
+    assert report.instances is None
+    assert report.to_json()["instances"] is None
+    assert "AP50" not in report.table()
+    assert report.table(per_class=True)
+    assert any("AP was left out" in note for note in report.provenance["notes"])
+    assert report.metric("PQ") == 1
+    with pytest.raises(MissingDependencyError):
+        evaluate(Oracle(source), source, config=dataclasses.replace(CONFIG, metric="AP"))

@@ -1,0 +1,212 @@
+"""The container of results, its form at other sizes, and the check of map against table."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from panoptic_deeplab.categories import Category, CategoryTable
+from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment, check_consistency, segment_index
+
+CATEGORIES = CategoryTable(
+    name="test",
+    categories=(
+        Category(id=7, name="road", isthing=False, color=(128, 64, 128)),
+        Category(id=26, name="car", isthing=True, color=(0, 0, 142)),
+    ),
+)
+
+
+def _segment(id_: int, *, isthing: bool, score: float | None = None) -> Segment:
+    category_id, name = (26, "car") if isthing else (7, "road")
+    return Segment(id=id_, category_id=category_id, name=name, isthing=isthing, area=1, bbox=(0, 0, 1, 1), score=score)
+
+
+def _result(panoptic_map: list[list[int]], segments: list[Segment]) -> PanopticResult:
+    return PanopticResult(panoptic_map=np.array(panoptic_map, np.int32), segments_info=segments, categories=CATEGORIES)
+
+
+def test_size_is_height_before_width():
+    assert _result([[1, 1, 0]], [_segment(1, isthing=False)]).size == (1, 3)
+
+
+def test_masks_follow_the_order_of_segments_info():
+    result = _result([[9, 0, 2]], [_segment(9, isthing=False), _segment(2, isthing=True)])
+    assert result.masks().tolist() == [[[True, False, False]], [[False, False, True]]]
+
+
+def test_masks_of_an_empty_result_have_no_rows():
+    assert _result([[0, 0]], []).masks().shape == (0, 1, 2)
+
+
+def test_instances_are_things_with_the_best_score_first():
+    segments = [
+        _segment(1, isthing=True, score=0.2),
+        _segment(2, isthing=False, score=1.0),
+        _segment(3, isthing=True),
+        _segment(4, isthing=True, score=0.9),
+    ]
+    assert [s.id for s in _result([[1, 2, 3, 4]], segments).instances()] == [4, 1, 3]
+
+
+def test_train_id_map_is_255_where_void():
+    result = _result([[0, 5, 3]], [_segment(5, isthing=True), _segment(3, isthing=False)])
+    train_ids = result.train_id_map()
+    assert train_ids.dtype == np.uint8
+    assert train_ids.tolist() == [[255, 1, 0]]
+
+
+def test_segment_index_is_the_place_in_segments_info():
+    result = _result([[0, 2**24 - 1, 3], [3, 0, 0]], [_segment(2**24 - 1, isthing=True), _segment(3, isthing=False)])
+    assert result.segment_index().tolist() == [[0, 1, 2], [2, 0, 0]]
+    assert _result([[0, 0]], []).segment_index().tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("id_", [4, 6, 2**24 - 1])
+@pytest.mark.parametrize("use", [PanopticResult.segment_index, PanopticResult.train_id_map])
+def test_pixels_of_unlisted_segments_are_errors_not_other_segments(id_, use):
+    with pytest.raises(DatasetError, match=rf"has id {id_} at \(y=0, x=2\)"):
+        use(_result([[0, 5, id_]], [_segment(5, isthing=True)]))
+
+
+@pytest.mark.parametrize(
+    ("panoptic_map", "ids", "message"),
+    [
+        ([[-1, 0]], [], "a.png has segment ids from -1 to 0"),
+        ([[0, 2**24]], [2**24], "a.png has segment ids from 0 to 16777216"),
+        ([[0, 1]], [1, 0], "a.png: segments_info lists id 0. Expected 1 to"),
+        ([[0, 1]], [1, 1], "a.png: segments_info lists id 1 more than once"),
+    ],
+)
+def test_segment_index_of_impossible_ids(panoptic_map, ids, message):
+    with pytest.raises(DatasetError, match=message):
+        segment_index(np.array(panoptic_map, np.int32), ids, where="a.png")
+
+
+def _measured(panoptic_map: np.ndarray) -> PanopticResult:
+    """With right areas and boxes, the largest id first."""
+    segments = []
+    for id_ in (int(i) for i in np.unique(panoptic_map)[::-1] if i):
+        y, x = np.nonzero(panoptic_map == id_)
+        box = (int(x.min()), int(y.min()), int(np.ptp(x)) + 1, int(np.ptp(y)) + 1)
+        segments.append(
+            Segment(id=id_, category_id=26, name="car", isthing=True, area=len(y), bbox=box, score=id_ / 100)
+        )
+    semantic_map = np.where(panoptic_map > 0, 1, 255).astype(np.uint8)
+    return PanopticResult(
+        panoptic_map=panoptic_map, segments_info=segments, categories=CATEGORIES, semantic_map=semantic_map
+    )
+
+
+@pytest.mark.parametrize("size", [(7, 5), (26, 34), (13, 17), (40, 9), (1, 1), (100, 100)])
+def test_resized_maps_equal_torch_nearest_exact_and_segments_a_plain_count(size):
+    panoptic_map = np.random.default_rng(0).integers(0, 6, (13, 17)).astype(np.int32) * 7
+    resized = _measured(panoptic_map).resized(size)
+    expected = F.interpolate(torch.from_numpy(panoptic_map).float()[None, None], size, mode="nearest-exact")
+    assert np.array_equal(resized.panoptic_map, expected[0, 0].numpy())
+    assert resized.panoptic_map.dtype == np.int32
+    assert np.array_equal(resized.semantic_map == 1, resized.panoptic_map > 0)
+    check_consistency(resized.panoptic_map, [s.id for s in resized.segments_info], where="test")
+    assert resized.segments_info == _measured(resized.panoptic_map).segments_info
+
+
+def test_segments_that_resizing_loses_leave_the_table():
+    panoptic_map = np.full((8, 8), 3, np.int32)
+    panoptic_map[0, 0] = 5
+    assert [s.id for s in _measured(panoptic_map).resized((4, 4)).segments_info] == [3]
+
+
+def test_resizing_to_the_same_size_gives_the_same_result():
+    result = _measured(np.ones((3, 4), np.int32))
+    assert result.resized((3, 4)) is result
+
+
+def test_resizing_a_result_without_segments():
+    resized = _measured(np.zeros((3, 4), np.int32)).resized((6, 8))
+    assert resized.segments_info == []
+    assert resized.size == (6, 8)
+
+
+def test_consistent_map_and_table_pass():
+    check_consistency(np.array([[0, 4, 2]], np.int32), [2, 4], where="a.png")
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([4], r"a\.png has id 2 at \(y=0, x=2\)"),
+        ([2, 4, 8], "lists id 8, but no pixel"),
+        ([2, 4, 4], "lists id 4 more than once"),
+    ],
+)
+def test_contradictions_are_errors(ids, message):
+    with pytest.raises(DatasetError, match=message):
+        check_consistency(np.array([[0, 4, 2]], np.int32), ids, where="a.png")
+
+
+GOOD = {"id": 4, "category_id": 26, "name": "car", "isthing": True, "area": 2, "bbox": (1, 0, 1, 2)}
+
+
+UNTYPED = """
+import numpy as np
+from panoptic_deeplab.categories import Category, CategoryTable
+from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
+GOOD = {good}
+table = CategoryTable(name="t", categories=(Category(id=26, name="car", isthing=True, color=(0, 0, 0)),))
+map_ = np.array([[0, 4], [0, 4]], np.int32)
+def refused(map_, *segments):
+    try:
+        PanopticResult(panoptic_map=map_, segments_info=list(segments), categories=table)
+    except DatasetError as error:
+        print(error)
+for change in (
+    dict(id=4.5), dict(id="4"), dict(category_id=None), dict(area=1.5), dict(bbox=(1, 0, 1)), dict(bbox=None),
+    dict(score=float("nan")), dict(score="high"),
+):
+    refused(map_, Segment(**GOOD | change))
+refused(map_, GOOD)
+refused(map_, None)
+refused(map_, Segment(**GOOD), Segment(**GOOD))
+refused(map_.tolist())
+refused(map_ / 2)
+"""
+
+
+def test_what_is_no_segment_or_map_is_refused_at_once():
+    """In a process without the type checks of the tests, as users have it."""
+    code = UNTYPED.format(good=repr(GOOD))
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert ["Expected whole numbers, four of them in the bbox" in line for line in lines[:6]] == [True] * 6
+    assert lines[6].startswith("Segment 4 has the score nan.")
+    assert lines[7].startswith("Segment 4 has the score 'high'.")
+    assert "holds a dict. Expected objects of the class `Segment`" in lines[8]
+    assert "holds a NoneType" in lines[9]
+    assert "lists id 4 more than once" in lines[10]
+    assert [line.startswith("`panoptic_map` of a PanopticResult must be") for line in lines[11:]] == [True] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"area": 3}, r"a\.png: .* segment 4 \(car\) has 3 pixels, but the map has 2"),
+        ({"id": 5}, r"a\.png has id 4 at \(y=0, x=1\)"),
+        ({"id": 2**70}, r"a\.png: segments_info lists an id of more than 64 bits"),
+        ({"category_id": 9}, r"a\.png: segment 4 has category_id 9, which the category table 'test' lacks"),
+        ({"bbox": (1, 0, 2, 2)}, r"a\.png: segment 4 \(car\) has the bbox .* leaves the map of 2 x 2 pixels"),
+        ({"bbox": (1, 0, 0, 2)}, "leaves the map"),
+        ({"bbox": (-1, 0, 1, 1)}, "leaves the map"),
+    ],
+)
+def test_a_check_finds_segments_that_are_not_those_of_the_map(change, message):
+    panoptic_map = [[0, 4], [0, 4]]
+    _result(panoptic_map, [Segment(**GOOD)]).check()
+    with pytest.raises(DatasetError, match=message):
+        _result(panoptic_map, [Segment(**(GOOD | change))]).check(where="a.png")
+    with pytest.raises(DatasetError, match="lists id 7, but no pixel"):
+        _result(panoptic_map, [Segment(**GOOD), Segment(**(GOOD | {"id": 7, "area": 0}))]).check()
