@@ -21,6 +21,7 @@ from panoptic_deeplab.config.io import load_config
 from panoptic_deeplab.maps import RawMaps, Size, upsample, upsample_offset
 from panoptic_deeplab.weights.converters import FAMILIES, convert_checkpoint
 from panoptic_deeplab.weights.folder import load_weights, save_pretrained
+from panoptic_deeplab.weights.open import open_pretrained
 from panoptic_deeplab.weights.zoo_list import zoo_models
 
 LARGEST_DEVIATION = 1e-4
