@@ -17,7 +17,7 @@ from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.weights.converters import convert_checkpoint, deeplab2
 from panoptic_deeplab.weights.converters.tensorflow_bundle import TensorBundle
-from panoptic_deeplab.weights.converters.tensorflow_wire import crc32c
+from panoptic_deeplab.weights.converters.tensorflow_checksum import crc32c
 from panoptic_deeplab.weights.folder import load_weights
 from panoptic_deeplab.weights.zoo_list import zoo_models
 
