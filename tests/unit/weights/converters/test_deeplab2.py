@@ -144,7 +144,7 @@ def test_reads_the_model_out_of_a_published_archive(
     assert not model.training
     assert categories.num_classes == 19
     kernel = variables["encoder/_blocks/0/_conv/kernel"]  # (h, w, in, out)
-    weight = model.state_dict()["backbone.network.stem.0.weight"]
+    weight = model.state_dict()["backbone.network.conv_stem.weight"]
     np.testing.assert_array_equal(weight.numpy(), kernel.transpose(3, 2, 0, 1))
 
 
