@@ -24,7 +24,7 @@ anew."""
 _LOSSY_TIFF = frozenset({"jpeg", "tiff_jpeg", "webp"})
 
 
-def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+def read_upright_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     """Read a photograph as RGB, the pixels as they are stored.
 
     Raises:

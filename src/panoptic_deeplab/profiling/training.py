@@ -12,9 +12,9 @@ from panoptic_deeplab.distributed import Process, resolve_device
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.profiling.measure import Timing, peak_memory, run_repeatedly
 from panoptic_deeplab.profiling.report import TrainingRow
+from panoptic_deeplab.training.allocator import keep_freed_memory
 from panoptic_deeplab.training.ema import ExponentialMovingAverage
 from panoptic_deeplab.training.losses import PanopticDeepLabLoss
-from panoptic_deeplab.training.memory import keep_freed_memory
 from panoptic_deeplab.training.optimizer import build_optimizer
 from panoptic_deeplab.training.precision import with_resolved_precision
 from panoptic_deeplab.training.state import TrainingState

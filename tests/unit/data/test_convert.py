@@ -12,7 +12,7 @@ from panoptic_deeplab.data.convert import two_channel_labels, unmerged, write_co
 from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.formats.folder import FolderSource
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
-from panoptic_deeplab.data.label_files import read_image, read_rgb_label
+from panoptic_deeplab.data.label_files import read_rgb_label, read_upright_image
 from panoptic_deeplab.data.sample import Sample
 from panoptic_deeplab.errors import DatasetError
 
@@ -164,7 +164,7 @@ def test_panopticapi_two_channel_format_is_the_same_truth(shared_folder, tmp_pat
                 other.area,
                 other.bbox,
             )
-        assert read_image(tmp_path / "two" / f"{int(sample.image_id):012d}.jpg").shape[:2] == panoptic_map.shape
+        assert read_upright_image(tmp_path / "two" / f"{int(sample.image_id):012d}.jpg").shape[:2] == panoptic_map.shape
 
 
 @pytest.mark.parametrize("pixel", [(1, 0, 4), (0, 3, 0)])

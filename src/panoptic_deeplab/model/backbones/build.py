@@ -25,10 +25,13 @@ from panoptic_deeplab.model.backbones.auto_deeplab import (
     auto_deeplab_xl_plus,
     auto_deeplab_xl_plus_plus,
 )
-from panoptic_deeplab.model.backbones.deeplab2_mobilenet import deeplab2_mobilenet_v3_large, deeplab2_mobilenet_v3_small
 from panoptic_deeplab.model.backbones.deeplab2_resnet import deeplab2_resnet50, deeplab2_resnet50_beta
 from panoptic_deeplab.model.backbones.hrnet import hrnet_w48_branches, hrnet_w48_plus, hrnet_wider_plus
-from panoptic_deeplab.model.backbones.mobilenet_v3 import mobilenet_v3_large_seg
+from panoptic_deeplab.model.backbones.mobilenet_v3 import (
+    deeplab2_mobilenet_v3_large,
+    deeplab2_mobilenet_v3_small,
+    mobilenet_v3_large_seg,
+)
 from panoptic_deeplab.model.backbones.multi_grid import use_multi_grid
 from panoptic_deeplab.model.backbones.padding import use_symmetric_padding
 from panoptic_deeplab.model.backbones.patches import pad_patches
