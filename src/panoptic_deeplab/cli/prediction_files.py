@@ -164,7 +164,7 @@ def _stems(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _semantic_picture(result: "PanopticResult") -> Any:
-    """Train ids as a palette PNG: numbers for programs, class colours for eyes."""
+    """Train ids as a palette PNG: numbers for programs, class colors for eyes."""
     import numpy as np
     from PIL import Image
 

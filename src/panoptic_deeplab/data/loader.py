@@ -43,7 +43,7 @@ def training_batches(
     Closing the iterator (or dropping it) ends the worker processes.
 
     Args:
-        source: labelled images; with workers it must be picklable.
+        source: labeled images; with workers it must be picklable.
         config: seed, batch size, workers, and what `PanopticDataset` needs.
         rank: of this process; it gets the rank-th of `world_size` equal, contiguous slices of each batch.
         world_size: number of processes; it divides the batch size.

@@ -68,7 +68,7 @@ def export_model(
         predictor: a PyTorch model with its settings; it stays as it is.
         path: of the file; its suffix must be that of the format.
         format: `onnx`, `openvino` or `torch`.
-        kind: `network`: normalised images to raw maps; `panoptic`: uint8 images to panoptic maps and segments.
+        kind: `network`: normalized images to raw maps; `panoptic`: uint8 images to panoptic maps and segments.
         size: of the images that the file takes, after the resizing of the input and before padding; None = any.
         compiled: write machine code instead of a program (`compiled.py`); for the format `torch` with a `size`.
 

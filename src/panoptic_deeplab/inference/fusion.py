@@ -51,7 +51,7 @@ def to_raw_maps(estimate: Estimate) -> RawMaps:
 
 
 def mirrored(raw_maps: RawMaps) -> RawMaps:
-    """The maps of the left-right mirrored image: columns in reverse order, and the way to a centre with them."""
+    """The maps of the left-right mirrored image: columns in reverse order, and the way to a center with them."""
     heatmap, offset = raw_maps.center_heatmap, raw_maps.offset
     if offset is not None:
         offset = offset.flip(-1)

@@ -2,7 +2,7 @@
 
 A small file can hold an image of any size, and a system that has no memory left ends the process without a word. The
 network runs once without values (on the device `meta`, a second), and the largest sum of its tensors is counted. On
-processors, what a prediction really takes, with post-processing, was 10 to 20 % less: normalisation is folded there.
+processors, what a prediction really takes, with post-processing, was 10 to 20 % less: normalization is folded there.
 """
 
 import copy

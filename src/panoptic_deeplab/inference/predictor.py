@@ -40,9 +40,9 @@ class UpsampledMaps(NamedTuple):
     """The instance maps of one image at its original size, for pictures. None for a semantic-only model."""
 
     center_heatmap: Float32[np.ndarray, "H W"] | None
-    """About 1 at centres."""
+    """About 1 at centers."""
     offset: Float32[np.ndarray, "2 H W"] | None
-    """`(dy, dx)` to the centre, in pixels of the original image."""
+    """`(dy, dx)` to the center, in pixels of the original image."""
 
 
 class PanopticPredictor:

@@ -70,7 +70,7 @@ class AugmentedModel:
         """Predict all views.
 
         Args:
-            images: normalised and padded, as the model takes them.
+            images: normalized and padded, as the model takes them.
 
         Returns:
             Maps of the images as they came in; of the model's stride in the view of the largest scale, so a smaller one

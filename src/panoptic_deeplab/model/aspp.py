@@ -70,7 +70,7 @@ class ASPP(nn.Module):
         """Features with context, at the same size.
 
         Raises:
-            ConfigError: training a normalised global pool with one image: its BN has one value a channel.
+            ConfigError: training a normalized global pool with one image: its BN has one value a channel.
         """
         views = [branch(features) for branch in self.branches]
         views.append(self._pool(features))
@@ -94,7 +94,7 @@ class ASPP(nn.Module):
             norm = next((m for m in self.image_pool if isinstance(m, nn.BatchNorm2d)), None)
             if norm is not None and norm.training:
                 raise ConfigError(
-                    "Training the ASPP image pool's batch normalisation needs at least 2 images a forward pass."
+                    "Training the ASPP image pool's batch normalization needs at least 2 images a forward pass."
                     " Got 1 instead; raise train.batch_size or train.images_at_once, or set"
                     " model.image_pool_norm to false."
                 )

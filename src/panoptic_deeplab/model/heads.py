@@ -12,7 +12,7 @@ class Head(nn.Module):
     Args:
         in_channels: of the decoder.
         channels: between the two convolutions.
-        out_channels: number of classes; 1 for the centre heatmap; 2 for the offset `(dy, dx)`.
+        out_channels: number of classes; 1 for the center heatmap; 2 for the offset `(dy, dx)`.
         conv: `separable` = one 5x5, `dense` = two 3x3.
         mid_norm: see `SeparableConv`.
         norm_eps: of each BN.

@@ -47,7 +47,7 @@ class PointwiseHead(nn.Module):
 
     Args:
         in_channels: of the mixed features.
-        out_channels: number of classes; 1 for the centre heatmap; 2 for the offset `(dy, dx)`.
+        out_channels: number of classes; 1 for the center heatmap; 2 for the offset `(dy, dx)`.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

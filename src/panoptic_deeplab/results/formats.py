@@ -126,9 +126,9 @@ def to_rles(panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Sequence[int]
 
 
 def to_polygons(mask: Bool[np.ndarray, "H W"]) -> list[list[float]]:
-    """Outlines of the connected (8-neighbours) parts of a mask; an approximation.
+    """Outlines of the connected (8-neighbors) parts of a mask; an approximation.
 
-    The corners are centres of border pixels, with pixel centres at integers. Holes are lost, and so are parts that
+    The corners are centers of border pixels, with pixel centers at integers. Holes are lost, and so are parts that
     enclose no area (a single pixel, a line). Use `to_rle` where the mask has to come back exactly.
 
     Returns:

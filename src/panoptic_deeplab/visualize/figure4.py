@@ -34,8 +34,8 @@ def draw_figure4(
     Args:
         image: as for `images.read_image`.
         result: of the size of the image.
-        center_heatmap: of the size of the image, about 1 at centres.
-        offset: `(dy, dx)` in pixels of the image, painted where the semantic segmentation says thing, in the colour
+        center_heatmap: of the size of the image, about 1 at centers.
+        offset: `(dy, dx)` in pixels of the image, painted where the semantic segmentation says thing, in the color
             wheel of `draw_offset`.
         title: a line above the pictures.
         cell_width: of each picture in pixels; larger ones are reduced, smaller ones enlarged.

@@ -4,7 +4,7 @@ best/                    what `open_pretrained` reads
 ├── model.safetensors    weights of PanopticDeepLab
 ├── ema.safetensors      the same names, averaged over training; preferred where present
 ├── config.json          the complete `Config` of the run
-├── categories.json      the `CategoryTable`: names, colours, ids
+├── categories.json      the `CategoryTable`: names, colors, ids
 └── README.md            the model card, for people
 """
 

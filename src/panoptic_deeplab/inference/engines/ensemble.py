@@ -4,7 +4,7 @@
            ├─ as model 2 wants it ─▶ model 2 ─▶ RawMaps ─ onto the grid of model 1 ──┼─ mean ─▶ RawMaps ─▶ as one model
            └─ ...                                                                    ┘
 
-Each model sees the image as it would alone: with its own resizing, colours, padding, and scales and mirror images where
+Each model sees the image as it would alone: with its own resizing, colors, padding, and scales and mirror images where
 its configuration asks for them. So backbones, output strides and conventions of the models may differ; classes may not.
 The first model's grid, post-processing settings and input size are those of the ensemble. What is averaged, and why, is
 in `fusion.py`.

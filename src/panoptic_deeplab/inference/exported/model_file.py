@@ -29,7 +29,7 @@ SUFFIXES = (".onnx", ".xml", ".pt2")
 INFO_KEY = "panoptic_deeplab"
 
 Kind = Literal["network", "panoptic"]
-"""`network`: normalised images to raw maps. `panoptic`: uint8 images to panoptic maps and segment tables."""
+"""`network`: normalized images to raw maps. `panoptic`: uint8 images to panoptic maps and segment tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,7 @@ def _input_document(info: ModelFileInfo) -> dict[str, Any]:
             "how": "bilinear, antialiased; to the size round(side * factor) with factor = longest_side / longest of"
             " the image, or scale",
         },
-        "normalised_inside": panoptic,
+        "normalized_inside": panoptic,
         "padded_inside": panoptic,
         "pad_to": config.input.pad_to,
         "pixel_mean": config.input.pixel_mean,

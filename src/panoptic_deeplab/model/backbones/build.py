@@ -114,7 +114,7 @@ class Backbone(nn.Module):
         self.low_level_channels = tuple(channels[i] for i in self._taps)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Features:
-        """Encode normalised images."""
+        """Encode normalized images."""
         features = self.network(images)
         return Features(deepest=features[-1], low_level=tuple(features[i] for i in self._taps))
 
@@ -194,7 +194,7 @@ def create_timm_network(config: ModelConfig, *, state_dict: dict[str, Tensor] | 
 
 
 def set_norm(network: nn.Module, *, eps: float | None, momentum: float) -> None:
-    """Set `eps` (None = leave) and `momentum` of every batch normalisation below `network`."""
+    """Set `eps` (None = leave) and `momentum` of every batch normalization below `network`."""
     for module in network.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.momentum = momentum

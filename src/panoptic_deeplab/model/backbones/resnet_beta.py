@@ -29,7 +29,7 @@ class ResNetBeta(nn.Module):
 
     ImageNet weights of exactly this network are not public in a form that PyTorch reads. timm's `resnet50s` has layers
     of the same sizes and names, with the stride in a block's first unit, so its weights fit. Features are equal up to
-    the tap at stride 4; behind it, a 3x3 convolution that is strided in timm's network sees its neighbours twice as far
+    the tap at stride 4; behind it, a 3x3 convolution that is strided in timm's network sees its neighbors twice as far
     away. They are a start for fine-tuning, and no replacement for weights of the network itself.
 
     Args:
