@@ -42,7 +42,7 @@ class PerfectModel:
 
 
 def positions(length: int, align_corners: bool) -> Tensor:
-    """Of the pixels along an axis, as fractions of the image."""
+    """Places of the pixels along an axis, as fractions of the image."""
     index = torch.arange(length, dtype=torch.float32)
     return index / (length - 1) if align_corners else (index + 0.5) / length
 

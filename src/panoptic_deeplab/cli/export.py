@@ -46,7 +46,7 @@ class Export(InferenceVerb):
     """The whole pipeline: uint8 images (height, width, RGB) to panoptic map and segments. Otherwise the network alone:
     normalized images to the three raw maps."""
     size: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="HEIGHT WIDTH")] = None
-    """Of the images that the file takes, after resizing and before padding; default: any."""
+    """Size of the images that the file takes, after resizing and before padding; default: any."""
     precision: Precision = "float32"
     """Only float32: the file is float32, or INT8 with --int8. A runtime may compute in another one (`predict`)."""
     compile: Flag = False

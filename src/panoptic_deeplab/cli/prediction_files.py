@@ -41,7 +41,7 @@ class PredictionFiles:
     Args:
         folder: exists.
         products: what to write.
-        paths: of all images to predict, each once.
+        paths: the paths of all images to predict, each once.
 
     Raises:
         ConfigError: a file would overwrite one of the images or of an earlier call, or would be written twice; or an

@@ -17,7 +17,7 @@ _BENCHMARKS = {"cityscapes": "cityscapes", "coco_panoptic": "coco", "mapillary_v
 """By `data.format`."""
 
 _SCORED_SPLITS = ("train", "val")
-"""Of Cityscapes: the labels of its test split are not published."""
+"""Splits of Cityscapes that can be scored: the labels of its test split are not published."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Submission(InferenceVerb):
     benchmark: Literal["cityscapes", "coco", "mapillary_vistas"] | None = None
     """Whose files. Default: by data.format."""
     name: str = "panoptic_deeplab"
-    """Of the method; part of COCO's file names."""
+    """Name of the method; part of COCO's file names."""
     score: Flag = False
     """Score the files with cityscapesScripts (labeled splits of Cityscapes)."""
     json: Flag = False

@@ -10,7 +10,7 @@ from panoptic_deeplab.weights.zoo_list import ZooModel, unsupported_families, zo
 _COLUMNS = ("Name", "Data", "Backbone", "Params M", "PQ", "AP", "mIoU", "MB", "From", "Notes")
 _RIGHT = {"Params M", "PQ", "AP", "mIoU", "MB"}
 _BYTES_PER_PARAMETER = 4
-"""Of float32, in which these programs train."""
+"""Size of a number in float32, in which these programs train."""
 
 
 def zoo_document() -> dict[str, Any]:

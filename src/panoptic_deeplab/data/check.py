@@ -46,7 +46,7 @@ class ClassStatistics:
     """Instances, or regions of stuff, without crowd."""
     crowds: int
     pixel_share: float
-    """Of all labeled and void pixels, in [0, 1]."""
+    """Share of all labeled and void pixels, in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Statistics:
     """`(height, width)` of the image with the fewest pixels."""
     largest_size: tuple[int, int] | None
     void_share: float
-    """Of all pixels of labeled images, in [0, 1]."""
+    """Share of all pixels of labeled images, in [0, 1]."""
     crowds: int
     instances: int
     max_instances: int

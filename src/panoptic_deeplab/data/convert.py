@@ -23,7 +23,7 @@ _CROWD_CHANNEL = 255
 """Instance number that means crowd in the two-channel format."""
 
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}
-"""Of files that are copied."""
+"""Suffixes of files that are copied."""
 
 _LONGEST_SUFFIX = ".jpeg"
 """At least as long as that of any file that is written."""

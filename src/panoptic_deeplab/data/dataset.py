@@ -26,9 +26,9 @@ class SampleKey(NamedTuple):
     """Which training example."""
 
     image_index: int
-    """Of the image in the source."""
+    """Place of the image in the source."""
     seed: int
-    """Of the random augmentation, 0 to 2**64 - 1."""
+    """Seed of the random augmentation, 0 to 2**64 - 1."""
 
 
 class Example(NamedTuple):

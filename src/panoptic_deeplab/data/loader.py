@@ -45,7 +45,7 @@ def training_batches(
     Args:
         source: labeled images; with workers it must be picklable.
         config: seed, batch size, workers, and what `PanopticDataset` needs.
-        rank: of this process; it gets the rank-th of `world_size` equal, contiguous slices of each batch.
+        rank: number of this process; it gets the rank-th of `world_size` equal, contiguous slices of each batch.
         world_size: number of processes; it divides the batch size.
         start_step: first batch.
 

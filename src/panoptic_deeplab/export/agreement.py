@@ -25,7 +25,7 @@ class Agreement:
 
     num_images: int
     differing_pixels: int
-    """Of another segment in the one panoptic map than in the other."""
+    """Pixels of another segment in the one panoptic map than in the other."""
     num_pixels: int
     score_difference: float
     """Largest, of segments that both have."""

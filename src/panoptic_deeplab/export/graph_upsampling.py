@@ -82,9 +82,9 @@ def values_at(
 
     Args:
         columns: `(B, C, h, 4 w)`, of `upsample_columns`.
-        rows: of the image's rows.
-        image: of each pixel, `(P,)` int64.
-        channel: of each pixel, or of all.
+        rows: where the image's rows lie in the map.
+        image: the image in which each pixel lies, `(P,)` int64.
+        channel: the channel to read for each pixel, or for all.
         y: row of each pixel in the image.
         x: column of each pixel in the image.
     """

@@ -182,7 +182,7 @@ def _needed_nodes(model: Any, names: Sequence[str], stop: Iterable[str] = ()) ->
 
 
 def _all_inputs(node: Any) -> list[str]:
-    """Of the node, and of the graphs inside of it."""
+    """Names of the values that the node and the graphs inside of it read."""
     names = list(node.input)
     for attribute in node.attribute:
         if attribute.HasField("g"):

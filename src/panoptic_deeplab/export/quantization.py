@@ -91,7 +91,7 @@ def check_size(image: UInt8[np.ndarray, "H W 3"], info: ModelFileInfo, *, name: 
     Args:
         image: RGB.
         info: what the model is.
-        name: of the image, for the message.
+        name: name of the image, for the message.
 
     Raises:
         ExportError: it does not.

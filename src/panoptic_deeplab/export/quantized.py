@@ -24,7 +24,7 @@ from panoptic_deeplab.maps import Size
 logger = logging.getLogger(__name__)
 
 LARGEST_LOSS = 0.01
-"""Of PQ, in [0, 1]."""
+"""Loss of PQ that is accepted, in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,9 +34,9 @@ class QuantizationReport:
     files: tuple[Path, ...]
     info: ModelFileInfo
     before: EvaluationReport
-    """Of the PyTorch model."""
+    """Measures of the PyTorch model."""
     after: EvaluationReport
-    """Of the file."""
+    """Measures of the file."""
 
     def summary(self) -> str:
         """One line for people."""
@@ -63,7 +63,7 @@ def export_quantized(
 
     Args:
         predictor: a PyTorch model with its settings; it stays as it is.
-        path: of the file; its suffix must be that of the format.
+        path: the file; its suffix must be that of the format.
         format: `onnx` or `openvino`.
         calibration: images like those that the model is going to see, none of `labeled`; 100 to 300 are usual.
         labeled: images with labels, on which PQ is measured.
@@ -130,7 +130,7 @@ def _measure(
     labeled: PanopticSource,
     on_image: Callable[[int, int], None] | None,
 ) -> tuple[EvaluationReport, EvaluationReport]:
-    """Of the PyTorch model, and of the file."""
+    """Measures of the PyTorch model, and of the file."""
     count = len(labeled)
 
     def report_progress(offset: int) -> Callable[[int, int], None] | None:

@@ -64,8 +64,8 @@ def prepare_image(
     Args:
         image: RGB.
         input_config: resize rule, mean and standard deviation.
-        output_stride: of the model.
-        align_corners: of the model.
+        output_stride: output stride of the model.
+        align_corners: convention of the model.
     """
     resized = resize_image(image, input_config=input_config)
     content_size = (resized.shape[1], resized.shape[2])

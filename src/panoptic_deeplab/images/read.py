@@ -80,7 +80,7 @@ _PILLOW_ERRORS = (
 
 
 _BYTES_TO_READ = 6
-"""Of a pixel: RGB as Pillow decodes it, and the array."""
+"""Bytes that a pixel takes while it is read: RGB as Pillow decodes it, and the array."""
 
 
 def read_image(source: ImageLike) -> UInt8[np.ndarray, "H W 3"]:
@@ -248,7 +248,7 @@ def save_picture(picture: Image.Image, path: str | Path, **options: Any) -> None
     """Write a picture, whole or not at all, in the format that its suffix says.
 
     Args:
-        picture: of any mode that the format takes.
+        picture: may have any mode that the format takes.
         path: its folder exists.
         options: those of Pillow's `save`.
 
@@ -263,7 +263,7 @@ def decode(picture: Image.Image, *, where: str, exif: bool) -> UInt8[np.ndarray,
     """The pixels of a picture as RGB, by the rules above.
 
     Args:
-        picture: of any color mode.
+        picture: may have any color mode.
         where: file name, for the message.
         exif: apply its EXIF orientation; else the pixels come as they are stored.
 

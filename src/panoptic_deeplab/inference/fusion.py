@@ -22,7 +22,7 @@ class Estimate(NamedTuple):
     """`RawMaps` in a form that can be averaged; float32 tensors of their own."""
 
     probability: Float32[Tensor, "B C h w"]
-    """Of each class; sums to 1 over C."""
+    """Probability of each class; sums to 1 over C."""
 
     center_heatmap: Float32[Tensor, "B 1 h w"] | None
     """As in `RawMaps`."""
@@ -95,7 +95,7 @@ class Average:
 
     @property
     def size(self) -> Size:
-        """Of the grid."""
+        """Size of the grid."""
         assert self._sum is not None, "an average without estimates has no size"
         return self._sum.probability.shape[-2], self._sum.probability.shape[-1]
 

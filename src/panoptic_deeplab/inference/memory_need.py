@@ -22,7 +22,7 @@ from panoptic_deeplab.inference.free_memory import available_memory
 from panoptic_deeplab.maps import RawMaps, Size
 
 _SIDE = 256
-"""Of the image that is counted, before padding."""
+"""Side of the image that is counted, before padding."""
 _MOST_OF_A_PIXEL = 4096
 """Bytes that no network of the paper needs (Xception-71: 500); for images that fit even so, nothing is counted."""
 _SHARE_IN_16_BITS = 0.6
@@ -74,7 +74,7 @@ class MemoryNeed:
             )
 
     def _pixels(self, size: Size) -> float:
-        """Of the network's input, in the largest view."""
+        """Number of pixels of the network's input, in the largest view."""
         augmentation = self._config.test_time_augmentation
         height, width = resized_size(size, self._config.input)
         least = self._config.input.pad_to or (0, 0)

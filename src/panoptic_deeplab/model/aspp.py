@@ -21,8 +21,8 @@ class ASPP(nn.Module):
     """Atrous spatial pyramid pooling.
 
     Args:
-        in_channels: of the deepest backbone features.
-        channels: of each branch and of the output.
+        in_channels: channels of the deepest backbone features.
+        channels: channels of each branch and of the output.
         rates: atrous rates of the three 3x3 branches.
         atrous_conv: `separable` (the count of Table 1) or `dense` 3x3 convolutions.
         mid_norm: see `SeparableConv`.
@@ -32,7 +32,7 @@ class ASPP(nn.Module):
         pool_norm: BN in the image pool.
         pool_bias: bias of the image pool's convolution.
         align_corners: convention of the resize of the pooled map.
-        norm_eps: of each BN.
+        norm_eps: epsilon of each BN.
     """
 
     def __init__(

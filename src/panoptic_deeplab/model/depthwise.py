@@ -53,7 +53,7 @@ class FastDepthwiseConv2d(nn.Conv2d):
 
 
 class _Geometry(NamedTuple):
-    """Of a convolution, as (vertical, horizontal)."""
+    """How a convolution steps, pads and spreads, as (vertical, horizontal)."""
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]

@@ -164,7 +164,7 @@ def with_output_stride(config: ModelConfig, output_stride: Literal[8, 16, 32]) -
 
     Args:
         config: as trained.
-        output_stride: of the new network.
+        output_stride: stride of the new network's deepest features.
 
     Raises:
         ConfigError: `config.atrous_rates` cannot be scaled to integers.

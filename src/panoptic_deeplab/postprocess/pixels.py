@@ -26,7 +26,7 @@ class ImageMaps(NamedTuple):
     logits: Float32[Tensor, "C h w"]
     """Class scores."""
     heatmap: Float32[Tensor, "h w"] | None
-    """Of centers; None for a semantic-only model."""
+    """About 1 at centers; None for a semantic-only model."""
     offset: Float32[Tensor, "2 h w"] | None
     """`(dy, dx)` from each sample to its center, in pixels of the network input; None for a semantic-only model."""
 

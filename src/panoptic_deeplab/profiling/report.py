@@ -34,7 +34,7 @@ class InferenceRow:
     image_size: tuple[int, int]
     """`(height, width)` of the image."""
     input_size: tuple[int, int]
-    """Of the network's input."""
+    """`(height, width)` of the network's input."""
     batch_size: int
     stages: Mapping[str, Timing]
     """Seconds a batch, by the names of `STAGES`, with waiting for the device after each. Empty for a file with the

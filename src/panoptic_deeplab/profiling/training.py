@@ -25,8 +25,8 @@ def measure_training(name: str, config: Config, *, device: str, seconds: float =
     """Measure one recipe, with random weights and its own data.
 
     Args:
-        name: of the row.
-        config: of the recipe.
+        name: name of the row.
+        config: settings of the recipe.
         device: `cpu`, `cuda`, ... or `auto`.
         seconds: how long to measure the loader, and again the steps; at least three batches each.
 
@@ -71,8 +71,8 @@ class TrainingStep:
     """A step that can be repeated, always with the same batch.
 
     Args:
-        config: of the recipe.
-        num_classes: of the table.
+        config: settings of the recipe.
+        num_classes: length of the category table.
         batch: from the loader.
         process: this process.
     """
@@ -96,7 +96,7 @@ class TrainingStep:
         """With the first batch of a recipe's data.
 
         Args:
-            config: of the recipe.
+            config: settings of the recipe.
             device: `cpu`, `cuda`, ... or `auto`.
         """
         source = open_source(config.data, config.data.train_split)

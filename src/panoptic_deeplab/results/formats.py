@@ -39,7 +39,7 @@ def to_coco_panoptic(
     Args:
         result: truth or prediction.
         image_id: `images[].id` of the JSON; COCO's own tools want an int.
-        file_name: of the PNG.
+        file_name: name of the PNG.
 
     Returns:
         `{"image_id", "file_name", "segments_info": [{"id", "category_id", "area", "bbox", "iscrowd", "score"?}]}`
@@ -212,7 +212,7 @@ def load_result(path: str | Path) -> PanopticResult:
     """Read what `save_result` wrote.
 
     Args:
-        path: of the JSON.
+        path: the JSON file.
 
     Raises:
         DatasetError: a file is missing or corrupt, or map and segments contradict each other.

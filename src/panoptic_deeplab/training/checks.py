@@ -103,7 +103,7 @@ def check_data(training: PanopticSource, validation: PanopticSource, config: Con
     Args:
         training: the training split.
         validation: the validation split.
-        config: of the run.
+        config: configuration of the run.
         process: this process.
 
     Raises:

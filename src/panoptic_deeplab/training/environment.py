@@ -27,7 +27,7 @@ def write_environment(run_folder: Path, *, process: Process, seed: int, start_st
     Args:
         run_folder: exists.
         process: this process.
-        seed: of the run.
+        seed: seed of the run.
         start_step: steps made before.
 
     Raises:

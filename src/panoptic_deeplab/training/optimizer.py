@@ -11,7 +11,7 @@ from torch import nn
 from panoptic_deeplab.config import TrainConfig
 
 MOMENTUM = 0.9
-"""Of SGD (Table 1, first row)."""
+"""Momentum of SGD (Table 1, first row)."""
 
 
 def learning_rate_factor(step: int, config: TrainConfig) -> float:
@@ -30,7 +30,7 @@ def learning_rate_factor(step: int, config: TrainConfig) -> float:
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Of a step, outside the backbone."""
+    """Learning rate of a step, outside the backbone."""
     return config.learning_rate * learning_rate_factor(step, config)
 
 

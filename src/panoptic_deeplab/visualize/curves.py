@@ -81,7 +81,7 @@ def draw_label_statistics(
         segments: number of segments of each class, by name.
         pixels: number of pixels of the same classes.
         path: PNG, SVG or PDF file to write.
-        title: of the page.
+        title: heading of the page.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.

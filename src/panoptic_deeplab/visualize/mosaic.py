@@ -36,7 +36,7 @@ class MosaicRow:
 
     title: str
     image: ImageLike
-    """Of the size of the results."""
+    """It has the size of the results."""
     prediction: PanopticResult
     truth: PanopticResult | None = None
     """None where there are no labels."""
@@ -47,7 +47,7 @@ def draw_mosaic(rows: Sequence[MosaicRow], *, cell_width: int = 420) -> Image.Im
 
     Args:
         rows: at least one.
-        cell_width: of each picture in pixels; larger ones are reduced, smaller ones enlarged.
+        cell_width: width of each picture in pixels; larger ones are reduced, smaller ones enlarged.
     """
     lines = []
     for row in rows:
@@ -70,7 +70,7 @@ def draw_errors(prediction: PanopticResult, truth: PanopticResult) -> Image.Imag
     with an IoU of at most 0.5 (the rule of PQ). Crowd regions count as right where the class is.
 
     Args:
-        prediction: of the size and categories of `truth`.
+        prediction: has the size and categories of `truth`.
         truth: labels.
     """
     height, width = truth.size
@@ -106,11 +106,11 @@ def draw_train_batch(
 
     Args:
         images: normalized, as they enter the network.
-        targets: of the same batch.
+        targets: targets of the same batch.
         categories: classes of the semantic target.
         input_config: how the images were normalized.
         max_images: rows at most.
-        cell_width: of each picture in pixels.
+        cell_width: width of each picture in pixels.
     """
     mean, std = np.array(input_config.pixel_mean), np.array(input_config.pixel_std)
     lines = []

@@ -48,7 +48,7 @@ def model_card(
     """The text of the card.
 
     Args:
-        config: of the model.
+        config: configuration of the model.
         categories: classes of the model.
         origin: where the weights come from, as a sentence or more.
         results: None = not measured.

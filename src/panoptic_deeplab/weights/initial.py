@@ -29,8 +29,8 @@ def load_initial_weights(model: PanopticDeepLab, config: Config, categories: Cat
 
     Args:
         model: with random weights, made from `config.model`.
-        config: of the training that begins.
-        categories: of its data.
+        config: configuration of the training that begins.
+        categories: table of its data.
 
     Raises:
         CheckpointError: the model cannot be read, does not fit this one, or has other classes while

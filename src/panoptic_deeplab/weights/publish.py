@@ -26,7 +26,7 @@ def push_to_hub(
     Args:
         folder: as `save_pretrained` or a training run wrote it.
         repo_id: `owner/name`; made where it does not exist.
-        private: of a new repository.
+        private: whether a new repository is.
         message: for the history.
 
     Returns:

@@ -15,7 +15,7 @@ from panoptic_deeplab.errors import CheckpointError, first_line
 from panoptic_deeplab.weights.torch_file import read_torch_file
 
 COUNTER = "num_batches_tracked"
-"""Of batch normalization. Older files lack it, and nothing here reads it."""
+"""Batch normalization's number of batches. Older files lack it, and nothing here reads it."""
 
 _SHOWN = 5
 """Entries of each kind that a message names."""

@@ -118,9 +118,9 @@ class _Axis(NamedTuple):
 
     map_length: int
     input_length: int
-    """Of the network's input, padding included."""
+    """Length of the network's input, padding included."""
     content_length: int
-    """Of the part of it that is the image."""
+    """Length of the part of it that is the image."""
     align_corners: bool
 
     def to_image(self, index: Float64[np.ndarray, " N"]) -> Float64[np.ndarray, " N"]:

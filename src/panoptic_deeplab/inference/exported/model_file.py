@@ -40,9 +40,9 @@ class ModelFileInfo:
     config: Config
     categories: CategoryTable
     version: str
-    """Of this package when the file was written."""
+    """Version of this package when the file was written."""
     commit: str | None
-    """Of this package's source; None where it was no git checkout."""
+    """Commit of this package's source; None where it was no git checkout."""
     input_size: tuple[int, int] | None = None
     """`(height, width)` of the only images that the file takes, with padding if it holds the network; None = any."""
     precision: Literal["float32", "int8"] = "float32"

@@ -37,7 +37,7 @@ class ExportedNetwork:
 
     Args:
         path: for error messages.
-        info: of the file.
+        info: what the file says about itself.
         run: runs it.
     """
 
@@ -62,7 +62,7 @@ class ExportedPipeline:
 
     Args:
         path: for error messages.
-        info: of the file.
+        info: what the file says about itself.
         run: runs it.
     """
 

@@ -59,7 +59,7 @@ class TorchProgram:
 
     Args:
         path: for messages.
-        graph: of the program.
+        graph: graph of the program.
         device: where it runs; its weights are there.
         constants: what the program reads besides its input: weights by the names that they have in the graph.
         input_name: the name of the images in the graph.
@@ -97,7 +97,7 @@ def load_program(path: Path, device: str) -> TorchProgram:
     """Load a `.pt2` file.
 
     Args:
-        path: of the file.
+        path: the file.
         device: `cpu`, `cuda`, `cuda:1`, or `auto`.
 
     Raises:

@@ -36,7 +36,7 @@ from panoptic_deeplab.model.backbones.resnet_beta import resnet50_beta
 from panoptic_deeplab.model.backbones.xception import xception
 
 _NATIVE_STRIDE = 32
-"""Of networks that are built without the argument `output_stride`."""
+"""Stride of networks that are built without the argument `output_stride`."""
 
 OWN_NETWORKS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "auto_deeplab_l_plus": auto_deeplab_l_plus,
@@ -88,8 +88,8 @@ class Backbone(nn.Module):
 
     Args:
         network: gives a list of features, shallow to deep.
-        strides: of these features.
-        channels: of these features.
+        strides: strides of these features.
+        channels: channels of these features.
         decoder_strides: strides of the low-level features, deep to shallow. They name the *native* stride of a stage;
             with output stride 8, the later stages have stride 8 too, and the first of them is the tap.
 

@@ -7,7 +7,7 @@ from torch import nn
 from panoptic_deeplab.errors import ConfigError
 
 _UNITS = 3
-"""Of the last block of every bottleneck ResNet."""
+"""Number of units of the last block of every bottleneck ResNet."""
 
 
 def use_multi_grid(network: nn.Module, multi_grid: tuple[int, int, int], *, rate: int, name: str) -> None:
@@ -19,7 +19,7 @@ def use_multi_grid(network: nn.Module, multi_grid: tuple[int, int, int], *, rate
         network: with or without the classifier.
         multi_grid: factor of each unit.
         rate: 32 / output stride.
-        name: of the network, for the message.
+        name: name of the network, for the message.
 
     Raises:
         ConfigError: it is no such ResNet.

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from panoptic_deeplab.config import ModelConfig
 
 _UNITS = (3, 4, 6, 3)
-"""Of the four blocks; block i has 64 * 2^i inner channels, four times as many outer ones."""
+"""Units of the four blocks; block i has 64 * 2^i inner channels, four times as many outer ones."""
 
 _STRIDES = (2, 2, 2, 1)
-"""Of each block's last unit."""
+"""Stride of each block's last unit."""
 
 _EXPANSION = 4
 
@@ -33,7 +33,7 @@ class ResNetBeta(nn.Module):
     away. They are a start for fine-tuning, and no replacement for weights of the network itself.
 
     Args:
-        output_stride: of the last feature: 8, 16 or 32.
+        output_stride: stride of the last feature: 8, 16 or 32.
     """
 
     timm_name = "resnet50s"

@@ -154,13 +154,13 @@ def pad_samples(plane: Shaped[Tensor, "h w"]) -> Shaped[Tensor, "p q"]:
 
 
 def smallest_corner(plane: Shaped[Tensor, "p q"]) -> Shaped[Tensor, "p-1 q-1"]:
-    """Of each cell, from padded samples."""
+    """The smallest corner of each cell, from padded samples."""
     pairs = torch.minimum(plane[1:], plane[:-1])
     return torch.minimum(pairs[:, 1:], pairs[:, :-1])
 
 
 def largest_corner(plane: Shaped[Tensor, "p q"]) -> Shaped[Tensor, "p-1 q-1"]:
-    """Of each cell, from padded samples."""
+    """The largest corner of each cell, from padded samples."""
     pairs = torch.maximum(plane[1:], plane[:-1])
     return torch.maximum(pairs[:, 1:], pairs[:, :-1])
 

@@ -114,7 +114,7 @@ def _values_at(
     y: Int64[np.ndarray, "*N"],
     x: Int64[np.ndarray, "*N"],
 ) -> Float32[np.ndarray, "*N"]:
-    """Of the resized heatmap at indices into `axes`: the values of `interpolate`, and -infinity outside."""
+    """Values of the resized heatmap at indices into `axes`: those of `interpolate`, and -infinity outside."""
     rows, columns = axes
     vertical, horizontal = rows.fraction[y], columns.fraction[x]
 

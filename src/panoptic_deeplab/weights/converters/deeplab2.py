@@ -90,8 +90,8 @@ def convert_state(state: Mapping[str, Tensor], model: PanopticDeepLab, config: C
     Args:
         state: what `read_state` gives.
         model: for which the weights are.
-        config: of the model. With COCO, the classes begin behind void, class 0, which the loss ignored: it was never a
-            target, and is left out.
+        config: settings of the model. With COCO, the classes begin behind void, class 0, which the loss ignored: it was
+            never a target, and is left out.
         where: name of the file.
 
     Raises:

@@ -26,7 +26,7 @@ from panoptic_deeplab.weights.converters.renaming import rename
 
 _HEADS = {"semantic": "sem_seg_head", "instance": "ins_embed_head"}
 _PARTS = {"0": "depthwise", "1": "pointwise"}
-"""Of a separable convolution."""
+"""Parts of a separable convolution."""
 _STEM = {
     "conv1.0": "stem.conv1",
     "conv1.1": "stem.conv1.norm",
@@ -43,7 +43,7 @@ def convert_state(state: Mapping[str, Tensor], model: PanopticDeepLab, config: C
     Args:
         state: by their names. Older versions keep `pixel_mean` and `pixel_std` in it.
         model: for which the weights are.
-        config: of the model; its input is compared with those two.
+        config: settings of the model; its input is compared with those two.
         where: name of the file.
 
     Raises:
