@@ -105,7 +105,7 @@ class PanopticGraph(nn.Module):
         return self.postprocess(self.model(self.pad(normalized)), height, width)
 
     def pad(self, images: Tensor) -> Tensor:
-        """Pad at the bottom and on the right with 0, the mean color, as `transforms.prepare_image` does."""
+        """Pad at the bottom and on the right with 0, the mean color, as `prepare_image` does."""
         height, width = images.shape[-2:]
         padded_height, padded_width = (self._padded(side, axis) for axis, side in enumerate((height, width)))
         return F.pad(images, (0, padded_width - width, 0, padded_height - height))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 FACTOR = 4
-"""Pixels of the padded input from one sample to the next, exactly, for the sizes of `transforms.padded_size`."""
+"""Pixels of the padded input from one sample to the next, exactly, for the sizes of `padded_size`."""
 
 
 def phases(map_: Tensor, dim: int, *, align_corners: bool) -> list[Tensor]:

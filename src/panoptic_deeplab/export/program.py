@@ -83,7 +83,7 @@ def trace(
 
 
 def network_size(size: Size, config: Config) -> Size:
-    """Size of the network's input: an image of this size, padded as `transforms.prepare_image` does."""
+    """Size of the network's input: an image of this size, padded as `prepare_image` does."""
     minimum = config.input.pad_to or size
     return padded_size(
         (max(size[0], minimum[0]), max(size[1], minimum[1])),

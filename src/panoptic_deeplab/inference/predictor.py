@@ -1,6 +1,6 @@
 """`PanopticPredictor`: from an image to a `PanopticResult` at the image's own size.
 
-The one inference path: command line, validation and demo all go through it, so they agree.
+Command line, validation, demo and timing all predict with it.
 
     read_image ─▶ prepare_image ─▶ model ─▶ PanopticPostprocessor ─▶ PanopticResult.resized
     RGB uint8     resize, normalize,  RawMaps   at the size of the        nearest, to the
@@ -8,7 +8,8 @@ The one inference path: command line, validation and demo all go through it, so 
                                                 to the content
 
 What differs between a PyTorch network, an exported file and an ensemble stands behind an `Engine` (`engines/`): how an
-image is prepared, and how a batch of prepared images becomes results.
+image is prepared, and how a batch of prepared images becomes results. A file with the whole pipeline has
+post-processing of its own in its graph; `export/agreement.py` measures how far its results agree.
 
 Grouping happens at the size of the network's input, where offsets have their unit; only the finished map of ids is
 resized. (Resizing raw offsets to the image without rescaling their values is a known fault of a public version.)
@@ -159,7 +160,7 @@ class PanopticPredictor:
         """Segment one image, or each of a list (one at a time; `predict_iter` has batches).
 
         Args:
-            image: path, PIL image, array `(H, W, 3)` or tensor `(3, H, W)`, as `images.read_image` takes them; or a
+            image: path, PIL image, array `(H, W, 3)` or tensor `(3, H, W)`, as `read_image` takes them; or a
                 list of such.
 
         Returns:

@@ -36,7 +36,7 @@ def draw_panoptic(
     lines, crowd regions hatched. Segments of at least 0.5 % of the image are labeled with name and score.
 
     Args:
-        image: as for `images.read_image`, of the size of the result.
+        image: as for `read_image`, of the size of the result.
         result: truth or prediction.
         alpha: 0 = only the image, 1 = only the colors.
         labels: write names.

@@ -32,7 +32,7 @@ def draw_figure4(
     """Draw six pictures: input, semantic, heatmap, offsets, instances without their class, panoptic.
 
     Args:
-        image: as for `images.read_image`.
+        image: as for `read_image`.
         result: has the size of the image.
         center_heatmap: has the size of the image; about 1 at centers.
         offset: `(dy, dx)` in pixels of the image, painted where the semantic segmentation says thing, in the color

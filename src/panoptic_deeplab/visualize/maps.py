@@ -14,7 +14,7 @@ def draw_heatmap(image: ImageLike, center_heatmap: Float[np.ndarray, "H W"]) -> 
     """Center heatmap over a dark gray version of the image: bright spots are centers.
 
     Args:
-        image: as for `images.read_image`, of the size of the heatmap.
+        image: as for `read_image`, of the size of the heatmap.
         center_heatmap: about 1 at centers; values outside [0, 1] are clipped.
     """
     gray = read_image(image) @ np.array([0.299, 0.587, 0.114]) * 0.5
