@@ -50,14 +50,15 @@ class Export(InferenceVerb):
     precision: Precision = "float32"
     """Only float32: the file is float32, or INT8 with --int8. A runtime may compute in another one (`predict`)."""
     compile: Flag = False
-    """With `torch`: machine code of AOTInductor for this kind of processor and one --size, for programs of yours; no
-    --model, since it is code (`export.compiled.load_compiled` loads it). Needs a C++ compiler."""
+    """With `torch`, write machine code of AOTInductor for this kind of processor and one --size, for programs of
+    yours. It is code, so --model does not take it (`export.compiled.load_compiled` loads it); it needs a C++
+    compiler."""
     int8: Flag = False
     """Convolutions with 8-bit integers, for the formats onnx and openvino."""
     calibration: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """With --int8: so many images of data.train_split show in which range numbers lie. Default: 100."""
+    """With --int8, this many images of data.train_split show in which range numbers lie. Default: 100."""
     data: DataConfig = field(default_factory=DataConfig)
-    """With --int8: the labeled set."""
+    """The labeled set for --int8."""
     data_like: DataLike = None
     json: Flag = False
     """Write one JSON document to stdout."""

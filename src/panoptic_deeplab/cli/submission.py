@@ -14,7 +14,7 @@ from panoptic_deeplab.config import DataConfig
 from panoptic_deeplab.errors import ConfigError
 
 _BENCHMARKS = {"cityscapes": "cityscapes", "coco_panoptic": "coco", "mapillary_vistas": "mapillary_vistas"}
-"""By `data.format`."""
+"""Benchmarks by `data.format`."""
 
 _SCORED_SPLITS = ("train", "val")
 """Splits of Cityscapes that can be scored: the labels of its test split are not published."""

@@ -64,7 +64,7 @@ class Statistics:
     crowds: int
     instances: int
     max_instances: int
-    """In one image."""
+    """Largest number of instances in one image."""
     instance_area_quantiles: dict[str, float]
     """Pixels at 0, 5, 25, 50, 75, 95 and 100 percent of the instances; empty where there is none."""
     classes: list[ClassStatistics]

@@ -26,7 +26,7 @@ _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}
 """Suffixes of files that are copied."""
 
 _LONGEST_SUFFIX = ".jpeg"
-"""At least as long as that of any file that is written."""
+"""A suffix that is at least as long as that of any file that is written."""
 
 
 def write_coco_panoptic(
@@ -171,7 +171,7 @@ def _write_image(sample: Sample, folder: Path, jpeg_quality: int | None) -> str:
 
 
 def _suffix_to_copy(path: Path) -> str | None:
-    """By what the file holds, not by its name; None = it is not copied."""
+    """The suffix that fits what the file holds, whatever its name; None = it is not copied."""
     with Image.open(path) as picture:  # its head alone; the pixels were read before
         plain = picture.mode in ("RGB", "L") and "transparency" not in picture.info
         return _SUFFIXES.get(picture.format or "") if plain else None

@@ -37,7 +37,7 @@ class Example(NamedTuple):
     image: Float32[Tensor, "3 H W"]
     """Augmented and normalized, of `DataConfig.crop_size`."""
     targets: Targets
-    """Without a batch dimension."""
+    """The targets, without a batch dimension."""
     image_id: str
 
 

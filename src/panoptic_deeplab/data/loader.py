@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
     images: Float32[Tensor, "B 3 H W"]
     targets: Targets
-    """With a leading batch dimension."""
+    """The targets, with a leading batch dimension."""
     image_ids: list[str]
 
 

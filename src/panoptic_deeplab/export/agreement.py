@@ -21,7 +21,7 @@ from panoptic_deeplab.results.panoptic_result import PanopticResult
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Over some images."""
+    """How two predictors agree over some images."""
 
     num_images: int
     differing_pixels: int

@@ -171,6 +171,6 @@ def check_file(predictor: PanopticPredictor, path: Path, *, size: Size | None, c
 
 
 def without_resizing(config: Config) -> Config:
-    """As the file sees its images: at the size they have, and once."""
+    """The configuration with which a file sees its images: at the size they have, and once."""
     plain = replace(config.input, longest_side=None, scale=1.0)
     return replace(config, input=plain, test_time_augmentation=TestTimeAugmentationConfig())

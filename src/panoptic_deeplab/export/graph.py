@@ -39,7 +39,7 @@ class PanopticOutputs(NamedTuple):
     """1 ... count: instances, the strongest center first, then stuff in the order of train ids; 0 in unused rows."""
 
     category_ids: Int32[Tensor, "B S"]
-    """As in the data set's files."""
+    """Category ids, as in the data set's files."""
 
     scores: Float32[Tensor, "B S"]
     """Instance: heatmap at the center x mean probability of its class; stuff: mean probability."""
@@ -156,7 +156,7 @@ class PanopticGraph(nn.Module):
         )
 
     def _upsample(self, map_: Tensor) -> Tensor:
-        """To the padded input, by the operator of the runtime."""
+        """Resize to the padded input by the operator of the runtime."""
         align_corners = self.config.model.align_corners
         rows, columns = ((length - 1) * FACTOR + 1 if align_corners else length * FACTOR for length in map_.shape[-2:])
         return upsample(map_, (rows, columns), align_corners=align_corners)

@@ -62,7 +62,7 @@ class RowPositions(NamedTuple):
 
 
 def row_positions(map_rows: int, height: int, *, align_corners: bool, device: torch.device) -> RowPositions:
-    """For the first `height` rows of the resized map."""
+    """Positions of the first `height` rows of the resized map."""
     row = torch.arange(height, device=device)
     if align_corners:
         before, eighths = row // FACTOR, row % FACTOR * 2

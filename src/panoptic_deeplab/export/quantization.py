@@ -188,7 +188,7 @@ def _no_statistics() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without NNCF's progress bars on stdout, which is for results, and remarks about CUDA."""
+    """Keep quiet NNCF's progress bars on stdout, which is for results, and remarks about CUDA."""
     logger = logging.getLogger("torch.utils.cpp_extension")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -132,7 +132,7 @@ def _forget_source(model: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' own remarks, which concern their developers."""
+    """Keep quiet the exporters' own remarks, which concern their developers."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch._export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -25,10 +25,10 @@ class Estimate(NamedTuple):
     """Probability of each class; sums to 1 over C."""
 
     center_heatmap: Float32[Tensor, "B 1 h w"] | None
-    """As in `RawMaps`."""
+    """The heatmap, as in `RawMaps`."""
 
     offset: Float32[Tensor, "B 2 h w"] | None
-    """As in `RawMaps`: `(dy, dx)` in pixels of this map."""
+    """The offsets, as in `RawMaps`: `(dy, dx)` in pixels of this map."""
 
 
 def to_estimate(raw_maps: RawMaps) -> Estimate:

@@ -35,7 +35,7 @@ class MemoryNeed:
         model: `images -> RawMaps`. Of what is no `nn.Module` nothing is known, and every image passes.
         config: its `input`, `model` and `test_time_augmentation` sections are used.
         device: where the model runs.
-        precision: in which it runs.
+        precision: the one in which it runs.
     """
 
     def __init__(

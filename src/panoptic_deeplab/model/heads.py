@@ -11,7 +11,7 @@ class Head(nn.Module):
 
     Args:
         in_channels: channels of the decoder.
-        channels: between the two convolutions.
+        channels: channels between the two convolutions.
         out_channels: number of classes; 1 for the center heatmap; 2 for the offset `(dy, dx)`.
         conv: `separable` = one 5x5, `dense` = two 3x3.
         mid_norm: see `SeparableConv`.

@@ -153,7 +153,7 @@ def resize(map_: Float32[Tensor, "C h w"], grid: Grid, rows: slice = slice(None)
 
 
 def _growth(samples: Float32[Tensor, "C h w"], dim: int) -> Float32[Tensor, "C h w"]:
-    """From each sample to the next one; 0 behind the last."""
+    """The step from each sample to the next one; 0 behind the last."""
     return samples.diff(dim=dim, append=samples.narrow(dim, samples.shape[dim] - 1, 1))
 
 

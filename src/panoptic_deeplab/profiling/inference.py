@@ -40,7 +40,7 @@ class Subject:
     predictor: PanopticPredictor
     runtime: str = "pytorch"
     published_milliseconds: float | None = None
-    """For one image, in Table 9."""
+    """Time for one image in Table 9."""
 
 
 def untrained_subject(

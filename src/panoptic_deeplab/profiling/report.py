@@ -17,7 +17,7 @@ STAGES = (
     "scores",
     "encode",
 )
-"""In their order."""
+"""The stages in their order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class InferenceRow:
     """`pytorch`, or the suffix of the exported file."""
     precision: str
     compiled: bool
-    """With torch.compile."""
+    """Whether torch.compile was used."""
     device: str
     image_size: tuple[int, int]
     """`(height, width)` of the image."""
@@ -48,7 +48,7 @@ class InferenceRow:
     drawn_scene: bool
     """Post-processing worked on a drawn scene, since the network is untrained."""
     published_milliseconds: float | None = None
-    """For one image, in Table 9 (Tesla V100)."""
+    """Time for one image in Table 9 (Tesla V100)."""
 
     @property
     def images_per_second(self) -> float:

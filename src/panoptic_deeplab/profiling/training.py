@@ -73,7 +73,7 @@ class TrainingStep:
     Args:
         config: settings of the recipe.
         num_classes: length of the category table.
-        batch: from the loader.
+        batch: a batch of the loader.
         process: this process.
     """
 
@@ -93,7 +93,7 @@ class TrainingStep:
 
     @classmethod
     def of_recipe(cls, config: Config, *, device: str) -> "TrainingStep":
-        """With the first batch of a recipe's data.
+        """A step with the first batch of a recipe's data.
 
         Args:
             config: settings of the recipe.

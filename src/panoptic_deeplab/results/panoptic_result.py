@@ -189,7 +189,7 @@ def segment_places(
 
     Args:
         panoptic_map: segment ids.
-        runs: in which the map is constant.
+        runs: stretches in which the map is constant.
         segment_ids: non-zero, in any order; ids without a pixel may be listed.
         where: file or image, for the message.
 

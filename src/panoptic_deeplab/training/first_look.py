@@ -14,7 +14,7 @@ from panoptic_deeplab.visualize.curves import draw_label_statistics
 from panoptic_deeplab.visualize.mosaic import draw_train_batch
 
 MAX_IMAGES = 100
-"""For the statistics of labels; evenly spread over the set."""
+"""Number of images for the statistics of labels, evenly spread over the set."""
 
 
 def write_label_statistics(source: PanopticSource, path: Path) -> None:
@@ -40,7 +40,7 @@ def write_training_batch(batch: Batch, path: Path, *, categories: CategoryTable,
     """Draw a batch as it enters the network, with its targets.
 
     Args:
-        batch: on any device.
+        batch: a batch on any device.
         path: picture to write.
         categories: classes of the semantic target.
         config: how the images were normalized.

@@ -28,7 +28,7 @@ class Results:
     """Numbers, and where they come from."""
 
     metrics: dict[str, float]
-    """By name (PQ, mIoU, ...), in [0, 1]."""
+    """Measures by name (PQ, mIoU, ...), in [0, 1]."""
     provenance: str
     """Who measured what with which program, as a sentence."""
     source: str | None = None

@@ -28,7 +28,7 @@ def load_initial_weights(model: PanopticDeepLab, config: Config, categories: Cat
     rates, the input's mean) are compared, and a warning names those that differ.
 
     Args:
-        model: with random weights, made from `config.model`.
+        model: a network with random weights, made from `config.model`.
         config: configuration of the training that begins.
         categories: table of its data.
 

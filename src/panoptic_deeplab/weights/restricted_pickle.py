@@ -297,7 +297,7 @@ _ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 def _finished(value: Any, done: dict[int, Any]) -> Any:
-    """With arrays and tensors in place of what built them.
+    """The value with arrays and tensors in place of what built them.
 
     Args:
         value: what the pickle made.

@@ -72,7 +72,7 @@ def check_entries(
         state: what a file holds.
         expected: what it should hold.
         where: name of the file, for the message.
-        what: for which the file is.
+        what: what the file is for.
         advice: what to do, as a clause.
 
     Raises:

@@ -176,7 +176,7 @@ def _resampled(estimate: Estimate, own: _Grid, target: _Grid) -> Estimate:
 
 
 def _positions(own: _Axis, target: _Axis) -> Float64[np.ndarray, " N"]:
-    """For each pixel of `target` along the axis, where it is on `own`."""
+    """Where each pixel of `target` along the axis is on `own`."""
     position = own.from_image(target.to_image(np.arange(target.map_length, dtype=np.float64)))
     inside: Float64[np.ndarray, " N"] = np.clip(position, 0, own.map_length - 1)
     return inside

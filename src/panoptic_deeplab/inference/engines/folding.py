@@ -25,7 +25,7 @@ def fold_batch_norm(network: nn.Module, images: Float[Tensor, "B 3 H W"]) -> int
     Args:
         network: in evaluation mode, in float32; gives a sequence of tensors and None. Its parameters lose their
             `requires_grad`.
-        images: for one run; small ones do.
+        images: input for one run; small ones do.
 
     Returns:
         How many normalizations are gone.

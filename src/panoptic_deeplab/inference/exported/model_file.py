@@ -91,7 +91,7 @@ class ModelFileInfo:
 
 
 def is_model_file(path: str | Path) -> bool:
-    """By the name: does it end like an exported file?"""
+    """Whether the name ends like that of an exported file."""
     return Path(path).suffix.lower() in SUFFIXES
 
 

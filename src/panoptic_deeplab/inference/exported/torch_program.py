@@ -210,7 +210,7 @@ def _program(path: Path, document: Any, tensors: dict[str, Tensor], device: torc
 
 
 class _Reader:
-    """From the parts of a document to what they mean."""
+    """Translates the parts of a document to what they mean."""
 
     def __init__(self, path: Path, device: torch.device) -> None:
         self.path, self.device = path, device

@@ -55,10 +55,10 @@ OWN_NETWORKS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "xception65": xception,
     "xception71": xception,
 }
-"""By the name in `model.backbone`. Such a network has the attributes `strides` and `channels`, one entry a feature,
-shallow to deep (the last one the deepest, at `output_stride`), and its `forward(images)` returns these features as a
-list. Strides before the last are native ones, as in `Backbone`. Where timm has ImageNet weights of its layers, it also
-has `timm_name` and `from_timm(state)`: see `weights/backbone.py`."""
+"""Networks by the name in `model.backbone`. Such a network has the attributes `strides` and `channels`, one entry a
+feature, shallow to deep (the last one the deepest, at `output_stride`), and its `forward(images)` returns these
+features as a list. Strides before the last are native ones, as in `Backbone`. Where timm has ImageNet weights of its
+layers, it also has `timm_name` and `from_timm(state)`: see `weights/backbone.py`."""
 
 _ADVICE = (
     "Choose a network that has features at strides 4, 8, 16 and 32 of images of any size, channels first."
@@ -78,9 +78,9 @@ class Features(NamedTuple):
     """What an encoder gives."""
 
     deepest: Float[Tensor, "B D h w"]
-    """At `output_stride`: the input of the ASPP."""
+    """The feature at `output_stride`: the input of the ASPP."""
     low_level: tuple[Float[Tensor, "B d h w"], ...]
-    """At `decoder_strides`, deep to shallow: the skips of the decoder."""
+    """The features at `decoder_strides`, deep to shallow: the skips of the decoder."""
 
 
 class Backbone(nn.Module):

@@ -91,7 +91,7 @@ class _Bottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Behind the ReLU."""
+        """The features behind the ReLU."""
         residual = self.relu(self.conv1(features))
         residual = self.conv3(self.relu(self.conv2(residual)))
         output: Tensor = self.relu(residual + (features if self.shortcut is None else self.shortcut(features)))

@@ -33,9 +33,9 @@ class HRNetLayout:
     atrous: bool = False
     """The fourth branch at stride 16, with rate 2."""
     modules: tuple[int, int, int] = (1, 4, 3)
-    """In stages 2, 3 and 4, which have as many branches."""
+    """Modules in stages 2, 3 and 4, which have as many branches."""
     blocks: int = 4
-    """In each branch of a module."""
+    """Blocks in each branch of a module."""
     stem_width: int = 64
     """Also the inner channels of stage 1, which gives four times as many."""
 

@@ -16,7 +16,7 @@ def use_multi_grid(network: nn.Module, multi_grid: tuple[int, int, int], *, rate
     The detectron2 models do so with (1, 2, 4) and the rate 2 of output stride 16: their units have 2, 4 and 8.
 
     Args:
-        network: with or without the classifier.
+        network: a network with or without its classifier.
         multi_grid: factor of each unit.
         rate: 32 / output stride.
         name: name of the network, for the message.

@@ -148,7 +148,7 @@ def expand(values: Shaped[Tensor, "Y X"], grid: CellGrid) -> Shaped[Tensor, "H W
 
 
 def pad_samples(plane: Shaped[Tensor, "h w"]) -> Shaped[Tensor, "p q"]:
-    """With the samples that are thought beyond the border."""
+    """The map with the samples that are thought beyond the border."""
     plane = torch.cat([plane[:1], plane, plane[-1:]])
     return torch.cat([plane[:, :1], plane, plane[:, -1:]], dim=1)
 

@@ -45,8 +45,8 @@ def convert_state(state: Mapping[str, Tensor], model: PanopticDeepLab, config: C
     """Rename the weights.
 
     Args:
-        state: by their names.
-        model: for which the weights are.
+        state: the weights by their names.
+        model: the network for which the weights are.
         config: settings of the model.
         where: name of the file.
 

@@ -89,7 +89,7 @@ def convert_state(state: Mapping[str, Tensor], model: PanopticDeepLab, config: C
 
     Args:
         state: what `read_state` gives.
-        model: for which the weights are.
+        model: the network for which the weights are.
         config: settings of the model. With COCO, the classes begin behind void, class 0, which the loss ignored: it was
             never a target, and is left out.
         where: name of the file.
@@ -186,4 +186,4 @@ _ENCODERS: dict[str, Callable[[str], str]] = {
     "deeplab2_mobilenet_v3_small": partial(_mobilenet_name, last=12),
     "deeplab2_mobilenet_v3_large": partial(_mobilenet_name, last=16),
 }
-"""By `model.backbone`: our name of a module of the network -> theirs within the encoder."""
+"""Modules by `model.backbone`: our name of a module of the network -> theirs within the encoder."""

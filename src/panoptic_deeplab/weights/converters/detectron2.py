@@ -41,8 +41,8 @@ def convert_state(state: Mapping[str, Tensor], model: PanopticDeepLab, config: C
     """Rename the weights.
 
     Args:
-        state: by their names. Older versions keep `pixel_mean` and `pixel_std` in it.
-        model: for which the weights are.
+        state: the weights by their names. Older versions keep `pixel_mean` and `pixel_std` in it.
+        model: the network for which the weights are.
         config: settings of the model; its input is compared with those two.
         where: name of the file.
 
