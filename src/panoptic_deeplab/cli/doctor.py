@@ -66,7 +66,7 @@ class DoctorReport:
     """What `panoptic-deeplab doctor` found out. The field names are the keys of `doctor --json`."""
 
     version: str
-    """Of this package."""
+    """Version of this package."""
     python: str
     platform: str
     packages: Mapping[str, str | None]

@@ -1,4 +1,4 @@
-"""One labelled image, and the protocol that every data set reader follows."""
+"""One labeled image, and the protocol that every data set reader follows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Sample:
 
 @runtime_checkable
 class PanopticSource(Protocol):
-    """A labelled set on disk (or computed): `len(source)`, `source[i] -> Sample`, nothing random."""
+    """A labeled set on disk (or computed): `len(source)`, `source[i] -> Sample`, nothing random."""
 
     categories: CategoryTable
     image_ids: Sequence[str]

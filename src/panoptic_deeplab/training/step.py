@@ -115,7 +115,7 @@ def place_network(model: PanopticDeepLab, config: TrainConfig, *, device: str) -
 def set_training_mode(model: PanopticDeepLab, config: TrainConfig) -> None:
     """Training mode, except for what is frozen.
 
-    Frozen batch normalisation (`config.batch_norm`) keeps statistics and affine parameters. A backbone with
+    Frozen batch normalization (`config.batch_norm`) keeps statistics and affine parameters. A backbone with
     `config.backbone_learning_rate_factor` 0 needs no gradients, which saves its backward pass.
     """
     model.train()

@@ -54,7 +54,7 @@ def folder_of_images(root) -> FolderSource:
     image.save(root / "images" / "jpeg.JPG", quality=60)
     image.save(root / "images" / "jpeg_called_png.png", format="JPEG")
     image.save(root / "images" / "png.png")
-    image.convert("L").save(root / "images" / "grey.jpeg")
+    image.convert("L").save(root / "images" / "gray.jpeg")
     image.convert("P").save(root / "images" / "palette.png")
     image.convert("RGBA").save(root / "images" / "transparent.png")
     image.save(root / "images" / "tiff.tif")
@@ -73,7 +73,7 @@ def test_jpeg_and_png_files_are_copied_byte_for_byte(tmp_path):
         "jpeg.jpg": "jpeg.JPG",
         "jpeg_called_png.jpg": "jpeg_called_png.png",
         "png.png": "png.png",
-        "grey.jpg": "grey.jpeg",
+        "gray.jpg": "gray.jpeg",
     }
     for name, original in copied.items():
         assert written.pop(name) == (tmp_path / "set" / "images" / original).read_bytes()
@@ -100,7 +100,7 @@ def test_jpeg_is_close(tmp_path):
 
 
 def test_a_split_without_labels_is_refused(tmp_path):
-    class Unlabelled:
+    class Unlabeled:
         categories = COCO
         image_ids = ("a",)
 
@@ -111,7 +111,7 @@ def test_a_split_without_labels_is_refused(tmp_path):
             return Sample(image_id="a", image=np.zeros((2, 2, 3), np.uint8), panoptic_map=None, segments_info=[])
 
     with pytest.raises(DatasetError, match="Image a has no labels"):
-        write_coco_panoptic(Unlabelled(), tmp_path, "test")
+        write_coco_panoptic(Unlabeled(), tmp_path, "test")
     assert not (tmp_path / "annotations" / "panoptic_test.json").exists()
 
 

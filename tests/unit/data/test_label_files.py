@@ -16,13 +16,13 @@ def saved(path: Path, picture: Image.Image) -> Path:
     return path
 
 
-def test_grey_jpeg_becomes_rgb(tmp_path):
+def test_gray_jpeg_becomes_rgb(tmp_path):
     image = read_upright_image(saved(tmp_path / "a.jpg", Image.new("L", (5, 3), 80)))
     assert image.shape == (3, 5, 3)
     assert (image == 80).all()
 
 
-def test_16_bit_grey_is_divided_by_257(tmp_path):
+def test_16_bit_gray_is_divided_by_257(tmp_path):
     values = np.array([[0, 257, 65535, 32896]], np.uint16)
     image = read_upright_image(saved(tmp_path / "a.png", Image.fromarray(values)))
     assert image[0, :, 0].tolist() == [0, 1, 255, 128]
@@ -46,11 +46,11 @@ def test_floating_point_images_go_from_0_to_1(tmp_path):
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
 def test_colors_are_those_of_predicted_images(tmp_path, mode):
-    grey = np.arange(24).reshape(4, 6) * 10
+    gray = np.arange(24).reshape(4, 6) * 10
     if mode in ("I;16", "F"):
-        picture = Image.fromarray((grey * 257).astype(np.uint16) if mode == "I;16" else (grey / 255).astype(np.float32))
+        picture = Image.fromarray((gray * 257).astype(np.uint16) if mode == "I;16" else (gray / 255).astype(np.float32))
     else:
-        picture = Image.fromarray(np.dstack([grey, 255 - grey, grey // 2]).astype(np.uint8)).convert(mode)
+        picture = Image.fromarray(np.dstack([gray, 255 - gray, gray // 2]).astype(np.uint8)).convert(mode)
     path = saved(tmp_path / "a.tif", picture)
     assert np.array_equal(read_upright_image(path), images.read_image(path))
 
@@ -81,10 +81,10 @@ def test_id_labels_of_8_and_16_bits_and_palettes(tmp_path):
 
 
 def test_labels_of_the_wrong_kind_are_refused(tmp_path):
-    grey = saved(tmp_path / "grey.png", Image.new("L", (2, 2)))
+    gray = saved(tmp_path / "gray.png", Image.new("L", (2, 2)))
     color = saved(tmp_path / "color.png", Image.new("RGB", (2, 2)))
-    with pytest.raises(DatasetError, match=r"grey.png has the pixel format L. Expected an 8-bit RGB"):
-        read_rgb_label(grey)
+    with pytest.raises(DatasetError, match=r"gray.png has the pixel format L. Expected an 8-bit RGB"):
+        read_rgb_label(gray)
     with pytest.raises(DatasetError, match=r"color.png has the pixel format RGB. Expected one channel"):
         read_id_label(color)
 
@@ -126,13 +126,13 @@ def test_lines_skip_blanks_and_name_the_file(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["jpg", "gif", "webp", "jp2", "pgm"])
 def test_labels_in_formats_that_change_numbers_are_refused(tmp_path, suffix):
-    grey, color = Image.new("L", (32, 32), 3), Image.new("RGB", (32, 32), (3, 2, 1))
+    gray, color = Image.new("L", (32, 32), 3), Image.new("RGB", (32, 32), (3, 2, 1))
     with pytest.raises(DatasetError, match=r"a\.\w+ is stored as \w+ with numbers that may have changed"):
-        read_id_label(saved(tmp_path / f"a.{suffix}", color if suffix == "webp" else grey))
+        read_id_label(saved(tmp_path / f"a.{suffix}", color if suffix == "webp" else gray))
     color.save(tmp_path / "b.png", format="JPEG")
     with pytest.raises(DatasetError, match=r"b.png is stored as JPEG"):
         read_rgb_label(tmp_path / "b.png")
-    grey.save(tmp_path / "c.tif", compression="jpeg")
+    gray.save(tmp_path / "c.tif", compression="jpeg")
     with pytest.raises(DatasetError, match=r"c.tif is stored as TIFF with numbers"):
         read_id_label(tmp_path / "c.tif")
 

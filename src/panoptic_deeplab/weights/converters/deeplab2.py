@@ -89,9 +89,9 @@ def convert_state(state: Mapping[str, Tensor], model: PanopticDeepLab, config: C
 
     Args:
         state: what `read_state` gives.
-        model: for which the weights are.
-        config: of the model. With COCO, the classes begin behind void, class 0, which the loss ignored: it was never a
-            target, and is left out.
+        model: the network for which the weights are.
+        config: settings of the model. With COCO, the classes begin behind void, class 0, which the loss ignored: it was
+            never a target, and is left out.
         where: name of the file.
 
     Raises:
@@ -200,4 +200,4 @@ _ENCODERS: dict[str, Callable[[str], str]] = {
     "deeplab2_mobilenet_v3_small": partial(_mobilenet_name, stages=(1, 2, 3, 2, 3)),
     "deeplab2_mobilenet_v3_large": partial(_mobilenet_name, stages=(1, 2, 3, 4, 2, 3)),
 }
-"""By `model.backbone`: our name of a module of the network -> theirs within the encoder."""
+"""Modules by `model.backbone`: our name of a module of the network -> theirs within the encoder."""
