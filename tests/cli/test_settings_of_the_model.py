@@ -63,5 +63,5 @@ def test_one_field_of_a_section_in_python(model_folder: Path, tiny_config: Confi
     predictor = PanopticPredictor.from_pretrained(model_folder, device="cpu", postprocess={"top_k": 3})
     assert predictor.config.postprocess.top_k == 3
     assert predictor.config.postprocess.nms_kernel == tiny_config.postprocess.nms_kernel
-    with pytest.raises(ConfigError, match="unknown key `postprocess.topk`"):
+    with pytest.raises(ConfigError, match=r"unknown key `postprocess\.topk`"):
         PanopticPredictor.from_pretrained(model_folder, device="cpu", postprocess={"topk": 3})

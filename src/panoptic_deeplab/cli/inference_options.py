@@ -64,7 +64,7 @@ class InferenceVerb(Verb):
             if isinstance(factory, type) and issubclass(factory, Changes):
                 values[option.name] = factory(asdict(getattr(config, option.name)))
             elif option.default is MISSING and factory is MISSING:
-                values[option.name] = tyro.MISSING
+                values[option.name] = Path(option.name) if option.name == "output" else ()  # not used by the help
         return cls(**values)
 
     def load_predictor(self, *, device: str | None = None) -> "PanopticPredictor":
