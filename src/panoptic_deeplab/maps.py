@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -64,6 +64,11 @@ def each_map(raw_maps: RawMaps, function: Callable[[Tensor], Tensor]) -> RawMaps
         center_heatmap=None if heatmap is None else function(heatmap),
         offset=None if offset is None else function(offset),
     )
+
+
+def are_finite(raw_maps: RawMaps) -> Bool[Tensor, ""]:
+    """Say whether the maps hold neither NaN nor infinity; a device is not waited for."""
+    return torch.stack([torch.isfinite(map_).all() for map_ in raw_maps if map_ is not None]).all()
 
 
 def upsample(map_: Float[Tensor, "B C h w"], size: Size, *, align_corners: bool) -> Float[Tensor, "B C H W"]:

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         say(f"{PROGRAM} {__version__}")
         return
     try:
-        _parse(arguments).execute()
+        parse(arguments).execute()
         sys.stdout.flush()
     except (PanopticDeepLabError, OSError) as error:
         if isinstance(error, BrokenPipeError) and _reader_has_left():
@@ -95,7 +95,16 @@ def _reader_has_left() -> bool:
     return True
 
 
-def _parse(arguments: list[str]) -> Verb:
+def parse(arguments: list[str]) -> Any:
+    """Give the verb that the arguments name, with its options; nothing is read but a recipe, or a model for its help.
+
+    Args:
+        arguments: without the name of the program.
+
+    Raises:
+        ConfigError: a recipe does not exist, is wrong, or is named twice.
+        SystemExit: with code 2 where tyro finds a mistake, and 0 after the help.
+    """
     words = 2 if arguments[:1] == ["data"] else 1
     name, rest = " ".join(arguments[:words]), arguments[words:]
     if name not in VERBS:
@@ -115,7 +124,7 @@ def _parse(arguments: list[str]) -> Verb:
     if rest.count(recipe) > 1:
         raise ConfigError(f"Name the recipe first: {prog} {recipe} ...")
     rest.remove(recipe)
-    return _parse([*arguments[:words], recipe, *rest])
+    return parse([*arguments[:words], recipe, *rest])
 
 
 def _overview(arguments: list[str]) -> NoReturn:

@@ -16,6 +16,8 @@ class Convert(Verb):
     """Turn a published checkpoint of another implementation into a model folder.
 
     The folder is then a --model for every verb, and a start for training.
+
+    Files for other runtimes come from `export`, and labels in another format from `data convert`.
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]

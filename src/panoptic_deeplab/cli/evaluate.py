@@ -1,18 +1,19 @@
 """`panoptic-deeplab evaluate`."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from panoptic_deeplab.cli.inference_options import DataLike, InferenceVerb, options_of_model
+from panoptic_deeplab.cli.inference_options import InferenceOnData
+from panoptic_deeplab.cli.option_values import EvaluationChanges
 from panoptic_deeplab.cli.terminal import print_json, say_error, say_lines
 from panoptic_deeplab.cli.verb import Flag, OptionalFolder, make_folder, progress_bar
-from panoptic_deeplab.config import DataConfig, EvaluationConfig
+from panoptic_deeplab.config.io import with_changes
 from panoptic_deeplab.errors import DatasetError, MissingDependencyError
 
 if TYPE_CHECKING:
+    from panoptic_deeplab.config import DataConfig
     from panoptic_deeplab.inference.predictor import PanopticPredictor
     from panoptic_deeplab.metrics.metric import Metric
 
@@ -20,7 +21,7 @@ _SEMANTIC_ONLY = "This model has no instance branch: it leaves things void, so t
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(InferenceVerb):
+class Evaluate(InferenceOnData):
     """Measure PQ, mIoU and AP of a model on a labelled split.
 
     AP is COCO's, and on Cityscapes also Cityscapes' own, which the paper reports (it needs cityscapesScripts).
@@ -45,26 +46,10 @@ class Evaluate(InferenceVerb):
     """Add a row a class to the table."""
     output: OptionalFolder = None
     """Also write report.json, table.txt, per_class_pq.png and mosaic.png here."""
-    data: DataConfig = field(default_factory=DataConfig)
-    data_like: DataLike = None
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-
-    @classmethod
-    def defaults(cls, arguments: Sequence[str]) -> "Evaluate | None":
-        """The settings of the model's run; the categories are those in its folder."""
-        found = options_of_model(arguments)
-        if found is None:
-            return None
-        return cls(
-            data=replace(found.config.data, categories=found.categories),
-            data_like=found.data_like,
-            evaluation=found.config.evaluation,
-            **found.defaults,
-        )
+    evaluation: EvaluationChanges = field(default_factory=EvaluationChanges)
 
     def execute(self) -> None:
         """Evaluate; print the report."""
-        from panoptic_deeplab.data.identity import open_same_source
         from panoptic_deeplab.distributed import process_group
         from panoptic_deeplab.evaluation.evaluate import evaluate
         from panoptic_deeplab.evaluation.report_files import write_report_files
@@ -79,18 +64,21 @@ class Evaluate(InferenceVerb):
             predictor = self.load_predictor(device=device)
             if process.is_main and not predictor.config.model.instance_branch:
                 say_error(_SEMANTIC_ONLY)
-            split = self.split or self.data.val_split
-            source = open_same_source(self.data, split, like=self.data_like)
-            metrics = self._further_metrics(predictor, split, is_main=process.is_main)
+            data = self.data_config(predictor.config)
+            evaluation = with_changes(predictor.config.evaluation, self.evaluation, name="evaluation")
+            split = self.split or data.val_split
+            source = self.open_split(data, split)
+            metrics = self._further_metrics(predictor, data, split, is_main=process.is_main)
+            settings = {"data": asdict(data), **self.settings(predictor.config), "evaluation": asdict(evaluation)}
             with progress_bar("evaluate") as on_image:
                 report = evaluate(
                     predictor,
                     source,
-                    config=self.evaluation,
+                    config=evaluation,
                     metrics=metrics,
                     process=process,
                     on_image=on_image,
-                    provenance=self._provenance(split, device),
+                    provenance=self._provenance(split, device, settings),
                 )
             if not process.is_main:
                 return
@@ -101,20 +89,22 @@ class Evaluate(InferenceVerb):
         else:
             say_lines(report.table(per_class=self.per_class).rstrip("\n"))
 
-    def _further_metrics(self, predictor: "PanopticPredictor", split: str, *, is_main: bool) -> "list[Metric]":
+    def _further_metrics(
+        self, predictor: "PanopticPredictor", data: "DataConfig", split: str, *, is_main: bool
+    ) -> "list[Metric]":
         """Cityscapes' own AP on Cityscapes; where it cannot be measured, one sentence says why."""
         from panoptic_deeplab.metrics.cityscapes_ap import CityscapesAP, cityscapes_label_files
 
-        if self.data.format != "cityscapes":
+        if data.format != "cityscapes":
             return []
         try:
-            return [CityscapesAP(predictor.categories, cityscapes_label_files(self.data.root, split))]
+            return [CityscapesAP(predictor.categories, cityscapes_label_files(data.root, split))]
         except (DatasetError, MissingDependencyError) as error:
             if is_main:
                 say_error(f"{error} It is left out; AP (COCO) is another number than the paper's.")
             return []
 
-    def _provenance(self, split: str, device: str) -> dict[str, Any]:
+    def _provenance(self, split: str, device: str, settings: dict[str, Any]) -> dict[str, Any]:
         """What only this command knows of how its numbers came about."""
         return {
             "models": [str(model) for model in self.model],
@@ -122,5 +112,5 @@ class Evaluate(InferenceVerb):
             "device": device,
             "precision": self.precision,
             "compile": self.compile,
-            "settings": {"data": asdict(self.data), **self.settings(), "evaluation": asdict(self.evaluation)},
+            "settings": settings,
         }

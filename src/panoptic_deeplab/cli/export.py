@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from panoptic_deeplab.cli.inference_options import DataLike, InferenceVerb, options_of_model
+from panoptic_deeplab.cli.inference_options import InferenceOnData
+from panoptic_deeplab.cli.option_values import DataChanges
 from panoptic_deeplab.cli.terminal import print_json, say
 from panoptic_deeplab.cli.verb import Flag, make_folder, progress_bar
-from panoptic_deeplab.config import DataConfig, Precision
+from panoptic_deeplab.config import Precision
 from panoptic_deeplab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _CALIBRATION = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Export(InferenceVerb):
+class Export(InferenceOnData):
     """Write a model as one file for another runtime: ONNX, OpenVINO IR or a program of torch.export.
 
     The file describes itself (categories, preprocessing, rules, version), and `predict` and `evaluate` take it after
@@ -56,27 +57,22 @@ class Export(InferenceVerb):
     int8: Flag = False
     """Convolutions with 8-bit integers, for the formats onnx and openvino."""
     calibration: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """With --int8, this many images of data.train_split show in which range numbers lie. Default: 100."""
-    data: DataConfig = field(default_factory=DataConfig)
-    """The labeled set for --int8."""
-    data_like: DataLike = None
+    """With --int8: this many images of data.train_split show in which range numbers lie. Default: 100."""
+    data: DataChanges = field(default_factory=DataChanges)
+    """With --int8: the labeled set."""
     json: Flag = False
     """Write one JSON document to stdout."""
-
-    @classmethod
-    def defaults(cls, arguments: Sequence[str]) -> "Export | None":
-        """The settings of the model's run."""
-        found = options_of_model(arguments)
-        if found is None:
-            return None
-        data = replace(found.config.data, categories=found.categories)
-        return cls(output=Path("model.onnx"), data=data, data_like=found.data_like, **found.defaults)
 
     def execute(self) -> None:
         """Export; say what was written and how well it agrees."""
         self._check_options()
         self._check_output()
         predictor = replace(self, compile=False).load_predictor()  # the file is compiled, the model only compared
+        if self.panoptic and self.test_time_augmentation and not predictor.config.test_time_augmentation.is_plain:
+            raise ConfigError(
+                "`test_time_augmentation` needs the raw maps, which a file with the whole pipeline keeps to itself."
+                " Leave it or --panoptic out."
+            )
         document = self._quantized(predictor) if self.int8 else self._plain(predictor)
         if self.json:
             print_json(document)
@@ -97,19 +93,10 @@ class Export(InferenceVerb):
             raise ConfigError("`compile` is for the format torch, which has no INT8 form. Leave one of both out.")
         if self.calibration is not None and self.calibration < 1:
             raise ConfigError(f"`calibration` must be positive. Got {self.calibration} instead.")
-        default = self.defaults(["--model", *self.model])
-        if default is None:  # loading the model says why
-            return
-        if not self.int8 and (self.calibration is not None or self.data != default.data):
+        if not self.int8 and (self.calibration is not None or self.data):
             raise ConfigError(
                 "`calibration` and `data` are for --int8: a file in float32 needs no images. Leave them out, or add"
                 " --int8."
-            )
-        averages = self.test_time_augmentation
-        if self.panoptic and not averages.is_plain and averages != default.test_time_augmentation:
-            raise ConfigError(
-                "`test_time_augmentation` needs the raw maps, which a file with the whole pipeline keeps to itself."
-                " Leave it or --panoptic out."
             )
 
     def _check_output(self) -> None:
@@ -134,10 +121,10 @@ class Export(InferenceVerb):
         return self._document(report.files, report.info, agreement=asdict(report.agreement))
 
     def _quantized(self, predictor: "PanopticPredictor") -> dict[str, Any]:
-        from panoptic_deeplab.data.identity import open_same_source
         from panoptic_deeplab.export.quantized import export_quantized
 
-        training = open_same_source(self.data, self.data.train_split, like=self.data_like)
+        data = self.data_config(predictor.config)
+        training = self.open_split(data, data.train_split)
         count = min(self.calibration or _CALIBRATION, len(training))
         chosen = [index * len(training) // count for index in range(count)]  # evenly over the set
         with progress_bar("evaluate") as on_image:
@@ -146,7 +133,7 @@ class Export(InferenceVerb):
                 self.output,
                 format=self.format,
                 calibration=[training[index].image for index in chosen],
-                labeled=open_same_source(self.data, self.data.val_split, like=self.data_like),
+                labeled=self.open_split(data, data.val_split),
                 kind=self._kind(),
                 size=self.size,
                 on_image=on_image,

@@ -1,17 +1,27 @@
 """The options of every verb that loads a model to predict with it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from panoptic_deeplab.cli.verb import Device, Flag, Verb, config_of_model
-from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig, Precision, TestTimeAugmentationConfig
+from panoptic_deeplab.cli.option_values import (
+    AugmentationChanges,
+    Changes,
+    DataChanges,
+    InputChanges,
+    PostprocessChanges,
+)
+from panoptic_deeplab.cli.verb import Device, Flag, Verb, progress_bar
+from panoptic_deeplab.config import Config, DataConfig, Precision
+from panoptic_deeplab.config.io import with_changes
 from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.files import user_path
 
 if TYPE_CHECKING:
+    from panoptic_deeplab.data.sample import PanopticSource
     from panoptic_deeplab.inference.predictor import PanopticPredictor
 
 
@@ -33,9 +43,29 @@ class InferenceVerb(Verb):
     images of few sizes. What was compiled is kept in a temporary folder, or that of TORCHINDUCTOR_CACHE_DIR."""
     output_stride: Literal[8, 16, 32] | None = None
     """Run the weights at another output stride than in training: 8 instead of 16 is finer and slower."""
-    input: InputConfig = field(default_factory=InputConfig)
-    test_time_augmentation: TestTimeAugmentationConfig = field(default_factory=TestTimeAugmentationConfig)
-    postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
+    input: InputChanges = field(default_factory=InputChanges)
+    test_time_augmentation: AugmentationChanges = field(default_factory=AugmentationChanges)
+    postprocess: PostprocessChanges = field(default_factory=PostprocessChanges)
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "InferenceVerb | None":
+        """The settings of a model that is on this machine, for the help alone: nothing else needs them before parsing.
+
+        Raises:
+            CheckpointError: the model's settings are damaged.
+        """
+        named = _value_of("--model", arguments) if {"--help", "-h"} & set(arguments) else None
+        if named is None or not user_path(named).exists():
+            return None
+        config = _settings(user_path(named))
+        values: dict[str, Any] = {}
+        for option in fields(cls):
+            factory: Any = option.default_factory
+            if isinstance(factory, type) and issubclass(factory, Changes):
+                values[option.name] = factory(asdict(getattr(config, option.name)))
+            elif option.default is MISSING and factory is MISSING:
+                values[option.name] = Path(option.name) if option.name == "output" else ()  # not used by the help
+        return cls(**values)
 
     def load_predictor(self, *, device: str | None = None) -> "PanopticPredictor":
         """The model or ensemble, ready to predict.
@@ -52,71 +82,98 @@ class InferenceVerb(Verb):
         if not self.model:
             raise ConfigError("Name a model folder with --model. Got none.")
         several = len(self.model) > 1
-        members = [
-            PanopticPredictor.from_pretrained(
-                folder,
-                device=device or self.device,
-                precision=self.precision,
-                compile=self.compile,
-                output_stride=self.output_stride,
-                input_config=None if several else self.input,
-                test_time_augmentation=self.test_time_augmentation,
-                postprocess=self.postprocess,
-            )
-            for folder in self.model
-        ]
-        if not several:
-            return members[0]
-        if self.input != members[0].config.input:
+        if several and self.input:
             raise ConfigError(
-                f"`input` cannot be set for an ensemble: each of the {len(members)} models keeps the one it was"
+                f"`input` cannot be set for an ensemble: each of the {len(self.model)} models keeps the one it was"
                 " trained with. Leave the option out."
             )
-        return PanopticPredictor.ensemble(members)
+        members: list[PanopticPredictor] = []
+        for model in self.model:
+            first = members[0].config if members else None  # the first one's settings are all members'
+            members.append(
+                PanopticPredictor.from_pretrained(
+                    located(model),
+                    device=device or self.device,
+                    precision=self.precision,
+                    compile=self.compile,
+                    output_stride=self.output_stride,
+                    input_config=self.input,
+                    test_time_augmentation=first.test_time_augmentation if first else self.test_time_augmentation,
+                    postprocess=first.postprocess if first else self.postprocess,
+                )
+            )
+        return PanopticPredictor.ensemble(members) if several else members[0]
 
-    def settings(self) -> dict[str, Any]:
-        """What was asked of the model, as plain data for a report."""
+    def settings(self, config: Config) -> dict[str, Any]:
+        """What was asked of the model, as plain data for a report.
+
+        Args:
+            config: the predictor's.
+        """
         names = ("input", "test_time_augmentation", "postprocess")
-        return {"output_stride": self.output_stride, **{name: asdict(getattr(self, name)) for name in names}}
+        return {"output_stride": self.output_stride, **{name: asdict(getattr(config, name)) for name in names}}
 
 
-DataLike = Annotated[Path | None, tyro.conf.Suppress]
-"""No option: the model folder whose data set is meant, or None (`OptionsOfModel.data_like`)."""
+@dataclass(frozen=True, kw_only=True)
+class InferenceOnData(InferenceVerb):
+    """A verb with a model and a data set: the one that the model was trained on, unless another one is named."""
+
+    data: DataChanges = field(default_factory=DataChanges)
+
+    def data_config(self, config: Config) -> DataConfig:
+        """The `data` section, with the classes in the model's folder; a file keeps its own, so the run's are meant.
+
+        Args:
+            config: the predictor's.
+        """
+        return with_changes(_data_of(located(self.model[0]), config), self.data, name="data")
+
+    def open_split(self, data: DataConfig, split: str) -> "PanopticSource":
+        """Open a split of the set that the model belongs to, or of the one that `data.root` names.
+
+        Raises:
+            ConfigError: see `open_same_source`.
+            DatasetError: see `open_same_source`.
+            CheckpointError: see `open_same_source`.
+        """
+        from panoptic_deeplab.data.identity import open_same_source
+
+        return open_same_source(data, split, like=None if "root" in self.data else located(self.model[0]))
 
 
-class OptionsOfModel(NamedTuple):
-    """What options that are not named depend on."""
+def located(model: str) -> Path:
+    """The model folder or exported file that a name means; a model of the zoo or the hub is downloaded.
 
-    folder: Path
-    """Of the first model, or its exported file."""
-    config: Config
-    """Of the first model."""
-    defaults: dict[str, Any]
-    """Of the fields of `InferenceVerb`."""
-    data_like: Path | None
-    """For `open_same_source`: the folder whose data set is meant; None where the user names another `data.root`."""
-
-    @property
-    def categories(self) -> str:
-        """For `data.categories`: the table in the folder; a file keeps its own, so the one of the run is meant."""
-        return str(self.folder / "categories.json") if self.folder.is_dir() else self.config.data.categories
-
-
-def options_of_model(arguments: Sequence[str]) -> OptionsOfModel | None:
-    """For `Verb.defaults`: the settings of the first model's run; None where there are none.
-
-    Args:
-        arguments: the command line after the verb.
+    Raises:
+        CheckpointError: the name means nothing, or the model cannot be had.
     """
-    found = config_of_model(arguments)
-    if found is None:
-        return None
-    folder, config = found
-    defaults = {
-        "model": (),  # named options are added to it
-        "input": config.input,
-        "test_time_augmentation": config.test_time_augmentation,
-        "postprocess": config.postprocess,
-    }
-    names_data = any(argument.partition("=")[0] == "--data.root" for argument in arguments)
-    return OptionsOfModel(folder, config, defaults, None if names_data else folder)
+    from panoptic_deeplab.inference.exported.model_file import is_model_file
+    from panoptic_deeplab.weights.locations import model_folder
+
+    path = user_path(model)
+    if path.is_dir() or is_model_file(path):
+        return path
+    with progress_bar("download") as progress:
+        return model_folder(model, progress=progress)
+
+
+def _settings(model: Path) -> Config:
+    from panoptic_deeplab.inference.exported.model_file import is_model_file, read_model_file_info
+    from panoptic_deeplab.weights.folder import read_settings
+
+    config = read_model_file_info(model).config if is_model_file(model) else read_settings(model)[0]
+    return replace(config, data=_data_of(model, config))
+
+
+def _data_of(model: Path, config: Config) -> DataConfig:
+    categories = model / "categories.json"
+    return replace(config.data, categories=str(categories)) if model.is_dir() else config.data
+
+
+def _value_of(option: str, arguments: Sequence[str]) -> str | None:
+    """What stands behind an option, where it is first named."""
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+        name, equals, value = argument.partition("=")
+        if name == option:
+            return value if equals else following
+    return None

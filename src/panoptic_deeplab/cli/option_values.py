@@ -1,17 +1,27 @@
 """How values are written on the command line, for all options in one place."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, ClassVar, TypedDict
 
+import tyro
 from tyro.constructors import (
+    MISSING,
     ConstructorRegistry,
     PrimitiveConstructorSpec,
     PrimitiveTypeInfo,
     StructConstructorSpec,
+    StructFieldSpec,
     StructTypeInfo,
 )
 
-from panoptic_deeplab.config import CompatConfig
+from panoptic_deeplab.config import (
+    CompatConfig,
+    DataConfig,
+    EvaluationConfig,
+    InputConfig,
+    PostprocessConfig,
+    TestTimeAugmentationConfig,
+)
 from panoptic_deeplab.files import user_path
 
 _NULL = "null"
@@ -41,6 +51,77 @@ def _without_options(info: StructTypeInfo) -> StructConstructorSpec | None:
         return None
     given = info.default if isinstance(info.default, CompatConfig) else CompatConfig()
     return StructConstructorSpec(instantiate=lambda: given, fields=())
+
+
+class Changes(dict[str, Any]):
+    """The fields of one section that were named: the others are the model's, which is opened after the parse."""
+
+    section: ClassVar[type]
+
+    def __init_subclass__(cls) -> None:
+        cls.__doc__ = cls.section.__doc__  # which the help shows above the options
+
+
+class DataChanges(Changes):
+    """Those of `data`."""
+
+    section = DataConfig
+
+
+class InputChanges(Changes):
+    """Those of `input`."""
+
+    section = InputConfig
+
+
+class AugmentationChanges(Changes):
+    """Those of `test_time_augmentation`."""
+
+    section = TestTimeAugmentationConfig
+
+
+class PostprocessChanges(Changes):
+    """Those of `postprocess`."""
+
+    section = PostprocessConfig
+
+
+class EvaluationChanges(Changes):
+    """Those of `evaluation`."""
+
+    section = EvaluationConfig
+
+
+class _Absent(TypedDict, total=False):
+    """What tyro takes for a value that is left out unless named; it has no name for it."""
+
+    value: int
+
+
+@OPTION_TYPES.struct_rule
+def _named_only(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Make the options of a section from its fields, without their defaults."""
+    if not (isinstance(info.type, type) and issubclass(info.type, Changes)):
+        return None
+    section, absent = (
+        ConstructorRegistry.get_struct_spec(StructTypeInfo.make(kind, MISSING, in_union_context=False))
+        for kind in (info.type.section, _Absent)
+    )
+    assert isinstance(section, StructConstructorSpec)
+    assert isinstance(absent, StructConstructorSpec)
+    known = info.default if isinstance(info.default, Changes) else {}
+    fields = tuple(
+        StructFieldSpec(field.name, field.type, known[field.name], field.helptext)
+        if field.name in known
+        else StructFieldSpec(
+            field.name,
+            Annotated[field.type, tyro.conf.arg(help_behavior_hint="(default: the model's)")],  # type: ignore[arg-type]
+            absent.fields[0].default,
+            field.helptext,
+        )
+        for field in section.fields
+    )
+    return StructConstructorSpec(instantiate=info.type, fields=fields)
 
 
 def with_home(arguments: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
-from panoptic_deeplab.cli.inference_options import InferenceVerb, options_of_model
+from panoptic_deeplab.cli.inference_options import InferenceVerb
 from panoptic_deeplab.cli.prediction_files import NEED_MAPS, PredictionFiles, Product
 from panoptic_deeplab.cli.terminal import print_json, say, say_error, say_lines
 from panoptic_deeplab.cli.verb import Flag, OptionalFolder, make_folder, progress_bar
@@ -59,12 +59,6 @@ class Predict(InferenceVerb):
     """Write one JSON document to stdout."""
     batch_size: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """Images of one size that go through the network together; not with `maps` and `figure`."""
-
-    @classmethod
-    def defaults(cls, arguments: Sequence[str]) -> "Predict | None":
-        """The settings of the model's run."""
-        found = options_of_model(arguments)
-        return None if found is None else cls(images=(), **found.defaults)
 
     def execute(self) -> None:
         """Predict; print or write the results."""

@@ -1,16 +1,13 @@
 """`panoptic-deeplab submission`."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
 
-from panoptic_deeplab.cli.inference_options import DataLike, InferenceVerb, options_of_model
+from panoptic_deeplab.cli.inference_options import InferenceOnData
 from panoptic_deeplab.cli.terminal import print_json, say, say_lines
 from panoptic_deeplab.cli.verb import Flag, Folder, make_folder, progress_bar
-from panoptic_deeplab.config import DataConfig
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.results.text_table import text_table
 
@@ -22,7 +19,7 @@ _SCORED_SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Submission(InferenceVerb):
+class Submission(InferenceOnData):
     """Predict a split into the files that a benchmark's server takes: Cityscapes, COCO or Mapillary Vistas.
 
     One folder a task is written: panoptic, semantic and instance (COCO: panoptic and detections); put each into a zip
@@ -44,29 +41,24 @@ class Submission(InferenceVerb):
     """Score the files with cityscapesScripts (labeled splits of Cityscapes)."""
     json: Flag = False
     """Write one JSON document to stdout."""
-    data: DataConfig = field(default_factory=DataConfig)
-    data_like: DataLike = None
-
-    @classmethod
-    def defaults(cls, arguments: Sequence[str]) -> "Submission | None":
-        """The settings of the model's run; the categories are those in its folder."""
-        found = options_of_model(arguments)
-        if found is None:
-            return None
-        data = replace(found.config.data, categories=found.categories)
-        return cls(output=Path("submission"), data=data, data_like=found.data_like, **found.defaults)
 
     def execute(self) -> None:
         """Predict; write; score."""
-        from panoptic_deeplab.data.identity import open_same_source
         from panoptic_deeplab.evaluation.cityscapes_scripts import cityscapes_scores, require_scripts
         from panoptic_deeplab.evaluation.submission import SubmissionWriter
         from panoptic_deeplab.metrics.metric import percent
 
-        benchmark = self.benchmark or _BENCHMARKS.get(self.data.format)
+        if self.output.exists() and not (self.output.is_dir() and not any(self.output.iterdir())):
+            raise ConfigError(
+                f"`output` {self.output} is not an empty folder, and files of two submissions must not mix. Choose"
+                " another folder."
+            )
+        predictor = self.load_predictor()
+        data = self.data_config(predictor.config)
+        benchmark = self.benchmark or _BENCHMARKS.get(data.format)
         if benchmark is None:
             raise ConfigError(
-                f"`data.format` {self.data.format} belongs to no benchmark. Name one of"
+                f"`data.format` {data.format} belongs to no benchmark. Name one of"
                 f" {', '.join(_BENCHMARKS.values())} with --benchmark."
             )
         if self.score and benchmark != "cityscapes":
@@ -77,13 +69,7 @@ class Submission(InferenceVerb):
                     f"`score` needs a split with labels, train or val. Got `split` {self.split!r} instead."
                 )
             require_scripts()
-        if self.output.exists() and not (self.output.is_dir() and not any(self.output.iterdir())):
-            raise ConfigError(
-                f"`output` {self.output} is not an empty folder, and files of two submissions must not mix. Choose"
-                " another folder."
-            )
-        predictor = self.load_predictor()
-        source = open_same_source(self.data, self.split, like=self.data_like)
+        source = self.open_split(data, self.split)
         writer = SubmissionWriter(
             self.output,
             benchmark,  # type: ignore[arg-type]  # a value of _BENCHMARKS
@@ -98,7 +84,7 @@ class Submission(InferenceVerb):
                 writer.add(sample.image_id, predictor.predict(sample.image))
                 on_image(index + 1, len(source))
         files = writer.finish()
-        scores = cityscapes_scores(self.data.root, self.split, self.output) if self.score else None
+        scores = cityscapes_scores(data.root, self.split, self.output) if self.score else None
         if self.json:
             document = {"files": [str(file) for file in files], "num_images": len(source)}
             print_json({**document, "scores": None if scores is None else scores._asdict()})

@@ -12,10 +12,8 @@ import tyro
 from rich.progress import Progress
 
 from panoptic_deeplab.cli.terminal import error_console
-from panoptic_deeplab.config import Config
-from panoptic_deeplab.config.io import config_from_dict, recipe_names
+from panoptic_deeplab.config.io import recipe_names
 from panoptic_deeplab.errors import ConfigError
-from panoptic_deeplab.files import read_json
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 """An option that is off unless named."""
@@ -40,7 +38,7 @@ class Verb(ABC):
 
     @classmethod
     def defaults(cls, arguments: Sequence[str]) -> "Verb | None":
-        """The values that options not named keep, where they depend on the recipe or the model.
+        """The values that options not named keep, where they depend on the recipe, or for the help on the model.
 
         Args:
             arguments: the command line after the verb.
@@ -90,34 +88,3 @@ def is_main_process() -> bool:
 def leading_recipe(arguments: Sequence[str]) -> str | None:
     """The recipe or YAML file, if the arguments start with one."""
     return arguments[0] if arguments and not arguments[0].startswith("-") else None
-
-
-def config_of_model(arguments: Sequence[str]) -> tuple[Path, Config] | None:
-    """The folder or exported file of the first `--model` and its configuration; None where there is none (loading the
-    model says why).
-
-    A model of the zoo or the hub is downloaded for that, unless the command only asks for its help.
-
-    Raises:
-        CheckpointError: the name means nothing, or the model cannot be had.
-    """
-    from panoptic_deeplab.inference.exported.model_file import is_model_file, read_model_file_info
-    from panoptic_deeplab.weights.locations import model_folder
-
-    for index, argument in enumerate(arguments):
-        option, equals, name = argument.partition("=")
-        if option == "--model" and (equals or index + 1 < len(arguments)):
-            name = name if equals else arguments[index + 1]
-            if is_model_file(name) and Path(name).is_file():
-                return Path(name), read_model_file_info(name).config
-            for_help = bool({"--help", "-h"} & set(arguments))
-            if not Path(name).is_dir() and (Path(name).exists() or is_model_file(name) or for_help):
-                return None
-            with progress_bar("download") as progress:
-                folder = model_folder(name, progress=progress)
-            try:
-                data = read_json(folder / "config.json", what="file", error=ConfigError)
-                return folder, config_from_dict(data)
-            except ConfigError:
-                return None
-    return None

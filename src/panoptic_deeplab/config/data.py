@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from panoptic_deeplab.config.checks import check, expand_home
+from panoptic_deeplab.config.checks import check, check_at_least_0, check_positive, expand_home
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,17 +54,14 @@ class DataConfig:
         for name in ("flip_probability", "vertical_flip_probability", "grayscale_probability"):
             check(0 <= getattr(self, name) <= 1, f"data.{name}", "between 0 and 1", getattr(self, name))
         check(0 <= self.color_jitter < 1, "data.color_jitter", "at least 0 and below 1", self.color_jitter)
-        check(self.scale_step >= 0, "data.scale_step", "at least 0", self.scale_step)
-        for name in ("shortest_side", "longest_side_limit"):
-            side = getattr(self, name)
-            check(side is None or side > 0, f"data.{name}", "positive", side)
+        check_at_least_0(self, "data", "scale_step", "num_workers")
+        check_positive(self, "data", "shortest_side", "longest_side_limit")
         check(
             self.longest_side_limit is None or self.shortest_side is not None,
             "data.longest_side_limit",
             "null when data.shortest_side is null",
             self.longest_side_limit,
         )
-        check(self.num_workers >= 0, "data.num_workers", "at least 0", self.num_workers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +82,7 @@ class InputConfig:
     """Divided by afterwards."""
 
     def __post_init__(self) -> None:
-        check(self.scale > 0, "input.scale", "positive", self.scale)
+        check_positive(self, "input", "scale")
         check(self.longest_side is None or self.longest_side > 1, "input.longest_side", "above 1", self.longest_side)
         check(
             self.longest_side is None or self.scale == 1,

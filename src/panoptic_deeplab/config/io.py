@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path, PureWindowsPath
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -28,6 +28,8 @@ from panoptic_deeplab.config import Config
 from panoptic_deeplab.config.yaml_text import Places, parse_yaml
 from panoptic_deeplab.errors import ConfigError, did_you_mean
 from panoptic_deeplab.files import read_text, user_path, write_text
+
+_Section = TypeVar("_Section")
 
 _BASE = "base"
 """The key that names the file to start from."""
@@ -73,6 +75,22 @@ def config_from_dict(data: Mapping[str, Any], *, where: str = "configuration") -
         ConfigError: an unknown key, or a value of the wrong type or range.
     """
     return _build_config(data, {"": where})
+
+
+def with_changes(section: _Section, changes: Mapping[str, Any], *, name: str) -> _Section:
+    """Change some fields of one section of a configuration.
+
+    Args:
+        section: `config.postprocess`, for example.
+        changes: values by the names of the fields; other fields keep theirs.
+        name: how the section is called in messages.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong type or range.
+    """
+    changed = _build_dataclass(type(section), {**vars(section), **changes}, name, {"": "options"})
+    assert isinstance(changed, type(section))
+    return changed
 
 
 def save_config(config: Config, path: str | Path) -> None:

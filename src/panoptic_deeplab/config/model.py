@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
-from panoptic_deeplab.config.checks import check, expand_home
+from panoptic_deeplab.config.checks import check, check_positive, expand_home
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +33,7 @@ class CompatConfig:
     """The same in the backbone; None = as the backbone defines it."""
 
     def __post_init__(self) -> None:
-        check(self.norm_eps > 0, "model.compat.norm_eps", "positive", self.norm_eps)
-        epsilon = self.backbone_norm_eps
-        check(epsilon is None or epsilon > 0, "model.compat.backbone_norm_eps", "positive", epsilon)
+        check_positive(self, "model.compat", "norm_eps", "backbone_norm_eps")
         factors = self.multi_grid
         check(factors is None or min(factors) > 0, "model.compat.multi_grid", "positive numbers", factors)
 
@@ -111,15 +109,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         expand_home(self, "backbone_weights", "weights")
         check(self.output_stride in (8, 16, 32), "model.output_stride", "8, 16 or 32", self.output_stride)
-        for name in (
-            "aspp_channels",
-            "instance_aspp_channels",
-            "decoder_channels",
-            "instance_decoder_channels",
-            "head_channels",
-            "instance_head_channels",
-        ):
-            check(getattr(self, name) > 0, f"model.{name}", "positive", getattr(self, name))
+        check_positive(self, "model", "aspp_channels", "decoder_channels", "head_channels")
+        check_positive(self, "model", "instance_aspp_channels", "instance_decoder_channels", "instance_head_channels")
         for name in ("atrous_rates", "image_pool_size"):
             values = getattr(self, name)
             check(values is None or min(values) > 0, f"model.{name}", "positive numbers", values)

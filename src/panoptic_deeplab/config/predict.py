@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from panoptic_deeplab.config.checks import check
+from panoptic_deeplab.config.checks import check, check_at_least_0, check_positive
 
 Precision = Literal["float32", "bfloat16", "float16"]
 """Number type of the network in prediction; post-processing is always float32. float16 is for GPUs."""
@@ -29,8 +29,8 @@ class PostprocessConfig:
             "a positive odd number",
             self.nms_kernel,
         )
-        check(self.top_k > 0, "postprocess.top_k", "positive", self.top_k)
-        check(self.stuff_area_limit >= 0, "postprocess.stuff_area_limit", "at least 0", self.stuff_area_limit)
+        check_positive(self, "postprocess", "top_k")
+        check_at_least_0(self, "postprocess", "stuff_area_limit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,5 +75,5 @@ class EvaluationConfig:
     """Images in the mosaic of a validation."""
 
     def __post_init__(self) -> None:
-        check(self.max_detections > 0, "evaluation.max_detections", "positive", self.max_detections)
-        check(self.num_pictures >= 0, "evaluation.num_pictures", "at least 0", self.num_pictures)
+        check_positive(self, "evaluation", "max_detections")
+        check_at_least_0(self, "evaluation", "num_pictures")

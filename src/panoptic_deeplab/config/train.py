@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from panoptic_deeplab.config.checks import check
+from panoptic_deeplab.config.checks import check, check_at_least_0, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +20,8 @@ class TargetConfig:
     """Leave crowd regions out of the semantic loss (the original TensorFlow code did)."""
 
     def __post_init__(self) -> None:
-        check(self.sigma > 0, "target.sigma", "positive", self.sigma)
-        check(self.small_instance_area >= 0, "target.small_instance_area", "at least 0", self.small_instance_area)
-        check(self.small_instance_weight > 0, "target.small_instance_weight", "positive", self.small_instance_weight)
+        check_positive(self, "target", "sigma", "small_instance_weight")
+        check_at_least_0(self, "target", "small_instance_area")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +42,7 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         check(0 < self.top_k_fraction <= 1, "loss.top_k_fraction", "above 0 and at most 1", self.top_k_fraction)
-        for name in ("semantic_lambda", "heatmap_lambda", "offset_lambda"):
-            check(getattr(self, name) >= 0, f"loss.{name}", "at least 0", getattr(self, name))
+        check_at_least_0(self, "loss", "semantic_lambda", "heatmap_lambda", "offset_lambda")
         weights = self.class_weights
         check(weights is None or min(weights, default=-1) >= 0, "loss.class_weights", "numbers of at least 0", weights)
 
@@ -93,15 +91,10 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "batch_size", "log_every", "keep_checkpoints"):
-            check(getattr(self, name) > 0, f"train.{name}", "positive", getattr(self, name))
-        check(self.learning_rate > 0, "train.learning_rate", "positive", self.learning_rate)
-        for name in ("backbone_learning_rate_factor", "weight_decay", "poly_power"):
-            check(getattr(self, name) >= 0, f"train.{name}", "at least 0", getattr(self, name))
-        at_once = self.images_at_once
-        check(at_once is None or at_once > 0, "train.images_at_once", "positive", at_once)
-        clip = self.clip_gradient_norm
-        check(clip is None or clip > 0, "train.clip_gradient_norm", "positive", clip)
+        check_positive(self, "train", "max_steps", "batch_size", "log_every", "keep_checkpoints", "learning_rate")
+        check_positive(self, "train", "images_at_once", "clip_gradient_norm")
+        check_at_least_0(self, "train", "backbone_learning_rate_factor", "weight_decay", "poly_power")
+        check_at_least_0(self, "train", "seed", "validate_every")
         check(self.ema_decay is None or 0 < self.ema_decay < 1, "train.ema_decay", "between 0 and 1", self.ema_decay)
         check(
             0 <= self.warmup_steps < self.max_steps,
@@ -109,8 +102,6 @@ class TrainConfig:
             f"at least 0 and below train.max_steps {self.max_steps} (set both for a short run)",
             self.warmup_steps,
         )
-        check(self.seed >= 0, "train.seed", "at least 0", self.seed)
-        check(self.validate_every >= 0, "train.validate_every", "at least 0", self.validate_every)
 
     def passes(self, num_images: int) -> int:
         """Number of passes, as equal as can be, in which `num_images` images go through the network."""

@@ -15,9 +15,9 @@ Grouping happens at the size of the network's input, where offsets have their un
 resized. (Resizing raw offsets to the image without rescaling their values is a known fault of a public version.)
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -85,9 +85,9 @@ class PanopticPredictor:
         precision: Precision = "float32",
         compile: bool = False,  # noqa: A002 - torch's name
         output_stride: Literal[8, 16, 32] | None = None,
-        input_config: InputConfig | None = None,
-        test_time_augmentation: TestTimeAugmentationConfig | None = None,
-        postprocess: PostprocessConfig | None = None,
+        input_config: InputConfig | Mapping[str, Any] | None = None,
+        test_time_augmentation: TestTimeAugmentationConfig | Mapping[str, Any] | None = None,
+        postprocess: PostprocessConfig | Mapping[str, Any] | None = None,
     ) -> "PanopticPredictor":
         """Load a folder that `save_pretrained` or a training run wrote (`runs/street/best`), or a model by its name.
 
@@ -101,9 +101,9 @@ class PanopticPredictor:
             output_stride: run the same weights at another stride than in training: 8 instead of 16 puts atrous
                 convolution of rates 2 and 4 into the last two blocks, as the paper's test entry does (section 4.2);
                 finer and slower.
-            input_config: takes the place of the folder's `input` section.
-            test_time_augmentation: takes the place of the folder's `test_time_augmentation` section.
-            postprocess: takes the place of the folder's `postprocess` section.
+            input_config: takes the place of the model's `input` section, or changes fields of it by their names.
+            test_time_augmentation: takes the place of the model's section, or changes fields of it.
+            postprocess: takes the place of the model's section, or changes fields of it: `{"top_k": 300}`.
 
         Raises:
             CheckpointError: a file is missing or does not fit.

@@ -3,16 +3,19 @@
 `Memory` counts what reading a file makes; `at_most` what a network takes that a file asks for.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
-import torch
-from torch.overrides import TorchFunctionMode
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
-_MAKERS = frozenset({torch.empty, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros})
-"""The functions by which modules make their parameters."""
-
+_TOO_LARGE = ("allocate memory", "overflow")
+"""What torch says of sizes that it cannot make."""
 
 _ALLOWANCE = 4
 """So many times its own size a file may take: its bytes, what is made of them, a second name for some of that."""
@@ -46,36 +49,33 @@ class TooLargeError(Exception):
 
 
 @contextmanager
-def at_most(limit: int | None) -> Iterator[None]:
-    """Count the tensors that the block makes on any device but `meta`.
+def at_most(limit: int) -> Iterator[None]:
+    """Count the parameters and buffers that modules of this thread are given within the block, but those on `meta`.
+
+    A module is given an empty tensor before it is filled, so one that is too large has taken no memory yet.
 
     Args:
-        limit: bytes; None = no limit.
+        limit: bytes.
 
     Raises:
-        TooLargeError: the next tensor would go beyond the limit; it is not made.
+        TooLargeError: the next tensor goes beyond the limit, or beyond what torch can make.
     """
-    if limit is None:
-        yield
-        return
-    with _Counting(limit):
-        yield
+    left, thread = limit, get_ident()
 
-
-class _Counting(TorchFunctionMode):
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self._left = limit
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func in _MAKERS and torch.get_default_device().type != "meta":
-            try:
-                self._left -= func(*args, **{**kwargs, "device": "meta"}).nbytes
-            except (RuntimeError, TypeError, OverflowError) as error:  # more numbers than 64 bits can count
-                raise TooLargeError from error
-            if self._left < 0:
+    def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
+        nonlocal left
+        if tensor is not None and tensor.device.type != "meta" and get_ident() == thread:
+            left -= tensor.nbytes
+            if left < 0:
                 raise TooLargeError
-        return func(*args, **kwargs)
+
+    handles = (register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count))
+    try:
+        yield
+    except (RuntimeError, TypeError) as error:
+        if any(words in str(error).lower() for words in _TOO_LARGE):
+            raise TooLargeError from error
+        raise
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -11,12 +13,22 @@ def test_what_fits_is_made_and_the_rest_is_not() -> None:
     with pytest.raises(TooLargeError), at_most(4 * 99):
         nn.Linear(9, 10)
     with pytest.raises(TooLargeError), at_most(10**12):
-        torch.zeros(10**6, 10**6, 10**6, 10**6)  # more than 64 bits count
-    torch.zeros(1000)  # the limit ends with the block
+        nn.Linear(10**12, 10**12)  # more bytes than 64 bits count
+    with pytest.raises(TooLargeError), at_most(10**12):
+        nn.BatchNorm2d(10**12)
+    nn.Linear(1000, 1000)  # the limit ends with the block
 
 
-def test_nothing_is_counted_without_a_limit_or_without_values() -> None:
-    with at_most(None):
-        torch.zeros(10)
+def test_what_takes_no_memory_is_not_counted() -> None:
     with torch.device("meta"), at_most(1):
         nn.Linear(9, 10)
+
+
+def test_other_faults_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shape"), at_most(100):
+        torch.zeros(2).view(3)
+
+
+def test_another_thread_is_not_counted() -> None:
+    with ThreadPoolExecutor(1) as other, at_most(1):
+        assert other.submit(nn.Linear, 9, 10).result().in_features == 9

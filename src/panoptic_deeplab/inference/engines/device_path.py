@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from panoptic_deeplab.config import PostprocessConfig
-from panoptic_deeplab.maps import RawMaps, Size, each_map
+from panoptic_deeplab.maps import RawMaps, Size, are_finite, each_map
 from panoptic_deeplab.postprocess.merging import PanopticTensors, SegmentTable
 from panoptic_deeplab.postprocess.pipeline import panoptic_tensors
 from panoptic_deeplab.postprocess.pixels import Grid, make_grid
@@ -75,11 +75,6 @@ def queue_postprocessing(
         for i, (content_size, grid) in enumerate(zip(content_sizes, grids, strict=True))
     )
     return Queued(raw_maps, are_finite(raw_maps), images, grids)
-
-
-def are_finite(raw_maps: RawMaps) -> Bool[Tensor, ""]:
-    """Neither NaN nor infinity."""
-    return torch.stack([torch.isfinite(map_).all() for map_ in raw_maps if map_ is not None]).all()
 
 
 def to_host(tensors: PanopticTensors) -> PanopticTensors:

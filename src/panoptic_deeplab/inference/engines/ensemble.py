@@ -21,12 +21,11 @@ from torch import Tensor
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import CheckpointError, ConfigError
 from panoptic_deeplab.images.prepare import PreparedImage
-from panoptic_deeplab.inference.engines.device_path import are_finite
 from panoptic_deeplab.inference.engines.engine import Answer, Engine, ReadyImage
 from panoptic_deeplab.inference.engines.network import NetworkEngine
 from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
 from panoptic_deeplab.inference.fusion import Average, Estimate, to_estimate, to_raw_maps
-from panoptic_deeplab.maps import RawMaps, Size
+from panoptic_deeplab.maps import RawMaps, Size, are_finite
 from panoptic_deeplab.postprocess.dropped import Dropped
 from panoptic_deeplab.results.panoptic_result import PanopticResult
 

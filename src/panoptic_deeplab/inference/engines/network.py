@@ -20,12 +20,12 @@ from panoptic_deeplab.distributed import resolve_device
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.images.prepare import padded_size
 from panoptic_deeplab.inference.engines.captured import CapturedPath
-from panoptic_deeplab.inference.engines.device_path import Queued, are_finite, queue_postprocessing, to_host
+from panoptic_deeplab.inference.engines.device_path import Queued, queue_postprocessing, to_host
 from panoptic_deeplab.inference.engines.engine import Answer, Engine, ReadyImage
 from panoptic_deeplab.inference.engines.fast_network import FastNetwork
 from panoptic_deeplab.inference.memory_need import MemoryNeed
 from panoptic_deeplab.inference.views import AugmentedModel
-from panoptic_deeplab.maps import RawMaps, Size, each_map
+from panoptic_deeplab.maps import RawMaps, Size, are_finite, each_map
 from panoptic_deeplab.postprocess.dropped import Dropped
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
 from panoptic_deeplab.results.panoptic_result import PanopticResult

@@ -14,13 +14,12 @@ from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.inference.engines.captured import CapturedPath
 from panoptic_deeplab.inference.engines.device_path import (
     Queued,
-    are_finite,
     cached_grid,
     queue_postprocessing,
     to_host,
 )
 from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.maps import RawMaps
+from panoptic_deeplab.maps import RawMaps, are_finite
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
 from panoptic_deeplab.profiling.scenes import draw_raw_maps, make_categories
