@@ -30,6 +30,7 @@ _INSIDE: dict[str, dict[int, str]] = {
 
 _DIMS, _EXTERNAL_DATA = 1, 13  # of a tensor
 _NODE_DOMAIN, _FUNCTION_DOMAIN = 7, 10
+_MOST_DIMENSIONS = 64  # of a tensor
 _METADATA = 14  # of a model
 _KEY, _VALUE = 1, 2  # of an entry of metadata or of external data
 
@@ -93,10 +94,15 @@ def check_contents(path: Path) -> None:
 
 
 def _check_tensor(path: Path, data: mmap, message: _Field) -> None:
-    numbers, location, room = 1, None, message.end - message.start
+    numbers, dimensions, location, room = 1, 0, None, message.end - message.start
     for field in _fields(data, message.start, message.end):
         if field.number == _DIMS:
             sides = [field.value] if field.value is not None else _packed(data, field)
+            dimensions += len(sides)
+            if dimensions > _MOST_DIMENSIONS:  # the product of a million numbers takes hours
+                raise CheckpointError(
+                    f"{path} has a tensor of more than {_MOST_DIMENSIONS} dimensions. Export it again."
+                )
             numbers *= math.prod(sides)
         elif field.number == _EXTERNAL_DATA:
             key, value = _entry(data, field)
