@@ -58,6 +58,8 @@ def read_text(path: Traversable, *, what: str, error: type[PanopticDeepLabError]
     Raises:
         PanopticDeepLabError: the file cannot be read, or is in another encoding; of the class `error`.
     """
+    if isinstance(path, Path) and (path.is_fifo() or path.is_char_device() or path.is_block_device()):
+        raise error(f"The {what} {path} is a pipe or a device, which may never end. Write it to a file first.")
     try:
         content = path.read_bytes()
     except (OSError, ValueError) as reason:  # ValueError: a NUL in the name

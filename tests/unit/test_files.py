@@ -189,3 +189,12 @@ def test_a_link_stays_and_a_device_is_written_to(tmp_path: Path) -> None:
 def test_a_lone_surrogate_is_written_as_an_escape(tmp_path):
     write_text(tmp_path / "a.txt", "stra\udcdfe straße")
     assert (tmp_path / "a.txt").read_text("utf-8") == "stra\\udcdfe straße"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_what_may_never_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    (tmp_path / "link.json").symlink_to("/dev/zero")
+    for name in ("config.json", "link.json"):
+        with pytest.raises(ConfigError, match=rf"{name} is a pipe or a device"):
+            read_text(tmp_path / name, what="file", error=ConfigError)

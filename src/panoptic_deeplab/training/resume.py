@@ -6,6 +6,7 @@ hours.
 """
 
 import math
+import reprlib
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -101,11 +102,11 @@ def _read(folder: Path, sums: Mapping[str, str], state: TrainingState, config: C
     step, best = stored["step"], stored["best_metric"]
     if type(step) is not int or step != step_of(folder) or not 0 < step <= config.train.max_steps:
         raise CheckpointError(
-            f"{path} says that {step!r:.40} steps were made. Expected the number in the name of its folder, from 1 to"
-            f" train.max_steps {config.train.max_steps}."
+            f"{path} says that {reprlib.repr(step)} steps were made. Expected the number in the name of its folder,"
+            f" from 1 to train.max_steps {config.train.max_steps}."
         )
     if best is not None and not _is_fraction(best):
-        raise CheckpointError(f"{path} has the best metric {best!r:.40}. Expected a number from 0 to 1.")
+        raise CheckpointError(f"{path} has the best metric {reprlib.repr(best)}. Expected a number from 0 to 1.")
     restore_optimizer(state.model, state.optimizer, stored["optimizer"], step=step, where=str(path))
     state.step, state.best_metric = step, best
     names = not_finite(state)

@@ -4,8 +4,9 @@ A pickle is a program: it may name any function and call it. Here a name is only
 holds functions of this file that build arrays and dictionaries out of numbers and bytes. Not even the constructors of
 NumPy and torch are called, and whatever is not in that list is refused before anything is imported.
 
-A few bytes of a pickle can also ask for any amount of memory, by a number or by using one object again and again. So
-the program is looked through before it runs, and all that its calls make is counted by `Memory`.
+A few bytes of a pickle can also ask for any amount of memory or time, by a number or by using one object again and
+again. So the program is looked through before it runs, all that its calls make is counted by `Memory`, and what can be
+hashed stays small: sets are left out, and tuples hold little. No message shows a value of the file but short text.
 """
 
 import math
@@ -13,7 +14,7 @@ import pickle
 import pickletools
 from collections.abc import Callable, Sequence
 from io import BufferedIOBase, BytesIO
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from panoptic_deeplab.weights.size_limit import Memory
 _MOST_INSTRUCTIONS = 1_000_000
 """A pickle may have this many; the largest checkpoints have some ten thousand. Each may make an object of some hundred
 bytes."""
+_MOST_IN_A_TUPLE = 1_000
+"""Objects in a tuple, with all that the tuples in it hold, an object counted as often as it stands there."""
 
 
 class Storage(NamedTuple):
@@ -61,19 +64,39 @@ def load_plain(file: BufferedIOBase, memory: Memory, *, storage_of: StorageOf | 
 
 def _look_through(file: BufferedIOBase) -> None:
     """Read the instructions without following them. Texts and bytes that reach beyond the end are refused here."""
-    for count, (instruction, argument, _) in enumerate(pickletools.genops(file), start=1):  # type: ignore[arg-type]
+    for count, (instruction, _, _) in enumerate(pickletools.genops(file), start=1):  # type: ignore[arg-type]
         if count > _MOST_INSTRUCTIONS:
             raise MemoryError(f"it has more than {_MOST_INSTRUCTIONS:,} instructions")
-        # The C unpickler makes a list as long as the highest number.
-        if instruction.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > count:
-            raise MemoryError(f"it remembers its object {count:,} as number {argument:,}")
+        if instruction.name == "LONG4":
+            raise MemoryError("it has a whole number of more than 255 bytes")
 
 
-class _PlainOnly(pickle.Unpickler):
+class _PlainOnly(pickle._Unpickler):
+    """Python's own unpickler in Python: the one in C hashes tuples as deep as they come, until the stack overflows."""
+
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+    stack: list[Any]
+
     def __init__(self, file: BytesIO, memory: Memory, storage_of: StorageOf | None) -> None:
         super().__init__(file, encoding="latin1")
         self._memory = memory
         self._storage_of = storage_of
+        self._counts: dict[int, int] = {}  # identity of a tuple -> what it holds
+
+    def _count_tuple(self) -> None:
+        """Look at the tuple that was just made."""
+        made = self.stack[-1]
+        count = sum(1 + self._counts.get(id(item), 0) if type(item) is tuple else 1 for item in made)
+        if count > _MOST_IN_A_TUPLE:
+            raise MemoryError(f"it has a tuple of more than {_MOST_IN_A_TUPLE:,} objects")
+        self._counts[id(made)] = count
+
+    def _put_ignored(self) -> None:
+        self.stack.append(_Ignored())
+
+    def _put_ignored_for_marked(self) -> None:
+        self.pop_mark()  # type: ignore[attr-defined]
+        self._put_ignored()
 
     def find_class(self, module: str, name: str) -> Any:
         module = module.replace("numpy._core", "numpy.core").replace("__builtin__", "builtins")
@@ -90,9 +113,23 @@ class _PlainOnly(pickle.Unpickler):
         if self._storage_of is None or not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
             raise pickle.UnpicklingError("it refers to something outside of itself")
         _, kind, key, _, count, *view = pid
-        if not isinstance(kind, _DataTypeOfTorch):
-            raise pickle.UnpicklingError("it has a storage of something else than numbers")
+        if not isinstance(kind, _DataTypeOfTorch) or type(key) is not str:
+            raise pickle.UnpicklingError("it has a storage of something else than numbers, or without a name")
         return _Fixed(self._storage_of(key, kind.dtype, count, view[0] if view else None))
+
+
+def _counted(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    def load_and_count(unpickler: _PlainOnly) -> None:
+        load(unpickler)
+        unpickler._count_tuple()
+
+    return load_and_count
+
+
+for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
+    _PlainOnly.dispatch[_code[0]] = _counted(_PlainOnly.dispatch[_code[0]])
+_PlainOnly.dispatch[pickle.EMPTY_SET[0]] = _PlainOnly._put_ignored
+_PlainOnly.dispatch[pickle.FROZENSET[0]] = _PlainOnly._put_ignored_for_marked
 
 
 class _Call:
@@ -148,7 +185,7 @@ class _DataType:
     def __setstate__(self, state: Any) -> None:
         order = state[1]
         if order not in ("<", ">", "|", "="):
-            raise pickle.UnpicklingError(f"it has an array with byte order {order!r}")
+            raise pickle.UnpicklingError("it has an array with another byte order than < or >")
         self._order = order
 
     def to_numpy(self) -> np.dtype[Any]:
@@ -188,6 +225,9 @@ class _Ignored:
         pass
 
     def __setitem__(self, key: object, value: object) -> None:
+        pass
+
+    def add(self, value: object) -> None:
         pass
 
 
@@ -237,9 +277,9 @@ def _tensor(memory: Memory, storage: Any, offset: Any, size: Any, stride: Any, *
     """A view of a storage; every number has to lie in it."""
     if not isinstance(storage, _Fixed) or not isinstance(storage.value, Storage):
         raise pickle.UnpicklingError("it has a tensor of something else than numbers")
-    numbers = (offset, *size, *stride)
-    if any(type(number) is not int or number < 0 for number in numbers) or len(size) != len(stride):
-        raise ValueError(f"it has a tensor of shape {size!r}, strides {stride!r} and offset {offset!r}")
+    are_tuples = type(size) is type(stride) is tuple and len(size) == len(stride)
+    if not are_tuples or any(type(number) is not int or number < 0 for number in (offset, *size, *stride)):
+        raise ValueError("it has a tensor whose shape, strides or offset are no numbers that fit together")
     data, dtype = storage.value
     dtype = next((other.dtype for other in others if isinstance(other, _DataTypeOfTorch)), dtype)
     memory.take(math.prod(size) * dtype.itemsize)

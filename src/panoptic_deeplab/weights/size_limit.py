@@ -38,7 +38,7 @@ class Memory:
             MemoryError: the file is too small to need so much.
         """
         if type(size) is not int or size < 0:
-            raise ValueError(f"it has a size of {size!r}")
+            raise ValueError("it has a size that is no count")
         if size > self._left:
             raise MemoryError(f"what it holds claims {size / 1e9:.2f} GB and more")
         self._left -= size

@@ -114,10 +114,6 @@ def _long_storage(path: Path) -> None:
     path.write_bytes(data.replace(b"K\x05N", b"\x8a\x06\x00\x00\x00\x00\x00\x01N"))
 
 
-def _memo(path: Path) -> None:
-    path.write_bytes(b"\x80\x02}r\xff\xff\xff\x7f.")
-
-
 def _instructions(path: Path) -> None:
     path.write_bytes(b"\x80\x02](" + b"}" * 2_000_000 + b"e.")
 
@@ -137,7 +133,7 @@ _encode = __import__("_codecs").encode
 
 @pytest.mark.parametrize(
     "write",
-    [_compressed, _expanded, _views, _long_storage, _memo, _instructions, _encodings, _dictionaries],
+    [_compressed, _expanded, _views, _long_storage, _instructions, _encodings, _dictionaries],
 )
 def test_a_file_that_claims_more_than_it_is(tmp_path: Path, write: Any) -> None:
     path = tmp_path / "a.pth"
@@ -147,6 +143,54 @@ def test_a_file_that_claims_more_than_it_is(tmp_path: Path, write: Any) -> None:
         pytest.raises(CheckpointError, match=r"a\.pth of \d.*asks for more memory than a file of that"),
     ):
         read_content(path)
+
+
+def test_a_high_number_of_a_remembered_object_takes_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(b"\x80\x02}r\xff\xff\xff\x7f.")
+    with _little_memory():
+        assert read_content(tmp_path / "a.pth") == {}
+
+
+_TWICE = b")q\x00" + 60 * b"h\x00h\x00\x86q\x00"
+"""Puts `()` on the stack, then a tuple that holds the one before twice, sixty times."""
+_DEEP = b")" + 300_000 * b"\x85"
+"""Hashing this overflows the stack of the C unpickler."""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"}" + _DEEP + b"K\x01s.",
+        b"(" + _TWICE + b"K\x01d.",  # a dictionary with that key
+        b"\x8f(" + _TWICE + b"\x90.",  # a set
+        b"(" + _TWICE + b"\x91.",  # a frozenset
+        b"ccollections\nOrderedDict\n(" + _TWICE + b"K\x01\x86l\x85R.",
+        b"\x8b\x00\x00\x01\x00" + 65536 * b"\x7f" + b".",  # a number, of which products would be made
+    ],
+    ids=["deep", "key", "set", "frozenset", "call", "number"],
+)
+def test_a_pickle_cannot_ask_for_endless_work(tmp_path: Path, program: bytes) -> None:
+    (tmp_path / "a.pth").write_bytes(b"\x80\x04" + program)
+    with pytest.raises(CheckpointError, match=r"asks for more memory than .*\(it has a (tuple|whole)"):
+        read_content(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("part", [b"K\x05\x85", b"K\x05t", b"X\x01\x00\x00\x000"], ids=["shape", "count", "key"])
+def test_no_message_shows_a_list_of_lists_that_are_the_same(tmp_path: Path, part: bytes) -> None:
+    """Sixty lists, each with the one before twice, have 2^60 letters as text."""
+    lists = b"]q\xff" + 60 * b"](h\xffh\xffeq\xff"
+    torch.save({"a": torch.zeros(5)}, tmp_path / "whole.pth")
+    with zipfile.ZipFile(tmp_path / "whole.pth") as old, zipfile.ZipFile(tmp_path / "a.pth", "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name.endswith("data.pkl"):
+                assert content.count(part) == 1
+                content = (
+                    content[:2] + lists + content[2:].replace(part, b"h\xfft" if part.endswith(b"t") else b"h\xff")
+                )
+            new.writestr(name, content)
+    with pytest.raises(CheckpointError, match=r"cannot be read|is damaged"):
+        read_content(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("call", [_Calls(bytearray, 8 * 10**9), _Calls(set, [1]), _Calls(torch.Size, [3])])

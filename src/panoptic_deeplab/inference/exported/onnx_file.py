@@ -28,6 +28,7 @@ _INSIDE: dict[str, dict[int, str]] = {
 
 _DIMS, _EXTERNAL_DATA = 1, 13  # of a tensor
 _NODE_DOMAIN, _FUNCTION_DOMAIN = 7, 10
+_MOST_DIMENSIONS = 64  # of a tensor
 _METADATA = 14  # of a model
 _KEY, _VALUE = 1, 2  # of an entry of metadata or of external data
 
@@ -81,10 +82,16 @@ def check_contents(path: Path) -> None:
 
 
 def _check_tensor(path: Path, message: memoryview) -> None:
-    numbers, location, room = 1, None, len(message)
+    numbers, dimensions, location, room = 1, 0, None, len(message)
     for number, value in protobuf_fields(message):
         if number == _DIMS:
-            numbers *= math.prod([value] if isinstance(value, int) else _packed(value))
+            sides = [value] if isinstance(value, int) else _packed(value)
+            dimensions += len(sides)
+            if dimensions > _MOST_DIMENSIONS:  # the product of a million numbers takes hours
+                raise CheckpointError(
+                    f"{path} has a tensor of more than {_MOST_DIMENSIONS} dimensions. Export it again."
+                )
+            numbers *= math.prod(sides)
         elif number == _EXTERNAL_DATA:
             key, text = _entry(value)
             if key == "location":

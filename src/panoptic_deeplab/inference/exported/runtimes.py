@@ -21,7 +21,14 @@ from torch import Tensor
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Precision
-from panoptic_deeplab.errors import CheckpointError, ConfigError, first_line, require
+from panoptic_deeplab.errors import (
+    CheckpointError,
+    ConfigError,
+    DatasetError,
+    PanopticDeepLabError,
+    first_line,
+    require,
+)
 from panoptic_deeplab.inference.exported.model_file import ModelFileInfo, read_model_file_info
 from panoptic_deeplab.inference.exported.onnx_file import check_contents
 from panoptic_deeplab.inference.exported.torch_program import load_program
@@ -48,13 +55,17 @@ class ExportedNetwork:
         """Predict the raw maps of normalized images.
 
         Raises:
+            CheckpointError: the file cannot be run, or its outputs are not those of its description.
             ConfigError: the file takes images of one other size only.
         """
         _check_size(self.path, self.info, (images.shape[2], images.shape[3]))
-        maps = self._run(images.contiguous())
-        if not self.info.config.model.instance_branch:
-            return RawMaps(maps[0], None, None)
-        return RawMaps(*maps)
+        maps = _outputs(self.path, self._run, images.contiguous())
+        shapes, are_floats = [tuple(map_.shape) for map_ in maps], all(map_.is_floating_point() for map_ in maps)
+        _, classes, *place = shapes[0] if shapes and len(shapes[0]) == 4 else (0, 0)
+        channels = (classes, 1, 2)[: 3 if self.info.config.model.instance_branch else 1]
+        if not (classes and are_floats) or shapes != [(len(images), count, *place) for count in channels]:
+            raise _other_outputs(self.path)
+        return RawMaps(*maps, *[None] * (3 - len(maps)))
 
 
 class ExportedPipeline:
@@ -74,13 +85,28 @@ class ExportedPipeline:
 
         Raises:
             ConfigError: the file takes images of one other size only.
-            CheckpointError: the scores are not finite, so the network's output was not.
+            CheckpointError: the file cannot be run, its outputs are not those of its description, or the scores are
+                not finite, so the network's output was not.
         """
         _check_size(self.path, self.info, (images.shape[1], images.shape[2]))
-        panoptic_maps, semantic_maps, *columns, counts = (output.cpu().numpy() for output in self._run(images))
+        outputs = [output.cpu().numpy() for output in _outputs(self.path, self._run, images)]
+        try:
+            return self._results(outputs, images.shape[:3])
+        except CheckpointError:
+            raise
+        except (DatasetError, LookupError, TypeError, ValueError) as error:
+            raise _other_outputs(self.path) from error
+
+    def _results(self, outputs: list[np.ndarray], shape: torch.Size) -> list[PanopticResult]:
+        panoptic_maps, semantic_maps, *columns, counts = outputs
+        if panoptic_maps.shape != shape or semantic_maps.shape != shape:
+            raise ValueError("maps of another size")
         results = []
         for index, count in enumerate(counts.tolist()):
             ids, category_ids, scores, areas, boxes = (column[index, :count] for column in columns)
+            map_ = panoptic_maps[index]
+            if ids.tolist() != list(range(1, count + 1)) or map_.min() < 0 or map_.max() > count:
+                raise ValueError("segments that are not those of the map")
             if not np.isfinite(scores).all():
                 raise CheckpointError(
                     f"The scores that {self.path} gives are not finite (NaN or infinity). Its weights are broken, or"
@@ -242,6 +268,22 @@ def _segment(categories: CategoryTable, id_: int, category_id: int, score: float
         bbox=(x, y, width, height),
         score=score,
     )
+
+
+def _outputs(path: Path, run: Run, images: Tensor) -> list[Tensor]:
+    """Run a file; what its runtime says becomes one error."""
+    try:
+        return run(images)
+    except (PanopticDeepLabError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # the runtimes' exceptions have no common base
+        raise CheckpointError(
+            f"{path} cannot be run on images of shape {tuple(images.shape)} ({first_line(error)}). Export it again."
+        ) from error
+
+
+def _other_outputs(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} gives other outputs than its description says. Export the model again.")
 
 
 def _check_size(path: Path, info: ModelFileInfo, size: tuple[int, int]) -> None:

@@ -34,6 +34,9 @@ _ALLOWED = re.compile(
 
 _COMPILED = re.compile(r"data/aotinductor/|.*\.(so|dll|dylib|cpp|cubin|pyc?|hsaco)", re.IGNORECASE)
 
+_MOST_DIMENSIONS = 64
+"""Of a tensor, as in torch."""
+
 DTYPES: dict[int, torch.dtype] = {
     1: torch.uint8,
     2: torch.int8,
@@ -177,6 +180,8 @@ def _tensors(entries: Entries, kind: str, prefix: str) -> dict[str, Tensor]:
 def _tensor(path: Path, name: str, meta: dict[str, Any], content: bytearray) -> Tensor:
     dtype = DTYPES[meta["dtype"]]
     size, stride = (tuple(_whole(number["as_int"]) for number in meta[key]) for key in ("sizes", "strides"))
+    if len(size) > _MOST_DIMENSIONS:  # the product of a million numbers takes hours
+        raise CheckpointError(f"{path} has {len(size)} dimensions for {name!r}. Export the model again.")
     claimed = math.prod(size) * dtype.itemsize
     if claimed > len(content):  # strides of 0 would make much of little
         raise CheckpointError(

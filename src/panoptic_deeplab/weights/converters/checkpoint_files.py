@@ -64,7 +64,7 @@ def _read(path: Path) -> Mapping[Any, Any]:
 
 def _text(name: object, path: Path) -> str:
     if not isinstance(name, str):
-        raise CheckpointError(f"{path} has an entry {name!r}. Expected names as text.")
+        raise CheckpointError(f"{path} has a {type(name).__name__} as the name of an entry. Expected text.")
     return name
 
 

@@ -148,3 +148,11 @@ def test_metadata(tmp_path: Path) -> None:
     path = save(model, tmp_path / "model.onnx")
     assert read_metadata(path, "key") == "välue"
     assert read_metadata(path, "absent") is None
+
+
+def test_a_tensor_of_a_million_dimensions(tmp_path: Path) -> None:
+    """Their product is a number of millions of digits."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(in_initializer(tensor(dims=[2**62] * 1_000_000)).SerializeToString())
+    with pytest.raises(CheckpointError, match="more than 64 dimensions"):
+        check_contents(path)

@@ -145,7 +145,7 @@ def test_truncated_pickle(tmp_path: Path) -> None:
         ({}, "holds no weights"),
         ({"state_dict": {}}, "holds no weights"),
         ({"a": torch.zeros(1), "b": "text"}, "has a str under 'b'"),
-        ({3: torch.zeros(1)}, "has an entry 3"),
+        ({3: torch.zeros(1)}, "has a int as the name of an entry"),
     ],
 )
 def test_other_content(tmp_path: Path, content: object, message: str) -> None:
