@@ -34,15 +34,7 @@ class ConvNormRelu(nn.Sequential):
         norm_eps: float = 1e-5,
     ) -> None:
         layers: list[nn.Module] = [
-            nn.Conv2d(
-                in_channels,
-                out_channels,
-                kernel_size,
-                padding=dilation * (kernel_size - 1) // 2,
-                dilation=dilation,
-                groups=groups,
-                bias=bias,
-            )
+            _convolution(in_channels, out_channels, kernel_size, dilation=dilation, groups=groups, bias=bias)
         ]
         if norm:
             layers.append(nn.BatchNorm2d(out_channels, eps=norm_eps))
@@ -79,15 +71,7 @@ class SeparableConv(nn.Sequential):
                 in_channels, in_channels, kernel_size, dilation=dilation, groups=in_channels, norm_eps=norm_eps
             )
         else:
-            depthwise = nn.Conv2d(
-                in_channels,
-                in_channels,
-                kernel_size,
-                padding=dilation * (kernel_size - 1) // 2,
-                dilation=dilation,
-                groups=in_channels,
-                bias=False,
-            )
+            depthwise = _convolution(in_channels, in_channels, kernel_size, dilation=dilation, groups=in_channels)
         super().__init__(depthwise, ConvNormRelu(in_channels, out_channels, 1, norm_eps=norm_eps))
 
 
@@ -116,3 +100,10 @@ def refinement_conv(
         ConvNormRelu(in_channels, mid_channels, 3, norm_eps=norm_eps),
         ConvNormRelu(mid_channels, out_channels, 3, norm_eps=norm_eps),
     )
+
+
+def _convolution(
+    in_channels: int, out_channels: int, kernel_size: int, *, dilation: int, groups: int, bias: bool = False
+) -> nn.Conv2d:
+    padding = dilation * (kernel_size - 1) // 2  # keeps the size
+    return nn.Conv2d(in_channels, out_channels, kernel_size, 1, padding, dilation, groups, bias=bias)

@@ -39,17 +39,21 @@ Run = Callable[[Tensor], list[Tensor]]
 """What a runtime makes of a file: the images in, the outputs in the file's order, on the device of the images."""
 
 
-class ExportedNetwork:
-    """A network in an exported file; takes the place of the PyTorch model.
+class _ExportedFile:
+    """A file in its runtime.
 
     Args:
-        path: for error messages.
-        info: what the file says about itself.
+        path: the file, for error messages.
+        info: what it says about itself.
         run: runs it.
     """
 
     def __init__(self, path: Path, info: ModelFileInfo, run: Run) -> None:
         self.path, self.info, self._run = path, info, run
+
+
+class ExportedNetwork(_ExportedFile):
+    """A network in an exported file; takes the place of the PyTorch model."""
 
     def __call__(self, images: Float[Tensor, "B 3 H W"]) -> RawMaps:
         """Predict the raw maps of normalized images.
@@ -68,17 +72,8 @@ class ExportedNetwork:
         return RawMaps(*maps, *[None] * (3 - len(maps)))
 
 
-class ExportedPipeline:
-    """The whole pipeline in an exported file: only the resizing of the image is left to do.
-
-    Args:
-        path: for error messages.
-        info: what the file says about itself.
-        run: runs it.
-    """
-
-    def __init__(self, path: Path, info: ModelFileInfo, run: Run) -> None:
-        self.path, self.info, self._run = path, info, run
+class ExportedPipeline(_ExportedFile):
+    """The whole pipeline in an exported file: only the resizing of the image is left to do."""
 
     def __call__(self, images: UInt8[Tensor, "B H W 3"]) -> list[PanopticResult]:
         """Segment RGB images; results at their size.
