@@ -81,6 +81,14 @@ def color_wheel() -> Float[np.ndarray, "55 3"]:
     return np.stack([np.interp(steps, positions, corners[:, channel]) for channel in range(3)], axis=1)
 
 
+def draw_offset_legend(side: int = 128) -> Image.Image:
+    """The wheel itself, as seen around a centre in the middle of a square picture."""
+    radius = (side - 1) / 2
+    y, x = np.mgrid[:side, :side].astype(np.float64)
+    offset = np.stack([radius - y, radius - x])
+    return draw_offset(offset, mask=np.hypot(*offset) <= radius, max_length=radius)
+
+
 def draw_instances(result: PanopticResult) -> Image.Image:
     """The things alone, on black, in a color each that says nothing about the class."""
     things = [segment.isthing for segment in result.segments_info]

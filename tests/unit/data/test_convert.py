@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.data.convert import unmerged, write_coco_panoptic
+from panoptic_deeplab.data.convert import two_channel_labels, unmerged, write_coco_panoptic
 from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.formats.folder import FolderSource
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
+from panoptic_deeplab.data.label_files import read_rgb_label, read_upright_image
 from panoptic_deeplab.data.sample import Sample
 from panoptic_deeplab.errors import DatasetError
 
@@ -142,6 +143,35 @@ def test_panopticapi_sample_round_trip(shared_folder, tmp_path):
     for a, b in zip(official["annotations"], written["annotations"], strict=True):
         assert a["image_id"] == b["image_id"]
         assert a["segments_info"] == b["segments_info"]  # areas, boxes, ids, crowd and order as COCO wrote them
+
+
+def test_panopticapi_two_channel_format_is_the_same_truth(shared_folder, tmp_path):
+    source = panopticapi_sample(shared_folder, tmp_path)
+    folder = shared_folder / "fixtures" / "panopticapi_sample" / "sample_data" / "panoptic_examples_2ch_format"
+    for sample in (source[i] for i in range(2)):
+        path = folder / f"{int(sample.image_id):012d}.png"
+        panoptic_map, info = two_channel_labels(read_rgb_label(path), categories=COCO, where=str(path))
+        pairs = np.unique(np.stack([panoptic_map.ravel(), sample.panoptic_map.ravel()]), axis=1)
+        assert len(set(pairs[0])) == len(set(pairs[1])) == pairs.shape[1]  # ids differ, regions do not
+        id_of = dict(pairs.T.tolist())
+        official = {s.id: s for s in sample.segments_info}
+        assert len(info) == len(official)
+        for segment in info:
+            other = official[id_of[segment.id]]
+            assert (segment.category_id, segment.iscrowd, segment.area, segment.bbox) == (
+                other.category_id,
+                other.iscrowd,
+                other.area,
+                other.bbox,
+            )
+        assert read_upright_image(tmp_path / "two" / f"{int(sample.image_id):012d}.jpg").shape[:2] == panoptic_map.shape
+
+
+@pytest.mark.parametrize("pixel", [(1, 0, 4), (0, 3, 0)])
+def test_two_channel_pixels_that_mean_nothing(pixel):
+    rgb = np.asarray(Image.new("RGB", (1, 1), pixel))
+    with pytest.raises(DatasetError, match=r"a.png has a pixel with red"):
+        two_channel_labels(rgb, categories=COCO, where="a.png")
 
 
 class Named:

@@ -10,6 +10,7 @@ from panoptic_deeplab.visualize.maps import (
     draw_heatmap,
     draw_instances,
     draw_offset,
+    draw_offset_legend,
     thing_pixels,
 )
 
@@ -80,6 +81,14 @@ def test_thing_pixels_are_those_of_the_argmax(scene):
 
 def test_no_offsets_are_white():
     assert (np.array(draw_offset(np.zeros((2, 3, 4), np.float32))) == 255).all()
+
+
+def test_legend_points_to_its_middle():
+    wheel = np.array(draw_offset_legend(65))
+    assert wheel.shape == (65, 65, 3)
+    assert wheel[32, 0].tolist() == [255, 0, 0]  # from the left, the way to the middle leads to the right
+    assert wheel[32, 32].tolist() == [255, 255, 255]
+    assert wheel[0, 0].tolist() == [255, 255, 255]
 
 
 @pytest.mark.parametrize("value", [0.1, 1.0])
