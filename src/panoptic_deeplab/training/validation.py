@@ -22,6 +22,7 @@ class Validation(NamedTuple):
     """Values in [0, 1] for metrics.csv; those that could be measured, `evaluation.metric` among them."""
     table: str
     """The numbers as text."""
+    report: EvaluationReport
 
 
 def validate(
@@ -68,7 +69,7 @@ def validate(
     folder = run_folder / "validation" / f"step_{state.step:06d}"
     of_main_process(process, lambda: write_report_files(report, folder))
     report.metric(config.evaluation.metric)  # says what is wrong where it cannot be measured
-    return Validation(metrics=_metrics(report), table=report.table())
+    return Validation(metrics=_metrics(report), table=report.table(), report=report)
 
 
 def _metrics(report: EvaluationReport) -> dict[str, float]:
