@@ -99,9 +99,11 @@ def run(settings: dict[str, Any], *, root: Path, steps: int, seed: int) -> dict[
         minutes = (time.monotonic() - start) / 60
         predictor = PanopticPredictor.from_pretrained(best)
         report = evaluate(predictor, open_source(config.data, "val"), config=config.evaluation)
-    ap = None if report.instances is None or not config.model.instance_branch else report.instances.ap
-    pq = report.panoptic.all_classes.pq if config.model.instance_branch else None
-    return {"pq": pq, "ap": ap, "miou": report.semantic.miou, "minutes": minutes}
+    values = report.values()
+    names = ("PQ", "AP", "mIoU") if config.model.instance_branch else ("mIoU",)
+    return {name.lower(): values.get(name) if name in names else None for name in ("PQ", "AP", "mIoU")} | {
+        "minutes": minutes
+    }
 
 
 def table(results: dict[str, list[dict[str, float | None]]]) -> str:

@@ -81,6 +81,8 @@ if TYPE_CHECKING:  # for type checkers; a test holds it equal to the table below
     from panoptic_deeplab.maps import Targets as Targets
     from panoptic_deeplab.metrics.cityscapes_ap import CityscapesAP as CityscapesAP
     from panoptic_deeplab.metrics.instance_ap import InstanceAP as InstanceAP
+    from panoptic_deeplab.metrics.metric import Metric as Metric
+    from panoptic_deeplab.metrics.metric import MetricReport as MetricReport
     from panoptic_deeplab.metrics.panoptic_quality import PanopticQuality as PanopticQuality
     from panoptic_deeplab.metrics.semantic_iou import SemanticIoU as SemanticIoU
     from panoptic_deeplab.model.network import PanopticDeepLab as PanopticDeepLab
@@ -130,6 +132,7 @@ _PUBLIC_NAMES = {
     "maps": "RawMaps Targets",
     "metrics.cityscapes_ap": "CityscapesAP",
     "metrics.instance_ap": "InstanceAP",
+    "metrics.metric": "Metric MetricReport",
     "metrics.panoptic_quality": "PanopticQuality",
     "metrics.semantic_iou": "SemanticIoU",
     "model.network": "PanopticDeepLab",

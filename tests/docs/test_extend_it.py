@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "extend-it.md"
-POINTS = ("A source of samples", "A format", "A backbone", "A callback", "A picture", "An engine")
+POINTS = ("A source of samples", "A format", "A backbone", "A callback", "A metric", "A picture", "An engine")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return names
 
 
-def test_there_are_the_points() -> None:
+def test_there_are_seven_points() -> None:
     assert tuple(re.findall(r"^## (.+)$", PAGE.read_text("utf-8"), re.MULTILINE)) == POINTS
 
 
@@ -41,6 +41,11 @@ def test_format(page: dict[str, Any], tmp_path: Path) -> None:
     Image.new("RGB", (3, 2)).save(tmp_path / "a.png")
     source = page["ArrayFiles"](tmp_path, page["categories"])
     assert [(s.name, s.area) for s in source[0].segments_info] == [("road", 3), ("sky", 2)]
+
+
+def test_metric(page: dict[str, Any]) -> None:
+    assert page["report"].metric("count_error") >= 0
+    assert "count_error" in page["report"].table()
 
 
 def test_picture(page: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from panoptic_deeplab.cli.terminal import print_json, say, show_table
+from panoptic_deeplab.cli.terminal import print_json, say, say_lines
 from panoptic_deeplab.cli.verb import (
     PACKAGED_RECIPES,
     Device,
@@ -21,6 +21,7 @@ from panoptic_deeplab.cli.verb import (
 from panoptic_deeplab.config import Precision
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.files import write_json
+from panoptic_deeplab.results.text_table import text_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,7 +192,8 @@ class Benchmark(Verb):
             print_json(document)
             return
         for title, rows in report.tables():
-            show_table(rows[1:], head=rows[0], title=title)
+            say(title)
+            say_lines(text_table(rows) + "\n")
         hardware = report.environment["hardware"]
         say(f"{hardware['processor']}, {hardware['torch_threads']} threads; device {hardware['device']}")
 

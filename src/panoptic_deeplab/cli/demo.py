@@ -23,8 +23,7 @@ from panoptic_deeplab.errors import ConfigError
 
 if TYPE_CHECKING:
     from panoptic_deeplab.evaluation.evaluate import EvaluationReport
-    from panoptic_deeplab.metrics.panoptic_quality import ClassQuality, QualityAverage
-    from panoptic_deeplab.visualize.report import QualityRow, Report, ReportImage
+    from panoptic_deeplab.visualize.report import Report, ReportImage
 
 logger = logging.getLogger(__name__)
 
@@ -162,11 +161,10 @@ def _report(
 ) -> "Report":
     import torch
 
-    from panoptic_deeplab.visualize.report import Report, ReportFigure
+    from panoptic_deeplab.visualize.report import QualityRow, Report, ReportFigure
 
-    quality = evaluation.panoptic
-    groups = (("All", quality.all_classes), ("Things", quality.things), ("Stuff", quality.stuff))
-    ap = evaluation.instances
+    quality = evaluation.to_json()["panoptic"]
+    scores = evaluation.values()
     return Report(
         title="Panoptic-DeepLab on synthetic street scenes",
         summary=(
@@ -180,14 +178,16 @@ def _report(
             "Time": f"{minutes:.1f} minutes for everything, data and evaluation included",
             "Model folder": str(folder / "best"),
         },
-        groups=[_quality_row(name, row) for name, row in groups],
+        groups=[QualityRow(name=name, **quality[name.lower()]) for name in ("All", "Things", "Stuff")],
         scores={
-            "mIoU": evaluation.semantic.miou,
-            "pixel accuracy": evaluation.semantic.pixel_accuracy,
-            "AP (COCO)": ap.ap if ap else None,
-            "AP50 (COCO)": ap.ap50 if ap else None,
+            "mIoU": scores["mIoU"],
+            "pixel accuracy": scores["accuracy"],
+            "AP (COCO)": scores.get("AP"),
+            "AP50 (COCO)": scores.get("AP50"),
         },
-        classes=[_quality_row(row.name, row) for row in quality.per_class],
+        classes=[
+            QualityRow(name=row["name"], pq=row["pq"], sq=row["sq"], rq=row["rq"]) for row in quality["per_class"]
+        ],
         figures=[
             ReportFigure(
                 title="Course of the training",
@@ -208,11 +208,3 @@ def _report(
             "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         },
     )
-
-
-def _quality_row(name: str, row: "QualityAverage | ClassQuality") -> "QualityRow":
-    from panoptic_deeplab.metrics.panoptic_quality import QualityAverage
-    from panoptic_deeplab.visualize.report import QualityRow
-
-    num_classes = row.num_classes if isinstance(row, QualityAverage) else None
-    return QualityRow(name=name, pq=row.pq, sq=row.sq, rq=row.rq, num_classes=num_classes)

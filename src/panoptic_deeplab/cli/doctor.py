@@ -18,8 +18,9 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from panoptic_deeplab import __version__
-from panoptic_deeplab.cli.terminal import print_json, show_table
+from panoptic_deeplab.cli.terminal import print_json, say_lines
 from panoptic_deeplab.cli.verb import Flag, Verb
+from panoptic_deeplab.results.text_table import text_table
 
 _DISTRIBUTION = "panoptic-deeplab"
 
@@ -55,7 +56,7 @@ class Doctor(Verb):
         if self.json:
             print_json(report.to_json())
         else:
-            show_table(report.rows())
+            say_lines(text_table(report.rows(), left=(0, 1)))
         if report.problems:
             raise SystemExit(1)
 

@@ -14,7 +14,7 @@ from panoptic_deeplab.errors import DatasetError, MissingDependencyError
 
 if TYPE_CHECKING:
     from panoptic_deeplab.inference.predictor import PanopticPredictor
-    from panoptic_deeplab.metrics.cityscapes_ap import CityscapesAP
+    from panoptic_deeplab.metrics.metric import Metric
 
 _SEMANTIC_ONLY = "This model has no instance branch: it leaves things void, so their PQ and AP are 0. See the mIoU."
 
@@ -81,15 +81,13 @@ class Evaluate(InferenceVerb):
                 say_error(_SEMANTIC_ONLY)
             split = self.split or self.data.val_split
             source = open_same_source(self.data, split, like=self.data_like)
-            cityscapes = self._cityscapes_ap(predictor, split) if self.data.format == "cityscapes" else None
-            if process.is_main and isinstance(cityscapes, str):
-                say_error(cityscapes)
+            metrics = self._further_metrics(predictor, split, is_main=process.is_main)
             with progress_bar("evaluate") as on_image:
                 report = evaluate(
                     predictor,
                     source,
                     config=self.evaluation,
-                    cityscapes=None if isinstance(cityscapes, str) else cityscapes,
+                    metrics=metrics,
                     process=process,
                     on_image=on_image,
                     provenance=self._provenance(split, device),
@@ -103,14 +101,18 @@ class Evaluate(InferenceVerb):
         else:
             say_lines(report.table(per_class=self.per_class).rstrip("\n"))
 
-    def _cityscapes_ap(self, predictor: "PanopticPredictor", split: str) -> "CityscapesAP | str":
-        """The metric, or one sentence that says why there is none."""
+    def _further_metrics(self, predictor: "PanopticPredictor", split: str, *, is_main: bool) -> "list[Metric]":
+        """Cityscapes' own AP on Cityscapes; where it cannot be measured, one sentence says why."""
         from panoptic_deeplab.metrics.cityscapes_ap import CityscapesAP, cityscapes_label_files
 
+        if self.data.format != "cityscapes":
+            return []
         try:
-            return CityscapesAP(predictor.categories, cityscapes_label_files(self.data.root, split))
+            return [CityscapesAP(predictor.categories, cityscapes_label_files(self.data.root, split))]
         except (DatasetError, MissingDependencyError) as error:
-            return f"{error} It is left out; AP (COCO) is another number than the paper's."
+            if is_main:
+                say_error(f"{error} It is left out; AP (COCO) is another number than the paper's.")
+            return []
 
     def _provenance(self, split: str, device: str) -> dict[str, Any]:
         """What only this command knows of how its numbers came about."""

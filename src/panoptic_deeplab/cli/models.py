@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from panoptic_deeplab.cli.terminal import print_json, say_lines
 from panoptic_deeplab.cli.verb import Flag, Verb
+from panoptic_deeplab.results.text_table import text_table
 
 if TYPE_CHECKING:
     from panoptic_deeplab.profiling.paper import CountedRow
@@ -75,15 +76,7 @@ def _paper_table(rows: "list[CountedRow]") -> str:
                 _difference(multiply_adds, paper.paper_multiply_adds),
             )
         )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    text = [
-        "  ".join(
-            cell.ljust(width) if column < 4 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-    return "\n".join([*text, *dict.fromkeys(footnotes)])
+    return "\n".join([text_table(lines, left=range(4)), *dict.fromkeys(footnotes)])
 
 
 def _size(size: tuple[int, int]) -> str:

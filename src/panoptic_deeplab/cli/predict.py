@@ -11,9 +11,10 @@ import tyro
 
 from panoptic_deeplab.cli.inference_options import InferenceVerb, options_of_model
 from panoptic_deeplab.cli.prediction_files import NEED_MAPS, PredictionFiles, Product
-from panoptic_deeplab.cli.terminal import print_json, say, say_error, show_table
+from panoptic_deeplab.cli.terminal import print_json, say, say_error, say_lines
 from panoptic_deeplab.cli.verb import Flag, OptionalFolder, make_folder, progress_bar
 from panoptic_deeplab.errors import ConfigError, ImageError, visible
+from panoptic_deeplab.results.text_table import text_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -209,7 +210,8 @@ def _print_segments(path: Path, result: "PanopticResult") -> None:
         )
         for segment in result.segments_info
     ]
-    show_table(rows, head=("id", "name", "kind", "score", "area", "x, y, width, height"), left=(1, 2))
+    head = ("id", "name", "kind", "score", "area", "x, y, width, height")
+    say_lines(text_table([head, *rows], left=(1, 2)))
 
 
 def _print_dropped(path: Path, dropped: "Dropped") -> None:

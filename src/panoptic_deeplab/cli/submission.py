@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 import tyro
 
 from panoptic_deeplab.cli.inference_options import DataLike, InferenceVerb, options_of_model
-from panoptic_deeplab.cli.terminal import print_json, say
+from panoptic_deeplab.cli.terminal import print_json, say, say_lines
 from panoptic_deeplab.cli.verb import Flag, Folder, make_folder, progress_bar
 from panoptic_deeplab.config import DataConfig
 from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.results.text_table import text_table
 
 _BENCHMARKS = {"cityscapes": "cityscapes", "coco_panoptic": "coco", "mapillary_vistas": "mapillary_vistas"}
 """By `data.format`."""
@@ -60,6 +61,7 @@ class Submission(InferenceVerb):
         from panoptic_deeplab.data.identity import open_same_source
         from panoptic_deeplab.evaluation.cityscapes_scripts import cityscapes_scores, require_scripts
         from panoptic_deeplab.evaluation.submission import SubmissionWriter
+        from panoptic_deeplab.metrics.metric import percent
 
         benchmark = self.benchmark or _BENCHMARKS.get(self.data.format)
         if benchmark is None:
@@ -104,5 +106,4 @@ class Submission(InferenceVerb):
         for file in files:
             say(file)
         if scores is not None:
-            for key, value in scores._asdict().items():
-                say(f"{key:10s} {'-' if value is None else format(100 * value, '.2f')}")
+            say_lines(text_table([(key, percent(value)) for key, value in scores._asdict().items()]))

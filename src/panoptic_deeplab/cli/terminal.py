@@ -10,7 +10,7 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from types import TracebackType
@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.table import Table
 
 from panoptic_deeplab.errors import visible
 
@@ -62,28 +61,6 @@ def say_error(text: str) -> None:
 def print_json(document: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write one JSON document to stdout, in ASCII; infinity and NaN are no JSON and would be a fault here."""
     print(json.dumps(document, indent=2, allow_nan=False))
-
-
-def show_table(
-    rows: Iterable[Sequence[str]], *, head: Sequence[str] = (), left: Sequence[int] = (0,), title: str | None = None
-) -> None:
-    """Print a table to stdout.
-
-    Args:
-        rows: cells; a newline in one is shown as it is, so names have to be `visible` before.
-        head: names of the columns; without it the table has no lines.
-        left: numbers of the columns that are aligned to the left.
-        title: stands above.
-    """
-    if head:
-        table = Table(title=None if title is None else visible(title), title_justify="left")
-        for number, name in enumerate(head):
-            table.add_column(visible(name, keep="\n"), justify="left" if number in left else "right")
-    else:
-        table = Table.grid(padding=(0, 2))
-    for row in rows:
-        table.add_row(*(visible(cell, keep="\n") for cell in row))
-    Console(markup=False, highlight=False, emoji=False).print(table)
 
 
 @cache

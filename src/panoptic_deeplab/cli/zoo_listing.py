@@ -4,11 +4,12 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
+from panoptic_deeplab.results.text_table import text_table
 from panoptic_deeplab.weights.download import cache_folder
 from panoptic_deeplab.weights.zoo_list import ZooModel, unsupported_families, zoo_models
 
 _COLUMNS = ("Name", "Data", "Backbone", "Params M", "PQ", "AP", "mIoU", "MB", "From", "Notes")
-_RIGHT = {"Params M", "PQ", "AP", "mIoU", "MB"}
+_LEFT = (0, 1, 2, 8, 9)
 _BYTES_PER_PARAMETER = 4
 """Of float32, in which these programs train."""
 
@@ -39,21 +40,13 @@ def zoo_text() -> str:
         texts = [f"License: {model.license}", model.verification, *([model.note] if model.note else [])]
         numbers = sorted(notes.setdefault(text, len(notes) + 1) for text in texts)
         lines.append((*_cells(model), " ".join(map(str, numbers))))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_COLUMNS))]
-    table = [
-        "  ".join(
-            cell.rjust(width) if name in _RIGHT else cell.ljust(width)
-            for name, cell, width in zip(_COLUMNS, line, widths, strict=True)
-        ).rstrip()
-        for line in lines
-    ]
     unsupported = [
         f"  {family.family}: {', '.join(family.models)}. {family.reason} {family.page}"
         for family in unsupported_families()
     ]
     return "\n".join(
         [
-            *table,
+            text_table(lines, left=_LEFT),
             "",
             "PQ, AP and mIoU in percent, as the authors report them for the validation split; not measured here.",
             "MB of the file; before the first download about (~) as much as its parameters take.",

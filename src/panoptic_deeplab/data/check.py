@@ -20,6 +20,7 @@ from panoptic_deeplab.data.sample import PanopticSource, Sample, image_ids
 from panoptic_deeplab.errors import DatasetError, visible
 from panoptic_deeplab.images.read import range_warning
 from panoptic_deeplab.results.ids import VOID_ID
+from panoptic_deeplab.results.text_table import text_table
 
 _MOSTLY_VOID = 0.5
 
@@ -89,23 +90,21 @@ class CheckReport:
     def table(self) -> str:
         """Plain text for a terminal; classes that occur nowhere are left to a finding."""
         s = self.statistics
-        lines = [f"images               {s.images} read, {s.labelled_images} with labels"]
+        facts = [("images", f"{s.images} read, {s.labelled_images} with labels")]
         if s.smallest_size is not None and s.largest_size is not None:
             (h0, w0), (h1, w1) = s.smallest_size, s.largest_size
-            lines.append(f"size (height x width) {h0}x{w0} to {h1}x{w1}")
-        lines.append(f"void                 {s.void_share:.2%} of the pixels")
-        lines.append(f"instances            {s.instances}, at most {s.max_instances} an image, and {s.crowds} crowds")
+            facts.append(("size (height x width)", f"{h0}x{w0} to {h1}x{w1}"))
+        facts.append(("void", f"{s.void_share:.2%} of the pixels"))
+        facts.append(("instances", f"{s.instances}, at most {s.max_instances} an image, and {s.crowds} crowds"))
         if s.instance_area_quantiles:
             quantiles = ", ".join(f"{name} {area:.0f}" for name, area in s.instance_area_quantiles.items())
-            lines.append(f"instance area        {quantiles} pixels")
-        present = [(visible(c.name), c) for c in s.classes if c.images]
-        width = max((len(name) for name, _ in present), default=5)
-        lines += ["", f"{'class':<{width}}  kind   images  segments  crowds  pixels"]
-        lines += [
-            f"{name:<{width}}  {'thing' if c.isthing else 'stuff'}  {c.images:6}  {c.segments:8}  {c.crowds:6}"
-            f"  {c.pixel_share:6.2%}"
-            for name, c in present
-        ]
+            facts.append(("instance area", f"{quantiles} pixels"))
+        classes = [("class", "kind", "images", "segments", "crowds", "pixels")]
+        for c in s.classes:
+            if c.images:
+                kind, share = "thing" if c.isthing else "stuff", f"{c.pixel_share:.2%}"
+                classes.append((visible(c.name), kind, str(c.images), str(c.segments), str(c.crowds), share))
+        lines = [text_table(facts, left=(0, 1)), "", text_table(classes, left=(0, 1))]
         errors = sum(finding.severity == "error" for finding in self.findings)
         lines += ["", f"{errors} errors, {len(self.findings) - errors} warnings"]
         for finding in self.findings:

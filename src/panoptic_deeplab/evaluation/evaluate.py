@@ -5,11 +5,11 @@ The maths is in `metrics/`, the looks in `visualize/`.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,21 +22,19 @@ from panoptic_deeplab.config import EvaluationConfig
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import CheckpointError, ConfigError, DatasetError, MissingDependencyError, visible
-from panoptic_deeplab.metrics.cityscapes_ap import CityscapesAP, CityscapesAPReport
-from panoptic_deeplab.metrics.instance_ap import InstanceAP, InstanceAPReport
-from panoptic_deeplab.metrics.panoptic_quality import PanopticQuality, PanopticQualityReport
-from panoptic_deeplab.metrics.semantic_iou import SemanticIoU, SemanticIoUReport
+from panoptic_deeplab.metrics.instance_ap import InstanceAP
+from panoptic_deeplab.metrics.metric import Metric, MetricReport, percent
+from panoptic_deeplab.metrics.panoptic_quality import PanopticQuality
+from panoptic_deeplab.metrics.semantic_iou import SemanticIoU
 from panoptic_deeplab.results.panoptic_result import PanopticResult
+from panoptic_deeplab.results.text_table import text_table
 
 logger = logging.getLogger(__name__)
 
 _ONE_PROCESS = Process()
-_NOTES = (
-    "PQ: panopticapi's algorithm; areas are counted in the label map instead of read from its JSON.",
-    "mIoU: Cityscapes' algorithm on the semantic map before merging, with this table's classes.",
-    "AP (COCO): COCO's protocol (pycocotools), for every data set.",
-)
-_CITYSCAPES_NOTE = "AP (Cityscapes): Cityscapes' protocol (cityscapesScripts), which the paper's tables on it show."
+_METRIC_KEYS = ("panoptic", "semantic", "instances", "cityscapes")
+"""Keys of report.json that are there, as null, even where the metric was not measured."""
+_T = TypeVar("_T")
 
 
 @runtime_checkable  # tests check types at run time
@@ -66,12 +64,9 @@ class Picture(NamedTuple):
 class EvaluationReport:
     """All numbers of an evaluation. Fractions in [0, 1]; `table` prints percent."""
 
-    panoptic: PanopticQualityReport
-    semantic: SemanticIoUReport
-    instances: InstanceAPReport | None
-    """COCO's AP; None where pycocotools is not installed."""
-    cityscapes: CityscapesAPReport | None
-    """Cityscapes' own AP; None where it was not asked for."""
+    categories: CategoryTable
+    measured: Mapping[str, MetricReport]
+    """By `Metric.name`, in the order of the tables."""
     num_images: int
     seconds: Mapping[str, float]
     """`reading`, `prediction` and `metrics`: wall time of the slowest process."""
@@ -81,20 +76,24 @@ class EvaluationReport:
     pictures: list[Picture] = field(default_factory=list, repr=False)
     """The first images of the set; not in the JSON."""
 
+    def values(self) -> dict[str, float | None]:
+        """All numbers by name: PQ, SQ, RQ, each also with `_thing` and `_stuff`, mIoU, accuracy, AP, AP50, ...
+
+        Raises:
+            ConfigError: two metrics give numbers of one name.
+        """
+        return _joined(report.values() for report in self.measured.values())
+
     def metric(self, name: str) -> float:
-        """The number that chooses the best checkpoint.
+        """One of the numbers, such as that which chooses the best checkpoint.
 
         Args:
-            name: `PQ`, `mIoU` or `AP` (`EvaluationConfig.metric`).
+            name: a key of `values`; `EvaluationConfig.metric` is one.
 
         Raises:
             ConfigError: there is no such metric, or this set has nothing to measure it on.
         """
-        values = {
-            "PQ": self.panoptic.all_classes.pq,
-            "mIoU": self.semantic.miou,
-            "AP": self.instances.ap if self.instances else None,
-        }
+        values = self.values()
         if name not in values:
             raise ConfigError(f"`evaluation.metric` must be one of {', '.join(values)}. Got {name!r} instead.")
         value = values[name]
@@ -105,19 +104,26 @@ class EvaluationReport:
             )
         return value
 
+    def class_columns(self) -> dict[str, Mapping[int, float | int | None]]:
+        """Head -> category id -> fraction or count, of all metrics; the counts come last.
+
+        Raises:
+            ConfigError: two metrics give columns of one name.
+        """
+        columns = _joined(report.class_columns() for report in self.measured.values())
+        return dict(sorted(columns.items(), key=lambda item: any(isinstance(cell, int) for cell in item[1].values())))
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for `report.json`.
 
         Keys: `panoptic` (`all`, `things`, `stuff` with `pq`, `sq`, `rq`, `num_classes`; `per_class`; `not_counted`),
-        `semantic` (`miou`, `pixel_accuracy`, ...), `instances` (`ap`, `ap50`, ..., or null), `num_images`, `seconds`,
-        `provenance`, and `cityscapes` (`ap`, `ap50`, `per_class`, or null). Metrics are fractions in [0, 1]; null means
-        that there was nothing to measure.
+        `semantic` (`miou`, `pixel_accuracy`, ...), `instances` (`ap`, `ap50`, ..., or null), `cityscapes` (`ap`,
+        `ap50`, `per_class`, or null), those of further metrics, `num_images`, `seconds` and `provenance`. Metrics are
+        fractions in [0, 1]; null means that there was nothing to measure.
         """
         return {
-            "panoptic": self.panoptic.to_json(),
-            "semantic": self.semantic.to_json(),
-            "instances": self.instances.to_json() if self.instances else None,
-            "cityscapes": self.cityscapes.to_json() if self.cityscapes else None,
+            **dict.fromkeys(_METRIC_KEYS),
+            **{name: report.to_json() for name, report in self.measured.items()},
             "num_images": self.num_images,
             "seconds": dict(self.seconds),
             "provenance": dict(self.provenance),
@@ -129,41 +135,22 @@ class EvaluationReport:
         Args:
             per_class: add a row a class.
         """
-        quality = self.panoptic
-        groups = (("All", quality.all_classes), ("Things", quality.things), ("Stuff", quality.stuff))
-        rows = [["", "PQ", "SQ", "RQ", "N"]]
-        rows += [[name, *map(_percent, (g.pq, g.sq, g.rq)), str(g.num_classes)] for name, g in groups]
-        pixels = self.semantic
-        further = [["", "mIoU", "accuracy"], ["Pixels", _percent(pixels.miou), _percent(pixels.pixel_accuracy)]]
-        parts = [_columns(rows), _columns(further)]
-        if self.instances:
-            ap = self.instances
-            numbers = (ap.ap, ap.ap50, ap.ap75, ap.ap_small, ap.ap_medium, ap.ap_large)
-            head = ["", "AP (COCO)", "AP50", "AP75", "APs", "APm", "APl"]
-            parts.append(_columns([head, ["Masks", *map(_percent, numbers)]]))
-        if self.cityscapes:
-            own = (self.cityscapes.ap, self.cityscapes.ap50)
-            parts.append(_columns([["", "AP (Cityscapes)", "AP50"], ["Masks", *map(_percent, own)]]))
+        reports = self.measured.values()
+        parts = [text_table(report.table(), min_width=6) for report in reports]
         if per_class:
-            parts.append(_columns(self._class_rows()))
-        elif quality.not_counted:
-            names = ", ".join(quality.not_counted)
-            parts.append(f"Neither in the labels nor predicted, so not counted in PQ: {visible(names)}")
+            parts.append(text_table(self._class_rows(), min_width=6))
+        else:
+            parts += [remark for report in reports if (remark := report.remark())]
         parts.append(f"{self.num_images} images, percent")
         return "\n\n".join(parts) + "\n"
 
     def _class_rows(self) -> list[list[str]]:
-        protocols: dict[str, InstanceAPReport | CityscapesAPReport | None] = {"AP (COCO)": self.instances}
-        if self.cityscapes:
-            protocols["AP (Cityscapes)"] = self.cityscapes
-        ap_of = [
-            {row.category_id: row.ap for row in report.per_class} if report else {} for report in protocols.values()
-        ]
-        rows = [["", "PQ", "SQ", "RQ", "IoU", *protocols, "TP", "FP", "FN"]]
-        for row, pixels in zip(self.panoptic.per_class, self.semantic.per_class, strict=True):
-            fractions = (row.pq, row.sq, row.rq, pixels.iou, *(ap.get(row.category_id) for ap in ap_of))
-            counts = (row.true_positives, row.false_positives, row.false_negatives)
-            rows.append([visible(row.name), *map(_percent, fractions), *map(str, counts)])
+        columns = self.class_columns()
+        rows = [["", *columns]]
+        for category in self.categories.categories:
+            cells = (column.get(category.id) for column in columns.values())
+            texts = (str(cell) if isinstance(cell, int) else percent(cell) for cell in cells)
+            rows.append([visible(category.name), *texts])
         return rows
 
 
@@ -172,7 +159,7 @@ def evaluate(
     source: PanopticSource,
     *,
     config: EvaluationConfig,
-    cityscapes: CityscapesAP | None = None,
+    metrics: Sequence[Metric] = (),
     process: Process = _ONE_PROCESS,
     on_image: Callable[[int, int], None] | None = None,
     provenance: Mapping[str, Any] | None = None,
@@ -183,7 +170,7 @@ def evaluate(
         predictor: its categories must be those of the source.
         source: every image needs a label.
         config: what to measure.
-        cityscapes: to measure Cityscapes' own AP too, on the images of its label files.
+        metrics: further ones beside PQ, mIoU and AP, such as `CityscapesAP` or one's own; fresh, since they count.
         process: this process evaluates images rank, rank + world_size, ...; all processes must call this function.
         on_image: called after each image with the number of images done and to do, in this process.
         provenance: plain data that the report's `provenance` holds too, which only the caller knows: model folder,
@@ -194,25 +181,28 @@ def evaluate(
 
     Raises:
         CheckpointError: the predictor has other classes than the source.
+        ConfigError: two metrics have the same name.
         DatasetError: an image has no label, or the set is empty.
         MissingDependencyError: `config.metric` is AP and pycocotools is not installed.
     """
     check_same_categories(predictor.categories, source.categories)
     if not len(source):
         raise DatasetError("The data set has no images to evaluate. Check data.root and data.val_split.")
-    quality, semantic = PanopticQuality(source.categories), SemanticIoU(source.categories)
-    notes = list(_NOTES)
+    all_metrics: list[Metric] = [PanopticQuality(source.categories), SemanticIoU(source.categories)]
+    left_out = []
     try:
-        instances = InstanceAP(source.categories, config.max_detections)
+        all_metrics.append(InstanceAP(source.categories, config.max_detections))
     except MissingDependencyError as error:
         if config.metric == "AP":
             raise
         logger.warning("%s AP is left out.", error)
-        notes.append(f"AP was left out: {error}")
-        instances = None
-    if cityscapes is not None:
-        notes.append(_CITYSCAPES_NOTE)
-    metrics = [metric for metric in (quality, semantic, instances, cityscapes) if metric is not None]
+        left_out.append(f"AP was left out: {error}")
+    all_metrics += metrics
+    names = [metric.name for metric in all_metrics]
+    if len({*names, "num_images", "seconds", "provenance"}) < len(names) + 3:  # keys of one JSON object
+        raise ConfigError(
+            f"Each metric needs a name of its own, not num_images, seconds or provenance. Got {', '.join(names)}."
+        )
 
     seconds = {"reading": 0.0, "prediction": 0.0, "metrics": 0.0}
     pictures: dict[int, Picture] = {}
@@ -229,7 +219,7 @@ def evaluate(
         read = perf_counter()
         prediction = predictor.predict(sample.image)
         predicted = perf_counter()
-        for metric in metrics:
+        for metric in all_metrics:
             metric.update(prediction, truth, sample.image_id)
         if index < config.num_pictures:
             pictures[index] = Picture(sample.image_id, sample.image, truth, prediction)
@@ -240,27 +230,23 @@ def evaluate(
             on_image(done, len(indices))
 
     begin = perf_counter()
-    for metric in metrics:
+    for metric in all_metrics:
         metric.synchronize()
-    panoptic_report, semantic_report = quality.compute(), semantic.compute()
-    instance_report = instances.compute() if instances else None
-    cityscapes_report = cityscapes.compute() if cityscapes else None
+    measured = {metric.name: metric.compute() for metric in all_metrics}
     seconds["metrics"] += perf_counter() - begin
     of_processes = distributed.gather_objects((seconds, pictures))
     all_pictures = {index: picture for _, shown in of_processes for index, picture in shown.items()}
     return EvaluationReport(
-        panoptic=panoptic_report,
-        semantic=semantic_report,
-        instances=instance_report,
-        cityscapes=cityscapes_report,
+        categories=source.categories,
+        measured=measured,
         num_images=len(source),
         seconds={name: max(times[name] for times, _ in of_processes) for name in seconds},
         provenance={
             "evaluator": f"panoptic_deeplab {panoptic_deeplab.__version__}",
             "data": source.categories.name,
             "processes": process.world_size,
-            "versions": _versions(with_ap=instances is not None),
-            "notes": notes,
+            "versions": _versions(all_metrics),
+            "notes": [*(metric.note for metric in all_metrics if metric.note), *left_out],
             **(provenance or {}),
         },
         pictures=[all_pictures[index] for index in sorted(all_pictures)],
@@ -292,22 +278,15 @@ def _described(category: Any) -> str:
     return f"{category.name!r} (id {category.id}, {'thing' if category.isthing else 'stuff'})"
 
 
-def _versions(*, with_ap: bool) -> dict[str, str]:
-    versions = {"torch": torch.__version__, "numpy": np.__version__}
-    if with_ap:
-        versions["pycocotools"] = metadata.version("pycocotools")
-    return versions
+def _versions(metrics: Sequence[Metric]) -> dict[str, str]:
+    packages = {package: metadata.version(package) for metric in metrics for package in metric.packages}
+    return {"torch": torch.__version__, "numpy": np.__version__, **packages}
 
 
-def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None else f"{100 * fraction:.2f}"
-
-
-def _columns(rows: list[list[str]]) -> str:
-    """Align cells: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        cells = [first.ljust(widths[0]), *(cell.rjust(max(w, 6)) for cell, w in zip(others, widths[1:], strict=True))]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+def _joined(parts: Iterable[Mapping[str, _T]]) -> dict[str, _T]:
+    joined: dict[str, _T] = {}
+    for part in parts:
+        if twice := joined.keys() & part.keys():
+            raise ConfigError(f"Two metrics call a number {min(twice)!r}. Give it another name in one of them.")
+        joined |= part
+    return joined

@@ -28,10 +28,14 @@ def write_report_files(report: EvaluationReport, folder: Path) -> None:
     write_json(folder / "report.json", report.to_json(), indent=2)
     write_text(folder / "table.txt", report.table(per_class=True))
     try:
-        draw_per_class([(row.name, row.pq) for row in report.panoptic.per_class], folder / "per_class_pq.png")
+        quality = report.class_columns()["PQ"]
+        rows = [(category.name, quality[category.id]) for category in report.categories.categories]
+        draw_per_class(rows, folder / "per_class_pq.png")
     except MissingDependencyError as error:
         logger.warning("%s per_class_pq.png is left out.", error)
-    rows = [MosaicRow(title=p.image_id, image=p.image, prediction=p.prediction, truth=p.truth) for p in report.pictures]
-    if rows:
+    if report.pictures:
+        mosaic = [
+            MosaicRow(title=p.image_id, image=p.image, prediction=p.prediction, truth=p.truth) for p in report.pictures
+        ]
         with written_whole(folder / "mosaic.png") as path:
-            draw_mosaic(rows).save(path)
+            draw_mosaic(mosaic).save(path)

@@ -8,7 +8,7 @@ from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.results.panoptic_result import PanopticResult, check_categories
 
 
-def check_same_size(
+def check_prediction_size(
     prediction: Shaped[np.ndarray, "H W"], truth: Shaped[np.ndarray, "truth_H truth_W"], *, image_id: str
 ) -> None:
     """Hold the sizes of two maps against each other.

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int64
@@ -19,7 +19,9 @@ from panoptic_deeplab import distributed
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError, ImageError, require
 from panoptic_deeplab.images.read import opened
-from panoptic_deeplab.metrics.checks import check_same_size
+from panoptic_deeplab.metrics.checks import check_prediction_size
+from panoptic_deeplab.metrics.instance_ap import ClassAP
+from panoptic_deeplab.metrics.metric import Metric, MetricReport
 from panoptic_deeplab.results.panoptic_result import PanopticResult
 from panoptic_deeplab.results.run_lengths import find_runs
 
@@ -30,18 +32,20 @@ _SCORE_DIGITS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class CityscapesClassAP:
+class CityscapesClassAP(ClassAP):
     """AP of one class; None where the truth has no instance of it."""
 
-    category_id: int
-    name: str
-    ap: float | None
     ap50: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class CityscapesAPReport:
+class CityscapesAPReport(MetricReport):
     """Fractions in [0, 1]; None where the truth has no instance."""
+
+    numbers: ClassVar = {"AP (Cityscapes)": "ap", "AP50 (Cityscapes)": "ap50"}
+    heads: ClassVar = {"AP50 (Cityscapes)": "AP50"}
+    row_name: ClassVar[str] = "Masks"
+    class_numbers: ClassVar = {"AP (Cityscapes)": "ap"}
 
     ap: float | None
     """Mean over IoU thresholds 0.5, 0.55, ..., 0.95 and classes."""
@@ -50,12 +54,8 @@ class CityscapesAPReport:
     per_class: tuple[CityscapesClassAP, ...]
     """Thing classes, in the order of the categories given."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data: the fields by name."""
-        return vars(self) | {"per_class": [vars(row).copy() for row in self.per_class]}
 
-
-class CityscapesAP:
+class CityscapesAP(Metric):
     """Collects the overlaps of predicted instances with the labels of Cityscapes.
 
     Args:
@@ -66,6 +66,9 @@ class CityscapesAP:
         MissingDependencyError: cityscapesScripts is not installed.
         DatasetError: the table has things of other classes, or there are no such files.
     """
+
+    name = "cityscapes"
+    note = "AP (Cityscapes): Cityscapes' protocol (cityscapesScripts), which the paper's tables on it show."
 
     def __init__(self, categories: CategoryTable, label_files: Mapping[str, Path]) -> None:
         purpose = "Measuring Cityscapes' own AP"
@@ -88,19 +91,15 @@ class CityscapesAP:
         """By image id: what cityscapesScripts call `matches`."""
 
     def update(self, prediction: PanopticResult, truth: PanopticResult, image_id: str) -> None:
-        """Add one image.
+        """Add one image; every thing segment of the prediction needs a `score`.
 
-        Args:
-            prediction: every thing segment needs a `score`.
-            truth: of the same size; the instances are read from the label file, since the scripts tell kinds of void
-                apart that are all void here.
-            image_id: that of the source.
+        The instances are read from the label file, since the scripts tell kinds of void apart that are all void here.
 
         Raises:
             DatasetError: the label file is missing, corrupt or of another size, or an instance has no score.
         """
         label = self._read_label(image_id)
-        check_same_size(prediction.panoptic_map, label, image_id=image_id)
+        check_prediction_size(prediction.panoptic_map, label, image_id=image_id)
         runs = find_runs(label, prediction.panoptic_map)
         places = prediction.segment_index(where=f"Prediction of image {image_id}").reshape(-1)[runs.starts]
         values = runs.of(label)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -18,7 +18,8 @@ from jaxtyping import Float
 from panoptic_deeplab import distributed
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError, require
-from panoptic_deeplab.metrics.checks import check_same_size, train_ids_of
+from panoptic_deeplab.metrics.checks import check_prediction_size, train_ids_of
+from panoptic_deeplab.metrics.metric import Metric, MetricReport
 from panoptic_deeplab.results.formats import to_rles
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
@@ -44,8 +45,16 @@ class ClassAP:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstanceAPReport:
+class InstanceAPReport(MetricReport):
     """COCO's numbers as fractions in [0, 1]; None where the truth has no instance (of that size)."""
+
+    numbers: ClassVar = {
+        **{"AP": "ap", "AP50": "ap50", "AP75": "ap75"},
+        **{"APs": "ap_small", "APm": "ap_medium", "APl": "ap_large"},
+    }
+    heads: ClassVar = {"AP": "AP (COCO)"}
+    row_name: ClassVar[str] = "Masks"
+    class_numbers: ClassVar = {"AP (COCO)": "ap"}
 
     ap: float | None
     """Mean over IoU thresholds 0.5, 0.55, ..., 0.95 and classes."""
@@ -62,12 +71,8 @@ class InstanceAPReport:
     per_class: tuple[ClassAP, ...]
     """Thing classes, in the order of the categories given."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data: the fields by name; `per_class` is `[{"category_id", "name", "ap"}]`."""
-        return vars(self) | {"per_class": [vars(row).copy() for row in self.per_class]}
 
-
-class InstanceAP:
+class InstanceAP(Metric):
     """Collects instances of truth and predictions as run lengths.
 
     Args:
@@ -78,6 +83,10 @@ class InstanceAP:
         MissingDependencyError: pycocotools is not installed.
     """
 
+    name = "instances"
+    note = "AP (COCO): COCO's protocol (pycocotools), for every data set."
+    packages = ("pycocotools",)
+
     def __init__(self, categories: CategoryTable, max_detections: int = 100) -> None:
         require("pycocotools.cocoeval", extra="eval", purpose="Measuring AP")
         self.categories = categories
@@ -86,18 +95,13 @@ class InstanceAP:
         """By image id."""
 
     def update(self, prediction: PanopticResult, truth: PanopticResult, image_id: str) -> None:
-        """Add one image.
-
-        Args:
-            prediction: every thing segment needs a `score`.
-            truth: the label, at the same size.
-            image_id: unique in the evaluation.
+        """Add one image; every thing segment of the prediction needs a `score`.
 
         Raises:
             DatasetError: the sizes differ, an instance has no score, a result contradicts itself, or the image was
                 there before.
         """
-        check_same_size(prediction.panoptic_map, truth.panoptic_map, image_id=image_id)
+        check_prediction_size(prediction.panoptic_map, truth.panoptic_map, image_id=image_id)
         if image_id in self.records:
             raise DatasetError(f"Image {image_id} was evaluated twice. Image ids must be unique in a data set.")
         detections = []

@@ -18,7 +18,7 @@ Dimension letters: `C` classes, `T` true segments, `P` predicted segments, `N` p
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +27,9 @@ from torch import Tensor
 
 from panoptic_deeplab import distributed
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.metrics.checks import check_same_size, train_ids_of
+from panoptic_deeplab.errors import visible
+from panoptic_deeplab.metrics.checks import check_prediction_size, train_ids_of
+from panoptic_deeplab.metrics.metric import Metric, MetricReport, percent
 from panoptic_deeplab.results.panoptic_result import PanopticResult, check_consistency, segment_places
 from panoptic_deeplab.results.run_lengths import find_runs
 
@@ -61,8 +63,11 @@ class QualityAverage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PanopticQualityReport:
+class PanopticQualityReport(MetricReport):
     """The numbers of `PanopticQuality`, as fractions in [0, 1]."""
+
+    numbers: ClassVar = {"PQ": "pq", "SQ": "sq", "RQ": "rq"}
+    class_numbers: ClassVar = {**numbers, "TP": "true_positives", "FP": "false_positives", "FN": "false_negatives"}
 
     all_classes: QualityAverage
     things: QualityAverage
@@ -75,6 +80,22 @@ class PanopticQualityReport:
         """Names of the classes that occur neither in truth nor in predictions, so in no average."""
         return tuple(row.name for row in self.per_class if row.pq is None)
 
+    def values(self) -> dict[str, float | None]:
+        """PQ, SQ and RQ of all classes, of things (`PQ_thing`, ...) and of stuff (`PQ_stuff`, ...)."""
+        groups = (("", self.all_classes), ("_thing", self.things), ("_stuff", self.stuff))
+        return {name + end: getattr(g, field) for end, g in groups for name, field in self.numbers.items()}
+
+    def table(self) -> list[list[str]]:
+        """A row a group, with the number of its classes."""
+        groups = (("All", self.all_classes), ("Things", self.things), ("Stuff", self.stuff))
+        rows = [[name, *map(percent, (g.pq, g.sq, g.rq)), str(g.num_classes)] for name, g in groups]
+        return [["", *self.numbers, "N"], *rows]
+
+    def remark(self) -> str:
+        """The classes that are not counted."""
+        names = visible(", ".join(self.not_counted))
+        return f"Neither in the labels nor predicted, so not counted in PQ: {names}" if names else ""
+
     def to_json(self) -> dict[str, Any]:
         """Plain data: `{"all"|"things"|"stuff": {"pq", "sq", "rq", "num_classes"}, "per_class": [...], ...}`."""
         return {
@@ -86,7 +107,7 @@ class PanopticQualityReport:
         }
 
 
-class PanopticQuality:
+class PanopticQuality(Metric):
     """Accumulates PQ over images.
 
     >>> from panoptic_deeplab.categories import Category
@@ -95,24 +116,22 @@ class PanopticQuality:
     None
     """
 
+    name = "panoptic"
+    note = "PQ: panopticapi's algorithm; areas are counted in the label map instead of read from its JSON."
+
     def __init__(self, categories: CategoryTable) -> None:
         self.categories = categories
         self.state: Float64[Tensor, "C 4"] = torch.zeros(len(categories), 4, dtype=torch.float64)
         """Columns: sum of IoU, TP, FP, FN. Counts are exact in float64, so one tensor travels between processes."""
 
     def update(self, prediction: PanopticResult, truth: PanopticResult, image_id: str) -> None:
-        """Add one image.
-
-        Args:
-            prediction: scores and semantic map are not looked at.
-            truth: the label, at the same size.
-            image_id: for error messages.
+        """Add one image; scores and semantic map of the prediction are not looked at.
 
         Raises:
             DatasetError: the sizes differ, a map and its `segments_info` contradict each other, or a segment has a
                 category that the table lacks.
         """
-        check_same_size(prediction.panoptic_map, truth.panoptic_map, image_id=image_id)
+        check_prediction_size(prediction.panoptic_map, truth.panoptic_map, image_id=image_id)
         num_classes = len(self.categories)
         # Index 0 is void; its two classes agree with nothing, not even with each other.
         truth_class = np.array([-1, *train_ids_of(truth, self.categories, where=f"Truth of image {image_id}")])

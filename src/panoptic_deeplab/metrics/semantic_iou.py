@@ -10,7 +10,7 @@ Dimension letters: `C` classes, `H W` the image.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from torch import Tensor
 from panoptic_deeplab import distributed
 from panoptic_deeplab.categories import IGNORE_INDEX, CategoryTable
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.metrics.checks import check_same_size
+from panoptic_deeplab.metrics.checks import check_prediction_size
+from panoptic_deeplab.metrics.metric import Metric, MetricReport
 from panoptic_deeplab.results.panoptic_result import PanopticResult
 
 
@@ -34,8 +35,12 @@ class ClassIoU:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SemanticIoUReport:
+class SemanticIoUReport(MetricReport):
     """The numbers of `SemanticIoU`, as fractions in [0, 1]."""
+
+    numbers: ClassVar = {"mIoU": "miou", "accuracy": "pixel_accuracy"}
+    row_name: ClassVar[str] = "Pixels"
+    class_numbers: ClassVar = {"IoU": "iou"}
 
     miou: float | None
     """Mean over the classes that occur; None where none does."""
@@ -46,13 +51,12 @@ class SemanticIoUReport:
     per_class: tuple[ClassIoU, ...]
     """In the order of train ids."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data: `{"miou", "num_classes", "pixel_accuracy", "per_class": [{"category_id", "name", "iou"}]}`."""
-        return vars(self) | {"per_class": [vars(row).copy() for row in self.per_class]}
 
-
-class SemanticIoU:
+class SemanticIoU(Metric):
     """Accumulates the confusion matrix over images."""
+
+    name = "semantic"
+    note = "mIoU: Cityscapes' algorithm on the semantic map before merging, with this table's classes."
 
     def __init__(self, categories: CategoryTable) -> None:
         self.categories = categories
@@ -62,18 +66,15 @@ class SemanticIoU:
     def update(self, prediction: PanopticResult, truth: PanopticResult, image_id: str) -> None:
         """Add one image.
 
-        Args:
-            prediction: its `semantic_map` counts, the argmax before merging; results that carry none are taken as
-                their merged map shows them, with void where no segment is.
-            truth: the label, at the same size.
-            image_id: for error messages.
+        The prediction's `semantic_map` counts, the argmax before merging; results that carry none are taken as their
+        merged map shows them, with void where no segment is.
 
         Raises:
             DatasetError: the sizes differ, or a map has a train id beyond the table.
         """
         predicted = prediction.train_id_map() if prediction.semantic_map is None else prediction.semantic_map
         true = truth.train_id_map() if truth.semantic_map is None else truth.semantic_map
-        check_same_size(predicted, true, image_id=image_id)
+        check_prediction_size(predicted, true, image_id=image_id)
         num_classes = len(self.categories)
         # Rows and columns num_classes and num_classes + 1 take void and impossible ids, so one pass counts and checks.
         fold = np.full(256, num_classes + 1, np.int64)

@@ -291,7 +291,9 @@ def _add(
     validation: Validation, state: TrainingState, config: Config, categories: CategoryTable, run_folder: Path
 ) -> None:
     """Add what was measured to the last checkpoint."""
-    card = training_card(config, categories, step=state.step, metrics=validation.metrics, table=validation.table)
+    card = training_card(
+        config, categories, step=state.step, metrics=validation.metrics, table=validation.report.table()
+    )
     add_validation(run_folder, state, validation.metrics, metric=config.evaluation.metric, model_card=card)
 
 

@@ -13,6 +13,7 @@ from panoptic_deeplab.evaluation.report_files import write_report_files
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.training.precision import with_resolved_precision
 from panoptic_deeplab.training.state import TrainingState
+from panoptic_deeplab.training.tracking import VALIDATION_COLUMNS
 
 
 class Validation(NamedTuple):
@@ -20,9 +21,8 @@ class Validation(NamedTuple):
 
     metrics: dict[str, float]
     """Values in [0, 1] for metrics.csv; those that could be measured, `evaluation.metric` among them."""
-    table: str
-    """The numbers as text."""
     report: EvaluationReport
+    """All numbers."""
 
 
 def validate(
@@ -69,18 +69,6 @@ def validate(
     folder = run_folder / "validation" / f"step_{state.step:06d}"
     of_main_process(process, lambda: write_report_files(report, folder))
     report.metric(config.evaluation.metric)  # says what is wrong where it cannot be measured
-    return Validation(metrics=_metrics(report), table=report.table(), report=report)
-
-
-def _metrics(report: EvaluationReport) -> dict[str, float]:
-    quality = report.panoptic
-    values = {
-        "PQ": quality.all_classes.pq,
-        "SQ": quality.all_classes.sq,
-        "RQ": quality.all_classes.rq,
-        "PQ_thing": quality.things.pq,
-        "PQ_stuff": quality.stuff.pq,
-        "mIoU": report.semantic.miou,
-        "AP": report.instances.ap if report.instances else None,
-    }
-    return {name: value for name, value in values.items() if value is not None}
+    measured = {name: value for name, value in report.values().items() if value is not None}
+    metrics = {name: measured[name] for name in VALIDATION_COLUMNS if name in measured}
+    return Validation(metrics=metrics, report=report)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import CheckpointError, ConfigError, DatasetError, MissingDependencyError
 from panoptic_deeplab.evaluation import evaluate as evaluation
 from panoptic_deeplab.evaluation.evaluate import EvaluationReport, check_same_categories, evaluate
+from panoptic_deeplab.metrics.metric import Metric, MetricReport
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 
@@ -95,8 +97,8 @@ def test_a_perfect_predictor() -> None:
     seen = []
     report = evaluate(Oracle(source), source, config=CONFIG, on_image=lambda done, total: seen.append((done, total)))
     assert [report.metric(name) for name in ("PQ", "mIoU", "AP")] == pytest.approx([1, 1, 1])
-    assert report.panoptic.all_classes.num_classes == 3
-    assert report.panoptic.not_counted == ("sky",)
+    assert report.to_json()["panoptic"]["all"]["num_classes"] == 3
+    assert report.to_json()["panoptic"]["not_counted"] == ["sky"]
     assert report.num_images == 4
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert set(report.seconds) == {"reading", "prediction", "metrics"}
@@ -161,16 +163,15 @@ def test_tables_without_things_or_without_stuff(categories: CategoryTable, empty
     assert [full, "100.00", "100.00", "100.00", "1"] in lines
     assert json.dumps(report.to_json(), allow_nan=False)
     if empty == "Things":
-        assert report.instances is not None
-        assert report.instances.per_class == ()
-        with pytest.raises(ConfigError, match=r"is AP, but the 4 evaluated images .* \['PQ', 'mIoU'\]"):
+        assert report.to_json()["instances"]["per_class"] == []
+        with pytest.raises(ConfigError, match=r"is AP, but the 4 evaluated images .*'RQ_stuff', 'mIoU', 'accuracy'\]"):
             report.metric("AP")
 
 
 def test_unknown_metric() -> None:
     source = MemorySource(1)
-    with pytest.raises(ConfigError, match="must be one of PQ, mIoU, AP"):
-        evaluate(Oracle(source), source, config=CONFIG).metric("SQ")
+    with pytest.raises(ConfigError, match="must be one of PQ, SQ, RQ, PQ_thing, SQ_thing, RQ_thing, PQ_stuff"):
+        evaluate(Oracle(source), source, config=CONFIG).metric("F1")
 
 
 def test_processes_share_the_images(monkeypatch) -> None:
@@ -201,8 +202,9 @@ def test_processes_share_the_images(monkeypatch) -> None:
     monkeypatch.setattr(distributed, "all_reduce_sum", lambda _: sum(next(calls)))
     monkeypatch.setattr(distributed, "gather_objects", lambda _: list(next(calls)))
     together = evaluate(predictor, source, config=config, process=processes[1])
-    for part in ("panoptic", "semantic", "instances", "num_images"):
-        assert getattr(together, part) == getattr(whole, part), part
+    assert together.measured == whole.measured
+    assert set(whole.measured) == {"panoptic", "semantic", "instances"}
+    assert together.num_images == whole.num_images
     assert 0 < whole.metric("PQ") < 1
     assert [p.image_id for p in together.pictures] == [f"street_{n}" for n in range(5)]
     assert together.provenance["processes"] == 3
@@ -267,7 +269,7 @@ def test_without_pycocotools_ap_is_left_out_and_said_so(monkeypatch, caplog) -> 
     with caplog.at_level(logging.WARNING):
         report: EvaluationReport = evaluate(Oracle(source), source, config=CONFIG)
     assert "AP is left out" in caplog.text
-    assert report.instances is None
+    assert set(report.measured) == {"panoptic", "semantic"}
     assert report.to_json()["instances"] is None
     assert "AP50" not in report.table()
     assert report.table(per_class=True)
@@ -275,3 +277,100 @@ def test_without_pycocotools_ap_is_left_out_and_said_so(monkeypatch, caplog) -> 
     assert report.metric("PQ") == 1
     with pytest.raises(MissingDependencyError):
         evaluate(Oracle(source), source, config=dataclasses.replace(CONFIG, metric="AP"))
+
+
+@dataclasses.dataclass(frozen=True)
+class VoidPixels:
+    category_id: int
+    pixels: int
+    share: float
+
+
+@dataclasses.dataclass(frozen=True)
+class VoidReport(MetricReport):
+    numbers: ClassVar = {"void": "void_share"}
+    class_numbers: ClassVar = {"n": "pixels", "share": "share"}
+    void_share: float
+    per_class: tuple[VoidPixels, ...]
+
+    def remark(self) -> str:
+        return "Void is void."
+
+
+class VoidShare(Metric):
+    name = "void"
+    note = "Void: counted."
+    packages = ("pillow",)
+
+    def __init__(self) -> None:
+        self.shares: dict[str, float] = {}
+
+    def update(self, prediction: PanopticResult, truth: PanopticResult, image_id: str) -> None:
+        self.shares[image_id] = float((prediction.panoptic_map == 0).mean())
+
+    def synchronize(self) -> None:
+        self.shares = {name: share for part in distributed.gather_objects(self.shares) for name, share in part.items()}
+
+    def compute(self) -> VoidReport:
+        share = sum(self.shares.values()) / len(self.shares)
+        return VoidReport(share, (VoidPixels(7, 5, share),))
+
+
+def test_a_metric_of_ones_own_is_in_json_tables_and_values() -> None:
+    source = MemorySource(2)
+    report = evaluate(Oracle(source), source, config=CONFIG, metrics=[VoidShare()])
+    share = report.metric("void")
+    assert share == pytest.approx((0.5 + 0.5 - 20 / 240) / 2)
+    data = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert list(data) == [
+        "panoptic", "semantic", "instances", "cityscapes", "void", "num_images", "seconds", "provenance"
+    ]  # fmt: skip
+    assert data["void"] == {"void_share": share, "per_class": [{"category_id": 7, "pixels": 5, "share": share}]}
+    assert data["cityscapes"] is None
+    assert data["provenance"]["notes"][-1] == "Void: counted."
+    assert "pillow" in data["provenance"]["versions"]
+    table = report.table()
+    assert "Void is void." in table
+    rows = [line.split() for line in report.table(per_class=True).splitlines()]
+    assert ["PQ", "SQ", "RQ", "IoU", "AP", "(COCO)", "share", "TP", "FP", "FN", "n"] in rows
+    assert ["road", "100.00", "100.00", "100.00", "100.00", "-", f"{100 * share:.2f}", "2", "0", "0", "5"] in rows
+    assert "Void is void." not in report.table(per_class=True)
+
+
+@pytest.mark.parametrize("name", ["panoptic", "num_images"])
+def test_two_metrics_of_one_name_are_refused_before_the_first_image(name: str) -> None:
+    metric = VoidShare()
+    metric.name = name  # type: ignore[misc]
+    with pytest.raises(ConfigError, match=f"needs a name of its own.*Got panoptic, .*{name}"):
+        evaluate(Oracle(MemorySource(1)), MemorySource(1), config=CONFIG, metrics=[metric])
+
+
+def test_two_numbers_of_one_name_are_refused() -> None:
+    class Again(VoidShare):
+        name = "again"
+
+    source = MemorySource(1)
+    report = evaluate(Oracle(source), source, config=CONFIG, metrics=[VoidShare(), Again()])
+    with pytest.raises(ConfigError, match="Two metrics call a number 'void'"):
+        report.values()
+
+
+def test_the_whole_table() -> None:
+    source = MemorySource(2)
+    report = evaluate(Oracle(source, without_things), source, config=CONFIG)
+    assert report.table() == (
+        "            PQ      SQ      RQ       N\n"
+        "All      50.00   50.00   50.00       2\n"
+        "Things    0.00    0.00    0.00       1\n"
+        "Stuff   100.00  100.00  100.00       1\n"
+        "\n"
+        "          mIoU  accuracy\n"
+        "Pixels  100.00    100.00\n"
+        "\n"
+        "       AP (COCO)    AP50    AP75     APs     APm     APl\n"
+        "Masks       0.00    0.00    0.00    0.00       -       -\n"
+        "\n"
+        "Neither in the labels nor predicted, so not counted in PQ: sky, car\n"
+        "\n"
+        "2 images, percent\n"
+    )
