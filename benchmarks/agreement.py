@@ -56,7 +56,7 @@ class Decisions:
     """What PyTorch decides in one image, and how closely.
 
     Args:
-        predictor: of images at the size they have.
+        predictor: it gets images at the size they have.
         image: RGB.
     """
 
@@ -103,7 +103,7 @@ class Decisions:
         return Peaks(points=points.float(), is_center=above > 0, margin=above.abs() / unit)
 
     def center_and_peak_margin(self, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Of some pixels, `(P,)` each; infinity where nothing is to be decided."""
+        """How close the decisions of some pixels are, `(P,)` each; infinity where nothing is to be decided."""
         peaks, unit = self.peaks, self.offset.std()
         target = torch.stack([y, x], dim=1) + self.offset[:, y, x].T
         beyond = target.new_full((2, 2), 1e6)  # so that there are always two

@@ -341,7 +341,7 @@ def main() -> None:
 
 
 def file_name(environment: dict[str, object]) -> str:
-    """Of the results of a run: date and machine."""
+    """Name of the file with the results of a run: date and machine."""
     hardware = environment["hardware"]
     machine = f"{hardware['processor']} {hardware['cpus']} cpus"
     return f"{str(environment['time'])[:10]}-{re.sub(r'[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from panoptic_deeplab.model.depthwise import use_fast_depthwise
-from panoptic_deeplab.training.memory import keep_freed_memory
+from panoptic_deeplab.training.allocator import keep_freed_memory
 
 SHAPES = {
     "decoder 5x5, 128 channels": ((8, 128, 81, 81), {"kernel_size": 5, "padding": 2}),

@@ -54,7 +54,7 @@ class SceneNetwork(nn.Module):
     """A network whose answer is a scene, with a little of its own maps in it: no runtime can leave its work out.
 
     Args:
-        config: of the network.
+        config: settings of the network.
     """
 
     def __init__(self, config: Config) -> None:

@@ -28,7 +28,7 @@ def activation_bytes(config: Config, images: int, dtype: torch.dtype) -> tuple[i
     Args:
         config: network, table and crop.
         images: that go through the network together.
-        dtype: of the activations.
+        dtype: type of the activations.
     """
     kept: dict[int, int] = {}
 

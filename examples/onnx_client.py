@@ -4,7 +4,7 @@
     pip install numpy pillow onnxruntime                                                # on the machine that predicts
     python onnx_client.py street.onnx photo.jpg --overlay overlay.png
 
-The file describes itself: classes and colours, how to resize an image before, what its outputs mean. Normalisation,
+The file describes itself: classes and colors, how to resize an image before, what its outputs mean. Normalization,
 padding and the whole post-processing are inside. This page is all that another program needs; copy it.
 """
 

@@ -99,6 +99,29 @@ def test_only_the_command_line_prints() -> None:
     assert printing == {"cli"}
 
 
+_TO_BE_REWRITTEN = (
+    *("cli/verb.py", "cli/inference_options.py", "cli/predict.py", "cli/evaluate.py", "evaluation/", "metrics/"),
+    *("training/trainer.py", "training/validation.py", "visualize/report.py", "data/formats/"),
+    *("inference/exported/onnx_file.py", "weights/converters/tensorflow_", "__init__.py"),
+    *("model/backbones/mobilenet_v3.py", "model/backbones/deeplab2_mobilenet.py"),
+)
+
+
+def test_docstrings_begin_with_what_they_describe() -> None:
+    """Not with a bare genitive: "URL of the file", not "Of the file"; "config: settings of the run"."""
+    genitive = re.compile(r"\A\s*Of\b|^\s+Of\b|^\s+[*]{0,2}\w+(?:, \w+)*: [Oo]f\b", re.MULTILINE)
+    files = [file for folder in ("src", "tests", "benchmarks", "examples") for file in (ROOT / folder).rglob("*.py")]
+    docstrings = [
+        (str(file.relative_to(ROOT)), node.value.value)
+        for file in files
+        if not str(file).startswith(tuple(f"{SOURCE}/{name}" for name in _TO_BE_REWRITTEN))
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    assert len(docstrings) > 1000
+    assert [(file, found[0]) for file, text in docstrings if (found := genitive.search(text))] == []
+
+
 def test_nothing_unfinished_is_left() -> None:
     words = re.compile(r"raise NotImplementedError|\bTODO\b|\bFIXME\b|\bXXX\b")
     found = [str(file) for file in FILES if words.search(file.read_text("utf-8"))]

@@ -1,12 +1,14 @@
 """What README and docs point to exists, and nothing in them waits to be filled in."""
 
 import re
+import textwrap
 from dataclasses import fields
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
+import panoptic_deeplab
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config.io import recipe_names
 
@@ -57,6 +59,14 @@ def test_relative_links_and_images_exist(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_placeholder_is_left(document: Path) -> None:
     assert _PLACEHOLDER.findall(document.read_text("utf-8")) == []
+
+
+def test_the_picture_is_the_same_in_readme_and_package() -> None:
+    picture = re.search(
+        r"How the parts fit together:\n\n(.*?)\n\nTwo contracts", panoptic_deeplab.__doc__ or "", re.DOTALL
+    )
+    assert picture is not None
+    assert f"```\n{textwrap.dedent(picture[1])}\n```" in (ROOT / "README.md").read_text("utf-8")
 
 
 def _exists(path: str, name: str) -> bool:

@@ -122,7 +122,7 @@ def any_process(flag: bool) -> bool:
 def broadcast_buffers(module: "torch.nn.Module") -> None:
     """Give the buffers of the first process's `module` to all others, in place.
 
-    The statistics of batch normalisation differ between processes after a step: each has seen its own images.
+    The statistics of batch normalization differ between processes after a step: each has seen its own images.
     """
     import torch.distributed as dist
 

@@ -74,7 +74,7 @@ class StoppedBySignal(KeyboardInterrupt):
 
     Args:
         message: what is kept, and how to go on.
-        number: of the signal.
+        number: what the system calls the signal.
     """
 
     def __init__(self, message: str, *, number: int) -> None:
@@ -83,7 +83,7 @@ class StoppedBySignal(KeyboardInterrupt):
 
 
 def first_line(error: BaseException) -> str:
-    """Of what an error of another library says, for a message of ours; its type if it says nothing."""
+    """The first line of what an error of another library says, for a message of ours; its type if it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__
 

@@ -29,7 +29,7 @@ _MAX_NAME_BYTES = 255
 """What file systems allow in one name."""
 
 _TORCH_WRITER = re.compile(r"inline_container|iostream error|PytorchStreamWriter")
-"""In what `torch.save` says where the disk is full: the number of the system's error does not reach it."""
+"""A part of what `torch.save` says where the disk is full: the number of the system's error does not reach it."""
 
 _WINDOWS_DEVICES = frozenset(
     {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}

@@ -1,7 +1,7 @@
 """What network, losses and post-processing exchange: dense maps of a batch of images.
 
 Dimension letters: `B` images, `C` classes, `H W` the network input, `h w` the decoder (stride 4).
-Two-element vectors are `(y, x)`. Pixel centres lie at integers.
+Two-element vectors are `(y, x)`. Pixel centers lie at integers.
 """
 
 from collections.abc import Callable
@@ -20,14 +20,14 @@ class RawMaps(NamedTuple):
     """What the network predicts, at stride 4, exactly as the heads give it. Made by `model/network.py`."""
 
     semantic_logits: Float[Tensor, "B C h w"]
-    """Unnormalised class scores; softmax over C gives probabilities."""
+    """Unnormalized class scores; softmax over C gives probabilities."""
 
     center_heatmap: Float[Tensor, "B 1 h w"] | None
-    """About 1 at the centre of mass of an instance, 0 far from any; a plain regression, so values may leave [0, 1],
+    """About 1 at the center of mass of an instance, 0 far from any; a plain regression, so values may leave [0, 1],
     unless `ModelConfig.heatmap_activation` is sigmoid. None for a semantic-only model (Table 1, last row)."""
 
     offset: Float[Tensor, "B 2 h w"] | None
-    """`(dy, dx)` from a pixel to the centre of its instance, in pixels of *this* map (h, w), not of the input.
+    """`(dy, dx)` from a pixel to the center of its instance, in pixels of *this* map (h, w), not of the input.
     None for a semantic-only model."""
 
 
@@ -41,16 +41,16 @@ class Targets(NamedTuple):
     """Train id of each pixel, `IGNORE_INDEX` (255) where void."""
 
     center_heatmap: Float[Tensor, "*B H W"]
-    """Maximum of one Gaussian an instance, 1 at its centre."""
+    """Maximum of one Gaussian an instance, 1 at its center."""
 
     offset: Float[Tensor, "*B 2 H W"]
-    """`(dy, dx)` in input pixels from the pixel to its instance's centre of mass; 0 where there is no instance."""
+    """`(dy, dx)` in input pixels from the pixel to its instance's center of mass; 0 where there is no instance."""
 
     semantic_weight: Float[Tensor, "*B H W"]
     """Weight of the pixel's cross entropy: larger on small instances, 0 where void."""
 
     center_weight: Float[Tensor, "*B H W"]
-    """1 where the heatmap is supervised (every labelled pixel that is no crowd), else 0."""
+    """1 where the heatmap is supervised (every labeled pixel that is no crowd), else 0."""
 
     offset_weight: Float[Tensor, "*B H W"]
     """1 where the offset is supervised (pixels of thing instances that are no crowd), else 0."""
@@ -73,7 +73,7 @@ def upsample(map_: Float[Tensor, "B C h w"], size: Size, *, align_corners: bool)
 
 def offset_scale(from_size: Size, to_size: Size, *, align_corners: bool) -> tuple[float, float]:
     """By how much `(dy, dx)` grow when a map is resized: the ratio of pixel distances, for each axis by itself."""
-    if align_corners:  # the corner pixels' centres coincide, so the distance between them is kept
+    if align_corners:  # the corner pixels' centers coincide, so the distance between them is kept
         return (
             (to_size[0] - 1) / max(from_size[0] - 1, 1),
             (to_size[1] - 1) / max(from_size[1] - 1, 1),

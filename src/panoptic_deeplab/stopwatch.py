@@ -16,7 +16,7 @@ class Stopwatch:
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.seconds: dict[str, float] = {}
-        """Of each stage, in the order of their first appearance."""
+        """Time that each stage took, in the order of their first appearance."""
         self._device = torch.device(device)
 
     @contextmanager

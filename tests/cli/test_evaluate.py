@@ -153,7 +153,7 @@ def test_missing_data(run: Run, model_folder: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def street_set(tmp_path: Path, tiny_config: Config) -> tuple[object, ...]:
-    """A model of Cityscapes' classes and a labelled image of theirs, as options."""
+    """A model of Cityscapes' classes and a labeled image of theirs, as options."""
     categories = CategoryTable.load("cityscapes")
     model = PanopticDeepLab(tiny_config.model, categories.num_classes)
     save_pretrained(tmp_path / "model", model, config=tiny_config, categories=categories)

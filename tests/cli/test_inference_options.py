@@ -22,7 +22,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def second_model(tmp_path: Path, tiny_config: Config) -> Path:
-    """Other weights, another output stride, other colours."""
+    """Other weights, another output stride, other colors."""
     config = replace(
         tiny_config,
         model=replace(tiny_config.model, output_stride=32),

@@ -53,7 +53,7 @@ def test_debug_shows_the_traceback() -> None:
         main(["train", "no_such_recipe", "--debug"])
 
 
-def test_misspelt_option_is_refused_with_a_suggestion(run: Run) -> None:
+def test_misspelled_option_is_refused_with_a_suggestion(run: Run) -> None:
     outcome = run("train", "demo", "--train.bach-size", "3")
     assert outcome.code == 2
     assert "--train.batch-size" in outcome.err

@@ -71,7 +71,7 @@ def test_all_processes_validate_the_weights_that_are_saved(
     tiny_config: Config, tmp_path: Path, start_training: Callable[..., Any]
 ) -> None:
     config = _config(tiny_config)
-    # Statistics of batch normalisation are those of the last steps, and so differ much between processes.
+    # Statistics of batch normalization are those of the last steps, and so differ much between processes.
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, norm_momentum=0.9))
     _messages(start_training(config, tmp_path / "run", launcher=TORCHRUN))
     reported = json.loads((tmp_path / "run" / "validation" / "step_000003" / "report.json").read_text())

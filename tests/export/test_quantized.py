@@ -46,8 +46,8 @@ def test_int8_on_the_command_line(folder: Path, tmp_path: Path, format_: str, su
     assert done.returncode == 0, done.stderr[-3000:]
     document = json.loads(done.stdout)
     assert (document["kind"], document["precision"], document["agreement"]) == ("panoptic", "int8", None)
-    assert set(document["quantisation"]) == {"pq_before", "pq_after", "num_images"}
-    assert document["quantisation"]["num_images"] == 1
+    assert set(document["quantization"]) == {"pq_before", "pq_after", "num_images"}
+    assert document["quantization"]["num_images"] == 1
     assert read_model_file_info(path).precision == "int8"
 
     ours, theirs = PanopticPredictor.from_pretrained(folder, device="cpu"), PanopticPredictor.from_pretrained(path)
@@ -137,7 +137,7 @@ def test_what_int8_does_not_go_with(folder: Path, options: list[str], message: s
 
 
 class OwnResults(Sequence[Sample]):
-    """Drawn scenes, labelled by a model with what it sees in them."""
+    """Drawn scenes, labeled by a model with what it sees in them."""
 
     def __init__(self, predictor: PanopticPredictor) -> None:
         self.categories = predictor.categories
@@ -168,7 +168,7 @@ WIDER = SyntheticSource(1, seed=5, size=(65, 98))[0].image
     ("calibration", "change", "options", "message"),
     [
         ([IMAGE], {"categories": CategoryTable.load("cityscapes")}, {}, "The model predicts 10 classes"),
-        ([IMAGE], {"samples": []}, {}, r"no labelled images .* Check data\.root and data\.val_split"),
+        ([IMAGE], {"samples": []}, {}, r"no labeled images .* Check data\.root and data\.val_split"),
         ([IMAGE], {"panoptic_map": None}, {}, "Image 0 has no label"),
         ([], {}, {}, "at least one calibration image. Got none"),
         ([IMAGE, WIDER], {}, {"size": SIZE}, "Calibration image 1 is 65 x 113 pixels .* takes 65 x 97 only"),
@@ -194,20 +194,20 @@ def test_what_cannot_be_measured_is_refused_before_any_work(
     monkeypatch.setattr("panoptic_deeplab.export.quantized.trace", lambda *_, **__: pytest.fail("work was done"))
     averages = TestTimeAugmentationConfig(scales=change.get("scales", (1.0,)))
     predictor = PanopticPredictor.from_pretrained(folder, device="cpu", test_time_augmentation=averages)
-    labelled = OwnResults(PanopticPredictor.from_pretrained(folder, device="cpu"))
-    labelled.categories = change.get("categories", labelled.categories)
+    labeled = OwnResults(PanopticPredictor.from_pretrained(folder, device="cpu"))
+    labeled.categories = change.get("categories", labeled.categories)
     sample_changes = {name: value for name, value in change.items() if name in ("image", "panoptic_map")}
-    labelled.samples = change.get("samples", [replace(labelled.samples[0], **sample_changes)])
+    labeled.samples = change.get("samples", [replace(labeled.samples[0], **sample_changes)])
     with pytest.raises(PanopticDeepLabError, match=message):
         export_quantized(
-            predictor, tmp_path / "a.onnx", format="onnx", calibration=calibration, labelled=labelled, **options
+            predictor, tmp_path / "a.onnx", format="onnx", calibration=calibration, labeled=labeled, **options
         )
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("format_", ["onnx", "openvino"])
 def test_what_must_stay_float_is_looked_for(exported: Path, monkeypatch: pytest.MonkeyPatch, format_: str) -> None:
-    """A name that is not that of NNCF would be ignored, and the convolution be quantised."""
+    """A name that is not that of NNCF would be ignored, and the convolution be quantized."""
     pytest.importorskip("nncf")
     module = "panoptic_deeplab.export.quantization"
     info = read_model_file_info(exported / "network.onnx")
@@ -242,8 +242,8 @@ def test_a_file_that_loses_too_much_is_not_written(
     calls: list[tuple[int, int]] = []
     arguments: dict[str, Any] = {"format": "onnx", "calibration": [IMAGE], "on_image": lambda *call: calls.append(call)}
 
-    report = export_quantized(predictor, path, labelled=OwnResults(predictor), **arguments)
-    assert report.summary() == "PQ 100.00 before, 100.00 after quantisation (1 images)"
+    report = export_quantized(predictor, path, labeled=OwnResults(predictor), **arguments)
+    assert report.summary() == "PQ 100.00 before, 100.00 after quantization (1 images)"
     assert report.files == (path,)
     assert calls[-1] == (2, 2)
 
@@ -252,14 +252,14 @@ def test_a_file_that_loses_too_much_is_not_written(
         predictor.engine.model.semantic_head.predict.weight.neg_()
     with pytest.raises(
         ExportError,
-        match=r"^model\.onnx was not written, since quantisation costs \d+\.\d+ PQ points: PQ 100\.00 before",
+        match=r"^model\.onnx was not written, since quantization costs \d+\.\d+ PQ points: PQ 100\.00 before",
     ):
-        export_quantized(predictor, path, labelled=OwnResults(predictor), **arguments)
+        export_quantized(predictor, path, labeled=OwnResults(predictor), **arguments)
 
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"{module}.evaluate", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        export_quantized(predictor, path, labelled=OwnResults(predictor), **arguments)
+        export_quantized(predictor, path, labeled=OwnResults(predictor), **arguments)
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("model.onnx", "earlier")]

@@ -1,4 +1,4 @@
-"""Does it learn? The losses of the first steps are what they always were, and four images can be learnt by heart."""
+"""Does it learn? The losses of the first steps are what they always were, and four images can be learned by heart."""
 
 import dataclasses
 
@@ -51,7 +51,7 @@ def test_first_losses_are_the_stored_ones(tiny_config: Config) -> None:
         assert actual == pytest.approx(expected, rel=1e-3), f"all losses: {losses}"
 
 
-def test_four_images_are_learnt_by_heart(tiny_config: Config) -> None:
+def test_four_images_are_learned_by_heart(tiny_config: Config) -> None:
     config = dataclasses.replace(
         tiny_config,
         # Whole images of 64 x 128 pixels, without augmentation: the four that are predicted afterwards.

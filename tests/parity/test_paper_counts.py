@@ -88,7 +88,7 @@ def test_multiply_adds(counted: dict[tuple[int, str], CountedRow], key: tuple[in
 def test_raw_ids_of_coco_as_classes_come_nearer(name: str, difference: float) -> None:
     """201 outputs, one for each id from 0 to 200, as in the authors' later code, instead of the 133 classes."""
     row = next(row for row in PAPER_ROWS if row.row == name)
-    ours = count(row.model, 201, row.size).multiply_adds / 1e9
+    ours = count(row.config.model, 201, row.size).multiply_adds / 1e9
     assert 100 * (ours / row.paper_multiply_adds - 1) == pytest.approx(difference, abs=0.006)
 
 

@@ -21,10 +21,11 @@ from panoptic_deeplab.config.io import load_config
 from panoptic_deeplab.maps import RawMaps, Size, upsample, upsample_offset
 from panoptic_deeplab.weights.converters import FAMILIES, convert_checkpoint
 from panoptic_deeplab.weights.folder import load_weights, save_pretrained
+from panoptic_deeplab.weights.open import open_pretrained
 from panoptic_deeplab.weights.zoo_list import zoo_models
 
 LARGEST_DEVIATION = 1e-4
-"""Of max|ours - theirs| / std(theirs), for each map."""
+"""Limit of max|ours - theirs| / std(theirs), for each map."""
 
 networks = SimpleNamespace(
     **runpy.run_path(str(Path(__file__).resolve().parents[1] / "reference" / "published_networks.py"))
@@ -54,13 +55,14 @@ def detectron2(
 
 
 BOWENC0221_SIZE, DETECTRON2_SIZE = (331, 43), (312, 40)
-"""Of images. High enough for all atrous rates; that no stride divides them shows where padding and resizing happen."""
+"""Sizes of images. They are high enough for all atrous rates; that no stride divides them shows where padding and
+resizing happen."""
 
 
 class Case(NamedTuple):
     network: Callable[[Any, Tensor], Maps]
     size: Size
-    """Of the image."""
+    """Size of the image."""
     slow: bool = True
 
 

@@ -57,7 +57,7 @@ def prediction_of(label: np.ndarray, categories: CategoryTable, *, divisor: int 
 
 @pytest.fixture
 def cityscapes(tmp_path: Path) -> Path:
-    """Two labelled images, with void, a group of cars, and a class that is not evaluated."""
+    """Two labeled images, with void, a group of cars, and a class that is not evaluated."""
     root, rng = tmp_path / "cityscapes", np.random.default_rng(0)
     for frame in range(2):
         label = blocks(rng, [0, 7, 11, 23, 26, 26000, 26001, 24000, 29000])

@@ -286,7 +286,7 @@ def test_centers_equal_the_naive_form(seed, height, width, nms_kernel, top_k):
 @few_examples
 @given(plans())
 def test_a_list_of_pixels_gives_the_centers_of_the_whole_map(plan):
-    """Of resized heatmaps, whose pixels the list looks up one by one."""
+    """It looks up the pixels of resized heatmaps one by one."""
     case = build(plan)
     sizes = case.small, case.input_size, case.content_sizes[0]
     grid = make_grid(*sizes, align_corners=case.align_corners, device=torch.device("cpu"))

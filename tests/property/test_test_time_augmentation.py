@@ -17,7 +17,7 @@ STRIDE = 16
 class PerfectModel:
     """Exact maps of a scene with two objects, a left and a right one, of any size and mirrored or not.
 
-    The first colour of its images grows from left to right, which tells it whether they are mirrored.
+    The first color of its images grows from left to right, which tells it whether they are mirrored.
     """
 
     def __init__(self, centers: Tensor, border: float, align_corners: bool) -> None:
@@ -42,7 +42,7 @@ class PerfectModel:
 
 
 def positions(length: int, align_corners: bool) -> Tensor:
-    """Of the pixels along an axis, as fractions of the image."""
+    """Places of the pixels along an axis, as fractions of the image."""
     index = torch.arange(length, dtype=torch.float32)
     return index / (length - 1) if align_corners else (index + 0.5) / length
 
@@ -70,7 +70,7 @@ def test_offsets_point_to_the_same_centers_after_fusion(steps, scales, flip, ali
 
     size = offset.shape[-2:]
     y, x = (positions(length, align_corners) for length in size)
-    # Where the coarsest view has no neighbour beyond the border of an object, or beyond that of the image, where a grid
+    # Where the coarsest view has no neighbor beyond the border of an object, or beyond that of the image, where a grid
     # of pixel areas has no value to interpolate with.
     smallest = scaled_size((height, width), min(scales), output_stride=STRIDE, align_corners=align_corners)
     coarse = [4.1 / (side - int(align_corners)) for side in smallest]

@@ -88,7 +88,7 @@ def evil_target(target: str) -> Callable[[list[Entry], Path], list[Entry]]:
 
 
 def older_format(entries: list[Entry], *, state: bytes, constants: bytes) -> list[Entry]:
-    """Of torch 2.7, to which torch.export.load falls back."""
+    """What torch 2.7 wrote, to which torch.export.load falls back."""
     return [
         ("version", ".".join(map(str, SCHEMA_VERSION)).encode()),
         ("serialized_exported_program.json", dict(entries)[PROGRAM]),

@@ -74,7 +74,8 @@ class Benchmark(Verb):
     device: Device = "auto"
     """`cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one."""
     precision: Precision = "float32"
-    """Of the network in prediction; a recipe's training has its own. bfloat16 is faster where the hardware has it."""
+    """Number type of the network in prediction; a recipe's training has its own. bfloat16 is faster where the
+    hardware has it."""
     compile: Flag = False
     """Compile the network of prediction with torch.compile: minutes for each size, before what is measured."""
     json: Flag = False

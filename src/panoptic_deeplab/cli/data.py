@@ -1,4 +1,4 @@
-"""`panoptic-deeplab data check`, `data show` and `data convert`: what to do with a labelled set before training."""
+"""`panoptic-deeplab data check`, `data show` and `data convert`: what to do with a labeled set before training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -50,7 +50,7 @@ class CheckData(Verb):
     data.val_split; any other one may be without.
 
     With --json, the document is: split, ok (no error), findings [{severity: error or warning, message, image_id or
-    null}], statistics {images, labelled_images, smallest_size, largest_size [height, width], void_share, crowds,
+    null}], statistics {images, labeled_images, smallest_size, largest_size [height, width], void_share, crowds,
     instances, max_instances, instance_area_quantiles, classes [{name, isthing, images, segments, crowds,
     pixel_share}]}. Shares are fractions in [0, 1], areas pixels.
     """
@@ -113,7 +113,7 @@ class CheckData(Verb):
 
 @dataclass(frozen=True, kw_only=True)
 class ShowData(Verb):
-    """Draw labelled images, and what training makes of them.
+    """Draw labeled images, and what training makes of them.
 
     Writes labels.png (images with their labels as overlay) and train_batch.png (augmented crops with the targets of the
     network), and prints the two paths.
@@ -182,7 +182,7 @@ class ShowData(Verb):
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertData(Verb):
-    """Write a split of any labelled set in COCO panoptic format.
+    """Write a split of any labeled set in COCO panoptic format.
 
     Writes SPLIT/ (images), annotations/panoptic_SPLIT/ (labels), annotations/panoptic_SPLIT.json and categories.json
     below the output folder, and prints the path of the JSON. A further split goes beside the first; none is

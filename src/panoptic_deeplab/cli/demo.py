@@ -72,9 +72,9 @@ class DemoResult(NamedTuple):
     report_path: Path
     """One self-contained HTML page."""
     model_folder: Path
-    """For `PanopticPredictor.from_pretrained`."""
+    """The folder for `PanopticPredictor.from_pretrained`."""
     evaluation: "EvaluationReport"
-    """On scenes that were not trained on."""
+    """Measures on scenes that were not trained on."""
 
 
 def run_demo(
@@ -88,7 +88,7 @@ def run_demo(
     """Write a synthetic set, train a small model on it, evaluate it on unseen scenes and write a report.
 
     Args:
-        folder: for data, run and report; an earlier demo in it is replaced.
+        folder: the place for data, run and report; an earlier demo in it is replaced.
         console: shows the progress of training if it is a terminal.
         config: None = the recipe `demo`. `data.root` is set to `folder/data`.
         train_scenes: images of the split `train`.

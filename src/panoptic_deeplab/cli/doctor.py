@@ -66,7 +66,7 @@ class DoctorReport:
     """What `panoptic-deeplab doctor` found out. The field names are the keys of `doctor --json`."""
 
     version: str
-    """Of this package."""
+    """Version of this package."""
     python: str
     platform: str
     packages: Mapping[str, str | None]
@@ -166,11 +166,11 @@ def _required() -> list[Requirement]:
 
 
 def _extras() -> dict[str, list[str]]:
-    """Extra -> the packages it brings, without `all`, which names this package."""
+    """Extra -> the packages it brings, without `all`, which brings those of all others."""
     extras: dict[str, list[str]] = {}
     for requirement in _requirements():
         extra = re.search(r"extra == ['\"]([\w-]+)", str(requirement.marker))
-        if extra is not None and requirement.name != _DISTRIBUTION:
+        if extra is not None and extra[1] != "all":
             extras.setdefault(extra[1], []).append(requirement.name)
     return extras
 

@@ -29,13 +29,13 @@ class Export(InferenceVerb):
     --model as they take a folder. It is loaded and compared with PyTorch before it takes its name; one that does not
     agree is not written.
 
-    --int8 quantises the convolutions with images of data.train_split, and measures PQ before and after on
+    --int8 quantizes the convolutions with images of data.train_split, and measures PQ before and after on
     data.val_split; a file that loses more than one PQ point is not written. INT8 is quicker where the processor has
     instructions for it.
 
     With --json, the document is: files; kind; format; precision; input_size [height, width] or null; agreement
     {num_images, num_pixels, differing_pixels, score_difference, map_differences {name: in standard deviations}}, null
-    with --int8; quantisation {pq_before, pq_after (fractions in [0, 1]), num_images}, null without it.
+    with --int8; quantization {pq_before, pq_after (fractions in [0, 1]), num_images}, null without it.
     """
 
     output: Annotated[Path, tyro.conf.arg(metavar="FILE")]
@@ -44,20 +44,21 @@ class Export(InferenceVerb):
     """`torch` is a program of torch.export."""
     panoptic: Flag = False
     """The whole pipeline: uint8 images (height, width, RGB) to panoptic map and segments. Otherwise the network alone:
-    normalised images to the three raw maps."""
+    normalized images to the three raw maps."""
     size: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="HEIGHT WIDTH")] = None
-    """Of the images that the file takes, after resizing and before padding; default: any."""
+    """Size of the images that the file takes, after resizing and before padding; default: any."""
     precision: Precision = "float32"
     """Only float32: the file is float32, or INT8 with --int8. A runtime may compute in another one (`predict`)."""
     compile: Flag = False
-    """With `torch`: machine code of AOTInductor for this kind of processor and one --size, for programs of yours; no
-    --model, since it is code (`export.compiled.load_compiled` loads it). Needs a C++ compiler."""
+    """With `torch`, write machine code of AOTInductor for this kind of processor and one --size, for programs of
+    yours. It is code, so --model does not take it (`export.compiled.load_compiled` loads it); it needs a C++
+    compiler."""
     int8: Flag = False
     """Convolutions with 8-bit integers, for the formats onnx and openvino."""
     calibration: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """With --int8: so many images of data.train_split show in which range numbers lie. Default: 100."""
+    """With --int8, this many images of data.train_split show in which range numbers lie. Default: 100."""
     data: DataConfig = field(default_factory=DataConfig)
-    """With --int8: the labelled set."""
+    """The labeled set for --int8."""
     data_like: DataLike = None
     json: Flag = False
     """Write one JSON document to stdout."""
@@ -145,17 +146,17 @@ class Export(InferenceVerb):
                 self.output,
                 format=self.format,
                 calibration=[training[index].image for index in chosen],
-                labelled=open_same_source(self.data, self.data.val_split, like=self.data_like),
+                labeled=open_same_source(self.data, self.data.val_split, like=self.data_like),
                 kind=self._kind(),
                 size=self.size,
                 on_image=on_image,
             )
-        quantisation = {
+        quantization = {
             "pq_before": report.before.metric("PQ"),
             "pq_after": report.after.metric("PQ"),
             "num_images": report.after.num_images,
         }
-        return self._document(report.files, report.info, quantisation=quantisation)
+        return self._document(report.files, report.info, quantization=quantization)
 
     def _kind(self) -> Literal["network", "panoptic"]:
         return "panoptic" if self.panoptic else "network"
@@ -166,7 +167,7 @@ class Export(InferenceVerb):
         info: "ModelFileInfo",
         *,
         agreement: dict[str, Any] | None = None,
-        quantisation: dict[str, Any] | None = None,
+        quantization: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         return {
             "files": [str(file) for file in files],
@@ -175,5 +176,5 @@ class Export(InferenceVerb):
             "precision": info.precision,
             "input_size": info.input_size,
             "agreement": agreement,
-            "quantisation": quantisation,
+            "quantization": quantization,
         }

@@ -84,5 +84,5 @@ def _size(size: tuple[int, int]) -> str:
 
 
 def _difference(ours: float, printed: float) -> str:
-    """In percent; parameters that print the same digits differ by less than what is printed here."""
+    """The difference in percent; parameters that print the same digits differ by less than what is printed here."""
     return f"{100 * (ours / printed - 1):+.2f} %"

@@ -41,7 +41,7 @@ class PredictionFiles:
     Args:
         folder: exists.
         products: what to write.
-        paths: of all images to predict, each once.
+        paths: the paths of all images to predict, each once.
 
     Raises:
         ConfigError: a file would overwrite one of the images or of an earlier call, or would be written twice; or an
@@ -164,7 +164,7 @@ def _stems(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _semantic_picture(result: "PanopticResult") -> Any:
-    """Train ids as a palette PNG: numbers for programs, class colours for eyes."""
+    """Train ids as a palette PNG: numbers for programs, class colors for eyes."""
     import numpy as np
     from PIL import Image
 

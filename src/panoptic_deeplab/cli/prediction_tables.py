@@ -28,7 +28,7 @@ class PredictionTables:
     Args:
         folder: exists.
         names: which files this call writes: panoptic.json, instances.json with images.json, all or none.
-        paths: of all images to predict.
+        paths: the paths of all images to predict.
 
     Raises:
         ConfigError: a file is there that `predict` has not written, or lists one of the images.
@@ -81,7 +81,7 @@ class PredictionTables:
         """List an image.
 
         Args:
-            path: of the image.
+            path: where the image lies.
             size: `(height, width)`.
             annotation: for panoptic.json.
             detections: for instances.json.

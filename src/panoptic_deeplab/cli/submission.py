@@ -15,10 +15,10 @@ from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.results.text_table import text_table
 
 _BENCHMARKS = {"cityscapes": "cityscapes", "coco_panoptic": "coco", "mapillary_vistas": "mapillary_vistas"}
-"""By `data.format`."""
+"""Benchmarks by `data.format`."""
 
 _SCORED_SPLITS = ("train", "val")
-"""Of Cityscapes: the labels of its test split are not published."""
+"""Splits of Cityscapes that can be scored: the labels of its test split are not published."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Submission(InferenceVerb):
     """Predict a split into the files that a benchmark's server takes: Cityscapes, COCO or Mapillary Vistas.
 
     One folder a task is written: panoptic, semantic and instance (COCO: panoptic and detections); put each into a zip
-    file. With --score, the files of a labelled split of Cityscapes are also scored by Cityscapes' own scripts.
+    file. With --score, the files of a labeled split of Cityscapes are also scored by Cityscapes' own scripts.
 
     With --json, the document is: files, the paths to hand in; num_images; and scores {pq, sq, rq, pq_things, pq_stuff,
     miou, ap, ap50}, fractions in [0, 1], or null without --score.
@@ -39,9 +39,9 @@ class Submission(InferenceVerb):
     benchmark: Literal["cityscapes", "coco", "mapillary_vistas"] | None = None
     """Whose files. Default: by data.format."""
     name: str = "panoptic_deeplab"
-    """Of the method; part of COCO's file names."""
+    """Name of the method; part of COCO's file names."""
     score: Flag = False
-    """Score the files with cityscapesScripts (labelled splits of Cityscapes)."""
+    """Score the files with cityscapesScripts (labeled splits of Cityscapes)."""
     json: Flag = False
     """Write one JSON document to stdout."""
     data: DataConfig = field(default_factory=DataConfig)

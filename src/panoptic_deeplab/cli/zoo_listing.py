@@ -11,7 +11,7 @@ from panoptic_deeplab.weights.zoo_list import ZooModel, unsupported_families, zo
 _COLUMNS = ("Name", "Data", "Backbone", "Params M", "PQ", "AP", "mIoU", "MB", "From", "Notes")
 _LEFT = (0, 1, 2, 8, 9)
 _BYTES_PER_PARAMETER = 4
-"""Of float32, in which these programs train."""
+"""Size of a number in float32, in which these programs train."""
 
 
 def zoo_document() -> dict[str, Any]:

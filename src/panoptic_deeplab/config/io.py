@@ -96,7 +96,7 @@ def _load(
     """A document, laid over its base if it has one.
 
     Args:
-        recipe_or_path: of the document.
+        recipe_or_path: name of a recipe of the package, or path of a document.
         named_in: the place whose `base` it is.
         descendants: the documents that led here, the first one first.
     """
@@ -230,7 +230,7 @@ def _build_dataclass(cls: type, value: Any, key: str, places: Places) -> Any:
 _NO_MATCH = object()
 
 _MOST_BITS = 63
-"""Of an integer."""
+"""An integer may have this many bits."""
 
 
 def _match(expected: Any, value: Any) -> Any:

@@ -63,7 +63,7 @@ class ModelConfig:
     always with aligned corners (bowenc0221, also in its detectron2 models), or nearest (where timm's weights were
     trained). `inferred` = the layout of all of HRNet that the paper's counts imply (`hrnet.py`); it has no weights."""
     atrous_rates: tuple[int, int, int] | None = None
-    """Of the ASPP; None = (6, 12, 18) at output stride 16, halved at 32, doubled at 8."""
+    """Rates of the ASPP; None = (6, 12, 18) at output stride 16, halved at 32, doubled at 8."""
     atrous_conv: Literal["separable", "dense"] = "separable"
     """3x3 atrous convolutions: depthwise separable (the count of Table 1) or dense."""
     aspp_channels: int = 256
@@ -95,15 +95,16 @@ class ModelConfig:
     decoder_conv: Literal["separable", "dense"] = "separable"
     """One 5x5 separable convolution a stage (section 3.1), or two dense 3x3. Also of the semantic and offset heads."""
     head_channels: int = 256
-    """Of the semantic head."""
+    """Channels of the semantic head."""
     instance_head_channels: int = 32
-    """Of the center and offset heads."""
+    """Channels of the center and offset heads."""
     heatmap_activation: Literal["none", "sigmoid"] = "none"
-    """Of the center head: a plain regression, or a probability (first rows of Table 1, with `loss.heatmap_loss`)."""
+    """What ends the center head: nothing (a plain regression), or a sigmoid, which makes it a probability (first rows
+    of Table 1, with `loss.heatmap_loss`)."""
     align_corners: bool = True
     """Convention of every bilinear resize: corner pixel centers coincide (True; with odd sizes), or image borders."""
     norm_momentum: float = 0.1
-    """Of every batch normalization, PyTorch's convention."""
+    """Momentum of every batch normalization, PyTorch's convention."""
     compat: CompatConfig = field(default_factory=CompatConfig)
     """What only weights of other implementations need."""
 

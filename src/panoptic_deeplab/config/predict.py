@@ -6,7 +6,7 @@ from typing import Literal
 from panoptic_deeplab.config.checks import check
 
 Precision = Literal["float32", "bfloat16", "float16"]
-"""Of the network in prediction; post-processing is always float32. float16 is for GPUs."""
+"""Number type of the network in prediction; post-processing is always float32. float16 is for GPUs."""
 
 
 @dataclass(frozen=True, kw_only=True)

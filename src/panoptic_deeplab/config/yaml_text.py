@@ -46,7 +46,8 @@ def parse_yaml(text: str, where: str) -> tuple[Any, Places]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Without aliases, which would allow documents that refer to themselves, and without dates: 2024-01-01 is text."""
+    """A loader without aliases, which would allow documents that refer to themselves, and without dates: 2024-01-01 is
+    text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own attribute
         letter: [(tag, pattern) for tag, pattern in resolvers if tag in _SCALARS]

@@ -33,7 +33,7 @@ def training_transforms(data: DataConfig, input_config: InputConfig) -> list[Ste
         input_config: resize rule, mean and standard deviation.
 
     Returns:
-        Steps that turn a uint8 image and its label map into a normalised float32 image and a label map of
+        Steps that turn a uint8 image and its label map into a normalized float32 image and a label map of
         `data.crop_size`.
     """
     steps: list[Step] = []
@@ -49,7 +49,7 @@ def training_transforms(data: DataConfig, input_config: InputConfig) -> list[Ste
         steps.append(ColorJitter(strength=data.color_jitter))
     if data.grayscale_probability:
         steps.append(RandomGrayscale(probability=data.grayscale_probability))
-    # Padded last, so that the margin has no colours to change.
+    # Padded last, so that the margin has no colors to change.
     steps += [Normalize(input_config=input_config), Pad(size=data.crop_size, at_random=data.padding == "random")]
     return steps
 
@@ -75,7 +75,7 @@ def apply_transforms(
 class RandomResize:
     """The resize rule of the input (or that of `data`, for training alone) times a random scale, as one resize.
 
-    Colours are interpolated (bilinear, antialiased when it shrinks), ids are picked from the nearest pixel.
+    Colors are interpolated (bilinear, antialiased when it shrinks), ids are picked from the nearest pixel.
     """
 
     data: DataConfig
@@ -106,7 +106,7 @@ class RandomResize:
 
 @dataclass(frozen=True, kw_only=True)
 class Pad:
-    """Fill up to at least `size`: the normalised image with 0, the mean colour, the map with void.
+    """Fill up to at least `size`: the normalized image with 0, the mean color, the map with void.
 
     The margin is divided at random between both sides of each axis, which the authors call beneficial for the instance
     branch, or lies at the bottom and on the right.
@@ -162,7 +162,7 @@ class ColorJitter:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomGrayscale:
-    """Grey in all three channels, with a probability."""
+    """Gray in all three channels, with a probability."""
 
     probability: float
 
@@ -187,7 +187,7 @@ class RandomRotate90:
 
 @dataclass(frozen=True, kw_only=True)
 class Normalize:
-    """Uint8 colours to float32, minus mean, over standard deviation."""
+    """Uint8 colors to float32, minus mean, over standard deviation."""
 
     input_config: InputConfig
 
@@ -215,5 +215,5 @@ def _resize_ids(panoptic_map: Tensor, size: Size) -> Tensor:
 
 
 def _nearest(new_length: int, old_length: int) -> Int64[Tensor, " new"]:
-    """Old pixel that the centre of each new one falls into: floor((i + 1/2) * old / new), in exact integers."""
+    """Old pixel that the center of each new one falls into: floor((i + 1/2) * old / new), in exact integers."""
     return (2 * torch.arange(new_length) + 1) * old_length // (2 * new_length)

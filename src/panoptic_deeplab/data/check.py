@@ -1,4 +1,4 @@
-"""`data check`: everything that is wrong with a labelled set, in one go, and what is in it.
+"""`data check`: everything that is wrong with a labeled set, in one go, and what is in it.
 
 Each image is read as training would read it. An error does not end the check, and nothing is repaired: the report is
 for a person who then repairs the set, or decides that the finding is harmless.
@@ -47,7 +47,7 @@ class ClassStatistics:
     """Instances, or regions of stuff, without crowd."""
     crowds: int
     pixel_share: float
-    """Of all labelled and void pixels, in [0, 1]."""
+    """Share of all labeled and void pixels, in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +56,16 @@ class Statistics:
 
     images: int
     """Read without an error."""
-    labelled_images: int
+    labeled_images: int
     smallest_size: tuple[int, int] | None
     """`(height, width)` of the image with the fewest pixels."""
     largest_size: tuple[int, int] | None
     void_share: float
-    """Of all pixels of labelled images, in [0, 1]."""
+    """Share of all pixels of labeled images, in [0, 1]."""
     crowds: int
     instances: int
     max_instances: int
-    """In one image."""
+    """Largest number of instances in one image."""
     instance_area_quantiles: dict[str, float]
     """Pixels at 0, 5, 25, 50, 75, 95 and 100 percent of the instances; empty where there is none."""
     classes: list[ClassStatistics]
@@ -90,7 +90,7 @@ class CheckReport:
     def table(self) -> str:
         """Plain text for a terminal; classes that occur nowhere are left to a finding."""
         s = self.statistics
-        facts = [("images", f"{s.images} read, {s.labelled_images} with labels")]
+        facts = [("images", f"{s.images} read, {s.labeled_images} with labels")]
         if s.smallest_size is not None and s.largest_size is not None:
             (h0, w0), (h1, w1) = s.smallest_size, s.largest_size
             facts.append(("size (height x width)", f"{h0}x{w0} to {h1}x{w1}"))
@@ -159,11 +159,11 @@ def check_source(
         if progress is not None:
             progress(index + 1, total)
     findings = collected.findings
-    if collected.sizes and not collected.labelled_images:
+    if collected.sizes and not collected.labeled_images:
         findings.append(_no_labels(source, labels_needed))
-    all_read = collected.labelled_images == len(source) > 0
+    all_read = collected.labeled_images == len(source) > 0
     if instances_needed and all_read and source.categories.thing_mask.any() and not collected.instance_areas:
-        message = no_instances_message(source.categories, collected.labelled_images)
+        message = no_instances_message(source.categories, collected.labeled_images)
         findings.append(Finding(severity="error", message=message))
     findings += collected.set_findings(top_k=top_k, max_detections=max_detections)
     return CheckReport(findings=findings, statistics=collected.statistics())
@@ -176,7 +176,7 @@ class _Collected:
     categories: CategoryTable
     findings: list[Finding] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
-    labelled_images: int = 0
+    labeled_images: int = 0
     pixels: int = 0
     void_pixels: int = 0
     max_instances: int = 0
@@ -199,7 +199,7 @@ class _Collected:
             self.narrow.append((sample.image_id, warning))
         if sample.panoptic_map is None:
             return
-        self.labelled_images += 1
+        self.labeled_images += 1
         void = int((sample.panoptic_map == VOID_ID).sum())
         pixels = sample.panoptic_map.size
         self.pixels += pixels
@@ -236,7 +236,7 @@ class _Collected:
                 f" evaluation.max_detections = {max_detections}, a limit for each class and image, further ones do not"
                 f" count for AP; set it to at least {self.max_of_class}."
             )
-        if self.labelled_images:
+        if self.labeled_images:
             absent = [c.name for c, n in zip(self.categories.categories, self.images_of_class, strict=True) if n == 0]
             if absent:
                 messages.append(f"{len(absent)} of {len(self.categories)} classes occur nowhere: {_some(absent)}.")
@@ -254,7 +254,7 @@ class _Collected:
         quantiles = np.percentile(self.instance_areas, shares).tolist() if self.instance_areas else []
         return Statistics(
             images=len(self.sizes),
-            labelled_images=self.labelled_images,
+            labeled_images=self.labeled_images,
             smallest_size=by_pixels[0] if by_pixels else None,
             largest_size=by_pixels[-1] if by_pixels else None,
             void_share=self.void_pixels / max(self.pixels, 1),

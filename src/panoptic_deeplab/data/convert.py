@@ -23,10 +23,10 @@ _CROWD_CHANNEL = 255
 """Instance number that means crowd in the two-channel format."""
 
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}
-"""Of files that are copied."""
+"""Suffixes of files that are copied."""
 
 _LONGEST_SUFFIX = ".jpeg"
-"""At least as long as that of any file that is written."""
+"""A suffix that is at least as long as that of any file that is written."""
 
 
 def write_coco_panoptic(
@@ -37,7 +37,7 @@ def write_coco_panoptic(
     jpeg_quality: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write a labelled source in COCO panoptic format, as `CocoPanopticSource(root, split, table)` reads it.
+    """Write a labeled source in COCO panoptic format, as `CocoPanopticSource(root, split, table)` reads it.
 
     Files: `{split}/`, `annotations/panoptic_{split}/`, `annotations/panoptic_{split}.json` and `categories.json`, the
     table to read the set with. (The written ids are those of `source.categories`; where that table is merged they are
@@ -48,7 +48,7 @@ def write_coco_panoptic(
         source: what to write.
         root: folder, made where absent.
         split: name of the split in the paths.
-        jpeg_quality: None copies JPEG and PNG files byte for byte (if all programs read them alike: 8-bit RGB or grey)
+        jpeg_quality: None copies JPEG and PNG files byte for byte (if all programs read them alike: 8-bit RGB or gray)
             and writes other images as PNG, exactly; a number (95) writes all as JPEG.
         progress: called with (images done, images to do).
 
@@ -75,7 +75,7 @@ def write_coco_panoptic(
     for index in range(len(source)):
         sample = source[index]
         if sample.panoptic_map is None:
-            raise DatasetError(f"Image {sample.image_id} has no labels. Expected a labelled split to convert.")
+            raise DatasetError(f"Image {sample.image_id} has no labels. Expected a labeled split to convert.")
         file_name, label_name = _write_image(sample, image_folder, jpeg_quality), f"{sample.image_id}.png"
         with files.written_whole(label_folder / label_name) as path:
             Image.fromarray(id_to_rgb(sample.panoptic_map)).save(path)
@@ -171,7 +171,7 @@ def _write_image(sample: Sample, folder: Path, jpeg_quality: int | None) -> str:
 
 
 def _suffix_to_copy(path: Path) -> str | None:
-    """By what the file holds, not by its name; None = it is not copied."""
+    """The suffix that fits what the file holds, whatever its name; None = it is not copied."""
     with Image.open(path) as picture:  # its head alone; the pixels were read before
         plain = picture.mode in ("RGB", "L") and "transparency" not in picture.info
         return _SUFFIXES.get(picture.format or "") if plain else None

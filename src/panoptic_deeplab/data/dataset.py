@@ -1,4 +1,4 @@
-"""A source of labelled images as training examples: `PanopticDataset`.
+"""A source of labeled images as training examples: `PanopticDataset`.
 
 An example is a pure function of a `SampleKey`, the image's index and the seed of its augmentation, so that which
 process makes it, and when, does not matter. `loader.py` chooses the keys.
@@ -26,18 +26,18 @@ class SampleKey(NamedTuple):
     """Which training example."""
 
     image_index: int
-    """Of the image in the source."""
+    """Place of the image in the source."""
     seed: int
-    """Of the random augmentation, 0 to 2**64 - 1."""
+    """Seed of the random augmentation, 0 to 2**64 - 1."""
 
 
 class Example(NamedTuple):
     """One training example."""
 
     image: Float32[Tensor, "3 H W"]
-    """Augmented and normalised, of `DataConfig.crop_size`."""
+    """Augmented and normalized, of `DataConfig.crop_size`."""
     targets: Targets
-    """Without a batch dimension."""
+    """The targets, without a batch dimension."""
     image_id: str
 
 
@@ -49,7 +49,7 @@ class PanopticDataset(Dataset[Example]):
     batch is an `Example` of stacked tensors. Training draws a new key for each visit (`loader.training_batches`).
 
     Args:
-        source: labelled images; its category table defines the train ids.
+        source: labeled images; its category table defines the train ids.
         config: `data` and `input` define the transforms, `target` the targets.
     """
 

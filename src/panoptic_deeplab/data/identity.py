@@ -26,7 +26,7 @@ def identify(data: DataConfig, sources: Mapping[str, PanopticSource]) -> dict[st
     """What is written to `dataset.json`.
 
     Args:
-        data: of the run.
+        data: the run's section `data`.
         sources: its splits, by name.
 
     Raises:

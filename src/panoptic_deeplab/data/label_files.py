@@ -24,7 +24,7 @@ anew."""
 _LOSSY_TIFF = frozenset({"jpeg", "tiff_jpeg", "webp"})
 
 
-def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+def read_upright_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     """Read a photograph as RGB, the pixels as they are stored.
 
     Raises:
@@ -51,14 +51,14 @@ def read_rgb_label(path: Path) -> UInt8[np.ndarray, "H W 3"]:
         _check_exact(picture, path)
         if picture.mode != "RGB":
             raise DatasetError(
-                f"{path} has the pixel format {picture.mode}. Expected an 8-bit RGB PNG whose colours are segment ids"
+                f"{path} has the pixel format {picture.mode}. Expected an 8-bit RGB PNG whose colors are segment ids"
                 " R + 256 G + 65536 B (COCO panoptic format)."
             )
         return np.asarray(picture)
 
 
 def read_id_label(path: Path) -> Int32[np.ndarray, "H W"]:
-    """Read a label map with one number a pixel: 8 or 16-bit grey, or palette indices (the palette is ignored).
+    """Read a label map with one number a pixel: 8 or 16-bit gray, or palette indices (the palette is ignored).
 
     Raises:
         DatasetError: the file is missing, corrupt, has several channels or negative numbers.
@@ -68,7 +68,7 @@ def read_id_label(path: Path) -> Int32[np.ndarray, "H W"]:
         if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
             raise DatasetError(
                 f"{path} has the pixel format {picture.mode}. Expected one channel of 8 or 16 bits, a number for each"
-                " pixel; colours mean nothing here."
+                " pixel; colors mean nothing here."
             )
         ids = np.asarray(picture).astype(np.int32)
         if ids.size and (ids.min() < 0 or ids.max() > MAX_SEGMENT_ID):

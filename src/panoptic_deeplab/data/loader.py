@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
     images: Float32[Tensor, "B 3 H W"]
     targets: Targets
-    """With a leading batch dimension."""
+    """The targets, with a leading batch dimension."""
     image_ids: list[str]
 
 
@@ -43,9 +43,9 @@ def training_batches(
     Closing the iterator (or dropping it) ends the worker processes.
 
     Args:
-        source: labelled images; with workers it must be picklable.
+        source: labeled images; with workers it must be picklable.
         config: seed, batch size, workers, and what `PanopticDataset` needs.
-        rank: of this process; it gets the rank-th of `world_size` equal, contiguous slices of each batch.
+        rank: number of this process; it gets the rank-th of `world_size` equal, contiguous slices of each batch.
         world_size: number of processes; it divides the batch size.
         start_step: first batch.
 

@@ -28,7 +28,7 @@ def look_at(source: PanopticSource, indices: Sequence[int], *, num_workers: int)
 
     Args:
         source: the set; with workers it must be picklable.
-        indices: of the samples.
+        indices: places of the samples in the set.
         num_workers: processes that read.
 
     Returns:

@@ -82,7 +82,7 @@ def collected(problems: Problems | None) -> Iterator[Problems]:
     """Give a reader something to note problems in.
 
     Args:
-        problems: of whoever wants all of them; None raises at the end.
+        problems: the list of whoever wants all of them; None raises at the end.
 
     Raises:
         DatasetError: nobody collects, and there is a problem.

@@ -1,4 +1,4 @@
-"""One labelled image, and the protocol that every data set reader follows."""
+"""One labeled image, and the protocol that every data set reader follows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

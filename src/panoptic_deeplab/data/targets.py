@@ -1,10 +1,10 @@
 """From a label map to what the network should predict: `make_targets`.
 
-Call it after all geometry (scale, crop, flip), on the map the network's input belongs to; then areas, centres and
+Call it after all geometry (scale, crop, flip), on the map the network's input belongs to; then areas, centers and
 offsets are those of the visible part, and no augmentation can disagree with them.
 
     segment          semantic          semantic_weight        center_heatmap   center_weight   offset, offset_weight
-    thing            its class         1, or 3 when small     a Gaussian       1               to its centre, 1
+    thing            its class         1, or 3 when small     a Gaussian       1               to its center, 1
     stuff            its class         1                      -                1               0, 0
     crowd            void (or class)   0 (or 1)               -                0               0, 0
     void             255               0                      -                0               0, 0
@@ -47,7 +47,7 @@ def make_targets(
         config: sigma, small instances, crowd.
 
     Returns:
-        Targets without a batch dimension, on the CPU. Heatmaps peak at the rounded centre of mass (halves to even,
+        Targets without a batch dimension, on the CPU. Heatmaps peak at the rounded center of mass (halves to even,
         which flips of odd-sized images keep), offsets lead to the exact one.
 
     Raises:
@@ -117,7 +117,7 @@ def _areas_and_centers(
 def _offset(
     center: Float64[np.ndarray, "N 2"], instance: Bool[np.ndarray, " N"], runs: Runs, rows: Int64[np.ndarray, " R"]
 ) -> Float32[np.ndarray, "2 H W"]:
-    """`(dy, dx)` from each pixel of an instance to its centre; 0 elsewhere."""
+    """`(dy, dx)` from each pixel of an instance to its center; 0 elsewhere."""
     height, width = runs.size
     offset = np.empty((2, height, width), np.float32)
     center = center.astype(np.float32)

@@ -21,11 +21,11 @@ from panoptic_deeplab.results.panoptic_result import PanopticResult
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Over some images."""
+    """How two predictors agree over some images."""
 
     num_images: int
     differing_pixels: int
-    """Of another segment in the one panoptic map than in the other."""
+    """Pixels of another segment in the one panoptic map than in the other."""
     num_pixels: int
     score_difference: float
     """Largest, of segments that both have."""

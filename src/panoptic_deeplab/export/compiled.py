@@ -21,8 +21,8 @@ def save_compiled(program: ExportedProgram, path: Path, info: ModelFileInfo) -> 
     """Compile a program, and write it with its description.
 
     Args:
-        program: of `trace`, for images of one size.
-        path: of the `.pt2` file, which is written in place.
+        program: what `trace` gave, for images of one size.
+        path: the `.pt2` file, which is written in place.
         info: goes into the file.
 
     Raises:

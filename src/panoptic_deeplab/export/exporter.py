@@ -33,13 +33,13 @@ from panoptic_deeplab.provenance import source_commit
 logger = logging.getLogger(__name__)
 
 MAP_TOLERANCE = 1e-3
-"""Of a raw map, in its standard deviations; float32 runtimes reach about 1e-5."""
+"""How far a raw map may deviate, in its standard deviations; float32 runtimes reach about 1e-5."""
 
 PIXEL_TOLERANCE = 1e-3
 """Share of pixels that may differ: rounding turns close decisions, random weights make many of them."""
 
 _TEST_SIZES: tuple[Size, ...] = ((203, 301), (240, 160))
-"""Of the drawn scenes on which a file for any size is held against PyTorch."""
+"""Sizes of the drawn scenes on which a file for any size is held against PyTorch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +66,10 @@ def export_model(
 
     Args:
         predictor: a PyTorch model with its settings; it stays as it is.
-        path: of the file; its suffix must be that of the format.
+        path: the file; its suffix must be that of the format.
         format: `onnx`, `openvino` or `torch`.
-        kind: `network`: normalised images to raw maps; `panoptic`: uint8 images to panoptic maps and segments.
-        size: of the images that the file takes, after the resizing of the input and before padding; None = any.
+        kind: `network`: normalized images to raw maps; `panoptic`: uint8 images to panoptic maps and segments.
+        size: size of the images that the file takes, after the resizing of the input and before padding; None = any.
         compiled: write machine code instead of a program (`compiled.py`); for the format `torch` with a `size`.
 
     Raises:
@@ -171,6 +171,6 @@ def check_file(predictor: PanopticPredictor, path: Path, *, size: Size | None, c
 
 
 def without_resizing(config: Config) -> Config:
-    """As the file sees its images: at the size they have, and once."""
+    """The configuration with which a file sees its images: at the size they have, and once."""
     plain = replace(config.input, longest_side=None, scale=1.0)
     return replace(config, input=plain, test_time_augmentation=TestTimeAugmentationConfig())

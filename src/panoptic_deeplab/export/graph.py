@@ -1,7 +1,7 @@
 """What is exported: two modules, made of operators that every runtime has.
 
-    NetworkGraph     normalised images ───────────────────────────────────────────▶ the three maps at stride 4
-    PanopticGraph    uint8 images ─▶ normalise ─▶ pad ─▶ network ─▶ upsample ─▶ centers ─▶ grouping ─▶ votes
+    NetworkGraph     normalized images ───────────────────────────────────────────▶ the three maps at stride 4
+    PanopticGraph    uint8 images ─▶ normalize ─▶ pad ─▶ network ─▶ upsample ─▶ centers ─▶ grouping ─▶ votes
                                                                                      ─▶ panoptic map, segment table
 
 Both are plain functions of tensors: no branch, loop or shape depends on the data, except the number of thing pixels and
@@ -39,7 +39,7 @@ class PanopticOutputs(NamedTuple):
     """1 ... count: instances, the strongest center first, then stuff in the order of train ids; 0 in unused rows."""
 
     category_ids: Int32[Tensor, "B S"]
-    """As in the data set's files."""
+    """Category ids, as in the data set's files."""
 
     scores: Float32[Tensor, "B S"]
     """Instance: heatmap at the center x mean probability of its class; stuff: mean probability."""
@@ -66,7 +66,7 @@ class NetworkGraph(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Normalised images of the sizes that `padded_size` gives -> the maps that the model has."""
+        """Normalized images of the sizes that `padded_size` gives -> the maps that the model has."""
         raw_maps: RawMaps = self.model(images)
         return tuple(map_ for map_ in raw_maps if map_ is not None)
 
@@ -101,11 +101,11 @@ class PanopticGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """RGB `(B, H, W, 3)` uint8 -> the fields of `PanopticOutputs`, in their order."""
         height, width = images.shape[1:3]
-        normalised = images.permute(0, 3, 1, 2).to(torch.float32) * self.pixel_scale + self.pixel_shift
-        return self.postprocess(self.model(self.pad(normalised)), height, width)
+        normalized = images.permute(0, 3, 1, 2).to(torch.float32) * self.pixel_scale + self.pixel_shift
+        return self.postprocess(self.model(self.pad(normalized)), height, width)
 
     def pad(self, images: Tensor) -> Tensor:
-        """Pad at the bottom and on the right with 0, the mean colour, as `transforms.prepare_image` does."""
+        """Pad at the bottom and on the right with 0, the mean color, as `prepare_image` does."""
         height, width = images.shape[-2:]
         padded_height, padded_width = (self._padded(side, axis) for axis, side in enumerate((height, width)))
         return F.pad(images, (0, padded_width - width, 0, padded_height - height))
@@ -156,7 +156,7 @@ class PanopticGraph(nn.Module):
         )
 
     def _upsample(self, map_: Tensor) -> Tensor:
-        """To the padded input, by the operator of the runtime."""
+        """Resize to the padded input by the operator of the runtime."""
         align_corners = self.config.model.align_corners
         rows, columns = ((length - 1) * FACTOR + 1 if align_corners else length * FACTOR for length in map_.shape[-2:])
         return upsample(map_, (rows, columns), align_corners=align_corners)

@@ -16,7 +16,7 @@ _NOTHING = -1e30
 """Strength of what is no center. Not infinity: for some runtimes, the maximum of that is the lowest finite number."""
 
 _LAST = -(2**31) + 1
-"""Behind all places: no image has so many pixels."""
+"""A place behind all others: no image has so many pixels."""
 
 
 class GraphCenters(NamedTuple):
@@ -94,7 +94,7 @@ def _strongest(strength: Tensor, raster: Tensor, top_k: int) -> Tensor:
 
 
 def _sorted(scores: Tensor, raster: Tensor) -> tuple[Tensor, Tensor]:
-    """By falling score, equal ones in raster order: each entry counts the entries that come before it."""
+    """Sort by falling score, equal ones in raster order: each entry counts the entries that come before it."""
     position = torch.arange(scores.shape[1], device=scores.device)
     one, other = slice(None), None
     score, other_score = scores[:, one, other], scores[:, other, one]

@@ -45,8 +45,8 @@ def nearest_graph_centers(
     Args:
         things: the pixels.
         offset: `(B, 2, h, 4 w)` float32 `(dy, dx)` in pixels of the image, its columns upsampled.
-        rows: of the image's rows.
-        centers: of each image.
+        rows: where the image's rows lie in the map.
+        centers: centers of each image.
         otherwise: `(P,)` int64: where an image has no center.
 
     Returns:

@@ -36,7 +36,7 @@ def classify_graph_pixels(logits: Tensor, size: Size, *, align_corners: bool) ->
 
     Args:
         logits: `(B, C, h, 4 w)` class scores, their columns upsampled.
-        size: of the image.
+        size: size of the image.
         align_corners: convention of the upsampling.
     """
     parts = []
@@ -62,9 +62,9 @@ def decide_graph_segments(
     """Vote for the class of each instance, drop small stuff, number, score and list what is left.
 
     Args:
-        labels: of the pixels.
+        labels: the classes of the pixels.
         logits: `(B, C, h, 4 w)` class scores, their columns upsampled.
-        rows: of the image's rows.
+        rows: where the image's rows lie in the map.
         things: the pixels that may lie in instances, which only things do.
         slots: `(B, H, W)` int64.
         center_scores: `(B, K)`.

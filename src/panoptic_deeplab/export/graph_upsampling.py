@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 FACTOR = 4
-"""Pixels of the padded input from one sample to the next, exactly, for the sizes of `transforms.padded_size`."""
+"""Pixels of the padded input from one sample to the next, exactly, for the sizes of `padded_size`."""
 
 
 def phases(map_: Tensor, dim: int, *, align_corners: bool) -> list[Tensor]:
@@ -62,7 +62,7 @@ class RowPositions(NamedTuple):
 
 
 def row_positions(map_rows: int, height: int, *, align_corners: bool, device: torch.device) -> RowPositions:
-    """For the first `height` rows of the resized map."""
+    """Positions of the first `height` rows of the resized map."""
     row = torch.arange(height, device=device)
     if align_corners:
         before, eighths = row // FACTOR, row % FACTOR * 2
@@ -82,9 +82,9 @@ def values_at(
 
     Args:
         columns: `(B, C, h, 4 w)`, of `upsample_columns`.
-        rows: of the image's rows.
-        image: of each pixel, `(P,)` int64.
-        channel: of each pixel, or of all.
+        rows: where the image's rows lie in the map.
+        image: the image in which each pixel lies, `(P,)` int64.
+        channel: the channel to read for each pixel, or for all.
         y: row of each pixel in the image.
         x: column of each pixel in the image.
     """

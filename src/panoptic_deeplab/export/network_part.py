@@ -1,6 +1,6 @@
 """Cutting the network out of a whole pipeline, and putting another one in its place.
 
-What is quantised is the network: NNCF sees no loops, sorting or grouping, and cannot touch them. The cut goes through
+What is quantized is the network: NNCF sees no loops, sorting or grouping, and cannot touch them. The cut goes through
 the raw maps, which are the outputs of the last convolutions.
 """
 
@@ -77,9 +77,9 @@ def openvino_operators(model: Any) -> list[Operator]:
 
 def cut_openvino(model: Any) -> Any:
     """The network of an `openvino.Model` as a model of its own, with the raw maps as outputs."""
-    openvino = require("openvino", extra="openvino", purpose="quantising")
+    openvino = require("openvino", extra="openvino", purpose="quantizing")
     network = openvino.Model(_openvino_maps(model), model.get_parameters(), "network").clone()
-    passes = require("openvino.passes", extra="openvino", purpose="quantising")
+    passes = require("openvino.passes", extra="openvino", purpose="quantizing")
     manager = passes.Manager()
     manager.register_pass(passes.ConstantFolding())  # NNCF does not expect operators on constants only
     manager.run_passes(network)
@@ -93,7 +93,7 @@ def join_openvino(model: Any, network: Any) -> Any:
         model: the pipeline.
         network: made from `cut_openvino(model)`.
     """
-    openvino = require("openvino", extra="openvino", purpose="quantising")
+    openvino = require("openvino", extra="openvino", purpose="quantizing")
     (parameter,), (own_parameter,) = model.get_parameters(), network.get_parameters()
     for reader in own_parameter.output(0).get_target_inputs():
         reader.replace_source_output(parameter.output(0))
@@ -129,7 +129,7 @@ def onnx_operators(model: Any) -> list[Operator]:
 
 def cut_onnx(model: Any) -> Any:
     """The network of an `onnx.ModelProto` as a model of its own, with the raw maps as outputs."""
-    onnx = require("onnx", extra="onnx", purpose="quantising")
+    onnx = require("onnx", extra="onnx", purpose="quantizing")
     return onnx.utils.Extractor(model).extract_model([model.graph.input[0].name], _onnx_maps(model))
 
 
@@ -140,7 +140,7 @@ def join_onnx(model: Any, network: Any) -> Any:
         model: the pipeline.
         network: made from `cut_onnx(model)`; its outputs have kept their names.
     """
-    onnx = require("onnx", extra="onnx", purpose="quantising")
+    onnx = require("onnx", extra="onnx", purpose="quantizing")
     joined = onnx.ModelProto()
     joined.CopyFrom(model)
     replaced = _needed_nodes(model, [output.name for output in network.graph.output])
@@ -182,7 +182,7 @@ def _needed_nodes(model: Any, names: Sequence[str], stop: Iterable[str] = ()) ->
 
 
 def _all_inputs(node: Any) -> list[str]:
-    """Of the node, and of the graphs inside of it."""
+    """Names of the values that the node and the graphs inside of it read."""
     names = list(node.input)
     for attribute in node.attribute:
         if attribute.HasField("g"):

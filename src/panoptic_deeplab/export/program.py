@@ -22,7 +22,7 @@ _LARGEST_SIDE = 2**14
 _LARGEST_BATCH = 1024
 
 _EXAMPLE_SIZE = (150, 200)
-"""Of the images that a program for any size is traced with; their padding is not empty."""
+"""Size of the images that a program for any size is traced with; their padding is not empty."""
 
 
 def trace(
@@ -32,10 +32,10 @@ def trace(
 
     Args:
         model: `PanopticDeepLab`; it stays as it is.
-        config: of the model.
-        categories: of the model.
+        config: settings of the model.
+        categories: classes of the model.
         kind: what the program does.
-        size: of the images, before padding; None = any size from 2 x 2 to 16384 x 16384 pixels. Batches are of any
+        size: size of the images, before padding; None = any size from 2 x 2 to 16384 x 16384 pixels. Batches are of any
             size, too.
 
     Returns:
@@ -83,7 +83,7 @@ def trace(
 
 
 def network_size(size: Size, config: Config) -> Size:
-    """Of the network's input: an image of this size, padded as `transforms.prepare_image` does."""
+    """Size of the network's input: an image of this size, padded as `prepare_image` does."""
     minimum = config.input.pad_to or size
     return padded_size(
         (max(size[0], minimum[0]), max(size[1], minimum[1])),

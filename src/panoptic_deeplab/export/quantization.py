@@ -1,4 +1,4 @@
-"""INT8: post-training quantisation with NNCF, for OpenVINO and ONNX models.
+"""INT8: post-training quantization with NNCF, for OpenVINO and ONNX models.
 
 Weights and activations of the network's convolutions become 8-bit integers, with ranges measured on calibration images.
 What stays in float32:
@@ -41,7 +41,7 @@ _QUANTIZERS = frozenset({"DequantizeLinear", "FakeQuantize"})
 
 
 def quantize_openvino(model: Any, info: ModelFileInfo, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Any:
-    """Quantise the network in an `openvino.Model`, which is changed.
+    """Quantize the network in an `openvino.Model`, which is changed.
 
     Args:
         model: the network or the whole pipeline.
@@ -49,14 +49,14 @@ def quantize_openvino(model: Any, info: ModelFileInfo, images: Sequence[UInt8[np
         images: calibration images, at least one; a few hundred are usual.
 
     Raises:
-        ExportError: there are no images, or NNCF cannot quantise the model.
+        ExportError: there are no images, or NNCF cannot quantize the model.
         MissingDependencyError: openvino or nncf is not installed.
     """
     return join_openvino(model, _quantize(cut_openvino(model), openvino_operators, info, images))
 
 
 def quantize_onnx(model: Any, info: ModelFileInfo, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Any:
-    """Quantise the network in an `onnx.ModelProto`.
+    """Quantize the network in an `onnx.ModelProto`.
 
     Pairs of `QuantizeLinear` and `DequantizeLinear` are put around the convolutions; runtimes turn that into integer
     arithmetic.
@@ -67,7 +67,7 @@ def quantize_onnx(model: Any, info: ModelFileInfo, images: Sequence[UInt8[np.nda
         images: calibration images, at least one; a few hundred are usual.
 
     Raises:
-        ExportError: there are no images, or NNCF cannot quantise the model.
+        ExportError: there are no images, or NNCF cannot quantize the model.
         MissingDependencyError: onnx or nncf is not installed.
     """
     return join_onnx(model, _quantize(cut_onnx(model), onnx_operators, info, images))
@@ -80,7 +80,7 @@ def check_calibration(images: Sequence[UInt8[np.ndarray, "_ _ 3"]], info: ModelF
         ExportError: there are none, or one has another size than the model's.
     """
     if not images:
-        raise ExportError("Quantisation needs at least one calibration image. Got none.")
+        raise ExportError("Quantization needs at least one calibration image. Got none.")
     for index, image in enumerate(images):
         check_size(image, info, name=f"Calibration image {index}")
 
@@ -91,7 +91,7 @@ def check_size(image: UInt8[np.ndarray, "H W 3"], info: ModelFileInfo, *, name: 
     Args:
         image: RGB.
         info: what the model is.
-        name: of the image, for the message.
+        name: name of the image, for the message.
 
     Raises:
         ExportError: it does not.
@@ -115,7 +115,7 @@ def _quantize(
     check_calibration(images, info)
     roles = find_roles(operators_of(network))
     with _no_statistics(), _quiet():
-        nncf = require("nncf", extra="openvino", purpose="quantising")
+        nncf = require("nncf", extra="openvino", purpose="quantizing")
         nncf.set_log_level(logging.ERROR)
         try:
             quantized = nncf.quantize(
@@ -134,14 +134,14 @@ def _quantize(
             )
         except Exception as error:  # NNCF raises many kinds
             raise ExportError(
-                f"NNCF cannot quantise the model ({type(error).__name__}: {first_line(error)})."
+                f"NNCF cannot quantize the model ({type(error).__name__}: {first_line(error)})."
             ) from error
     _check_in_float(operators_of(quantized), convolutions=roles.first | roles.last, others=roles.before)
     return quantized
 
 
 def _check_in_float(operators: Sequence[Operator], *, convolutions: set[str], others: set[str]) -> None:
-    """NNCF knows operators by name alone; were they renamed on the way, it would quantise them without a word."""
+    """NNCF knows operators by name alone; were they renamed on the way, it would quantize them without a word."""
     kinds = {operator.name: operator.kind for operator in operators}
     kept = {o.name for o in operators if not _QUANTIZERS & {kinds.get(name) for name in o.inputs}}
     lost = sorted((convolutions - kept) | ((others & kinds.keys()) - kept))
@@ -188,7 +188,7 @@ def _no_statistics() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without NNCF's progress bars on stdout, which is for results, and remarks about CUDA."""
+    """Keep quiet NNCF's progress bars on stdout, which is for results, and remarks about CUDA."""
     logger = logging.getLogger("torch.utils.cpp_extension")
     level = logger.level
     logger.setLevel(logging.ERROR)

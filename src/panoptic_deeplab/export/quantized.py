@@ -1,4 +1,4 @@
-"""`export_quantized`: an INT8 file, with what it loses measured on labelled images."""
+"""`export_quantized`: an INT8 file, with what it loses measured on labeled images."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from panoptic_deeplab.maps import Size
 logger = logging.getLogger(__name__)
 
 LARGEST_LOSS = 0.01
-"""Of PQ, in [0, 1]."""
+"""Loss of PQ that is accepted, in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,14 +34,14 @@ class QuantizationReport:
     files: tuple[Path, ...]
     info: ModelFileInfo
     before: EvaluationReport
-    """Of the PyTorch model."""
+    """Measures of the PyTorch model."""
     after: EvaluationReport
-    """Of the file."""
+    """Measures of the file."""
 
     def summary(self) -> str:
         """One line for people."""
         return (
-            f"PQ {100 * _pq(self.before):.2f} before, {100 * _pq(self.after):.2f} after quantisation"
+            f"PQ {100 * _pq(self.before):.2f} before, {100 * _pq(self.after):.2f} after quantization"
             f" ({self.after.num_images} images)"
         )
 
@@ -52,7 +52,7 @@ def export_quantized(
     *,
     format: Format,  # noqa: A002 - the word of the command line
     calibration: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-    labelled: PanopticSource,
+    labeled: PanopticSource,
     kind: Kind = "network",
     size: Size | None = None,
     on_image: Callable[[int, int], None] | None = None,
@@ -63,16 +63,16 @@ def export_quantized(
 
     Args:
         predictor: a PyTorch model with its settings; it stays as it is.
-        path: of the file; its suffix must be that of the format.
+        path: the file; its suffix must be that of the format.
         format: `onnx` or `openvino`.
-        calibration: images like those that the model is going to see, none of `labelled`; 100 to 300 are usual.
-        labelled: images with labels, on which PQ is measured.
+        calibration: images like those that the model is going to see, none of `labeled`; 100 to 300 are usual.
+        labeled: images with labels, on which PQ is measured.
         kind: as for `export_model`.
         size: as for `export_model`.
         on_image: called after each evaluated image with the number of images done and to do.
 
     Raises:
-        ExportError: the format has no INT8 form; the model cannot be quantised; images are of another size; or more
+        ExportError: the format has no INT8 form; the model cannot be quantized; images are of another size; or more
             than one PQ point is lost.
         CheckpointError: the labels are of other classes.
         DatasetError: there are no labels.
@@ -85,34 +85,34 @@ def export_quantized(
     info = replace(describe(predictor, kind=kind, size=size), precision="int8")
     network = network_of(predictor)
     check_calibration(calibration, info)
-    _check_labelled(labelled, info)
+    _check_labeled(labeled, info)
     with staged(path) as file:
         proto = onnx_model(trace(network, info.config, info.categories, kind=kind, size=size), info)
         if format == "onnx":
             save_onnx(quantize_onnx(proto, info, calibration), file)
         else:
             save_openvino(quantize_openvino(openvino_model(proto), info, calibration), file, info)
-        before, after = _measure(predictor, file, info, labelled, on_image)
+        before, after = _measure(predictor, file, info, labeled, on_image)
         report = QuantizationReport(files=files_of(path), info=info, before=before, after=after)
         lost = _pq(before) - _pq(after)
         if lost > LARGEST_LOSS:
             raise ExportError(
-                f"{path.name} was not written, since quantisation costs {100 * lost:.2f} PQ points: {report.summary()};"
+                f"{path.name} was not written, since quantization costs {100 * lost:.2f} PQ points: {report.summary()};"
                 f" at most {100 * LARGEST_LOSS:.0f} may be lost. Try more --calibration images, or keep float32."
             )
     logger.info("%s", report.summary())
     return report
 
 
-def _check_labelled(labelled: PanopticSource, info: ModelFileInfo) -> None:
+def _check_labeled(labeled: PanopticSource, info: ModelFileInfo) -> None:
     """What the first image shows of the set: `evaluate` looks at all of them, but after minutes of other work."""
-    check_same_categories(info.categories, labelled.categories)
-    if not len(labelled):
-        raise DatasetError("There are no labelled images to measure PQ on. Check data.root and data.val_split.")
-    sample = labelled[0]
+    check_same_categories(info.categories, labeled.categories)
+    if not len(labeled):
+        raise DatasetError("There are no labeled images to measure PQ on. Check data.root and data.val_split.")
+    sample = labeled[0]
     if sample.panoptic_map is None:
         raise DatasetError(
-            f"Image {sample.image_id} has no label, so PQ cannot be measured. Choose a labelled data.val_split."
+            f"Image {sample.image_id} has no label, so PQ cannot be measured. Choose a labeled data.val_split."
         )
     check_size(sample.image, info, name=f"Image {sample.image_id}")
     averages = info.config.test_time_augmentation
@@ -127,11 +127,11 @@ def _measure(
     predictor: PanopticPredictor,
     file: Path,
     info: ModelFileInfo,
-    labelled: PanopticSource,
+    labeled: PanopticSource,
     on_image: Callable[[int, int], None] | None,
 ) -> tuple[EvaluationReport, EvaluationReport]:
-    """Of the PyTorch model, and of the file."""
-    count = len(labelled)
+    """Measures of the PyTorch model, and of the file."""
+    count = len(labeled)
 
     def report_progress(offset: int) -> Callable[[int, int], None] | None:
         return None if on_image is None else lambda done, _: on_image(offset + done, 2 * count)
@@ -142,8 +142,8 @@ def _measure(
     )
     quantized = PanopticPredictor.from_pretrained(file, device="cpu")
     return (
-        evaluate(plain, labelled, config=config, on_image=report_progress(0)),
-        evaluate(quantized, labelled, config=config, on_image=report_progress(count)),
+        evaluate(plain, labeled, config=config, on_image=report_progress(0)),
+        evaluate(quantized, labeled, config=config, on_image=report_progress(count)),
     )
 
 

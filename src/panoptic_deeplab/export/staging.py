@@ -15,7 +15,7 @@ def staged(path: Path) -> Iterator[Path]:
     Until then, earlier files of these names stay as they are.
 
     Args:
-        path: of the finished file; its folder is made.
+        path: the finished file; its folder is made.
 
     Yields:
         Where to write: the same name, in a temporary folder beside the finished file.

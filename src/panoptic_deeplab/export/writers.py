@@ -33,8 +33,8 @@ def save_torch(program: ExportedProgram, path: Path, info: ModelFileInfo) -> Non
     """Write a `.pt2` that `torch.export.load` reads.
 
     Args:
-        program: of `trace`.
-        path: of the file.
+        program: what `trace` gave.
+        path: the file.
         info: goes into the file.
     """
     program.example_inputs = None  # would be pickled into the file
@@ -49,7 +49,7 @@ def onnx_model(program: ExportedProgram, info: ModelFileInfo) -> Any:
     """The program as `onnx.ModelProto`, checked by the ONNX checker.
 
     Args:
-        program: of `trace`; torch 2.14 cannot convert the same one twice.
+        program: what `trace` gave; torch 2.14 cannot convert the same one twice.
         info: goes into the model.
 
     Raises:
@@ -132,7 +132,7 @@ def _forget_source(model: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' own remarks, which concern their developers."""
+    """Keep quiet the exporters' own remarks, which concern their developers."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch._export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

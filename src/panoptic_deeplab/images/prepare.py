@@ -22,7 +22,7 @@ class PreparedImage(NamedTuple):
     """An image as the network takes it."""
 
     tensor: Float32[Tensor, "3 Hp Wp"]
-    """Normalized; padded at the bottom and on the right with 0, the mean colour."""
+    """Normalized; padded at the bottom and on the right with 0, the mean color."""
     content_size: Size
     """Size before padding: the part of the network's output that belongs to the image."""
 
@@ -59,13 +59,13 @@ def prepare_image(
     output_stride: int,
     align_corners: bool,
 ) -> PreparedImage:
-    """Resize, normalise and pad an image for validation or prediction.
+    """Resize, normalize and pad an image for validation or prediction.
 
     Args:
         image: RGB.
         input_config: resize rule, mean and standard deviation.
-        output_stride: of the model.
-        align_corners: of the model.
+        output_stride: output stride of the model.
+        align_corners: convention of the model.
     """
     resized = resize_image(image, input_config=input_config)
     content_size = (resized.shape[1], resized.shape[2])

@@ -2,10 +2,10 @@
 
 What is done to each kind of input, so that nothing is silent:
 
-- EXIF orientation of files and PIL images is applied: the array looks as a viewer shows it. (Labelled sets are read by
+- EXIF orientation of files and PIL images is applied: the array looks as a viewer shows it. (Labeled sets are read by
   `data/label_files.py`, with the same decoder but no rotation.)
-- Grey and 1-bit become three equal channels; palettes and CMYK are converted.
-- Transparency is dropped: the stored colour counts, whatever its alpha.
+- Gray and 1-bit become three equal channels; palettes and CMYK are converted.
+- Transparency is dropped: the stored color counts, whatever its alpha.
 - 16-bit values are divided by 257 (65535 -> 255) and rounded; floats in [0, 1] are multiplied by 255 and rounded.
   Fewer bits in 16, as cameras of 12 bits store them, come out nearly black: `range_warning` says so.
 - Animations and files of several pages are refused, so that no page is left out in silence. The previews that phones
@@ -80,7 +80,7 @@ _PILLOW_ERRORS = (
 
 
 _BYTES_TO_READ = 6
-"""Of a pixel: RGB as Pillow decodes it, and the array."""
+"""Bytes that a pixel takes while it is read: RGB as Pillow decodes it, and the array."""
 
 
 def read_image(source: ImageLike) -> UInt8[np.ndarray, "H W 3"]:
@@ -88,7 +88,7 @@ def read_image(source: ImageLike) -> UInt8[np.ndarray, "H W 3"]:
 
     Args:
         source: path of a file; PIL image (a copy of one frame, where its file has several); array `(H, W)` or
-            `(H, W, 1|3|4)`; tensor `(1|3|4, H, W)`. Arrays and tensors are RGB(A) or grey: uint8, uint16, bool, or
+            `(H, W, 1|3|4)`; tensor `(1|3|4, H, W)`. Arrays and tensors are RGB(A) or gray: uint8, uint16, bool, or
             floating point in [0, 1].
 
     Returns:
@@ -248,7 +248,7 @@ def save_picture(picture: Image.Image, path: str | Path, **options: Any) -> None
     """Write a picture, whole or not at all, in the format that its suffix says.
 
     Args:
-        picture: of any mode that the format takes.
+        picture: may have any mode that the format takes.
         path: its folder exists.
         options: those of Pillow's `save`.
 
@@ -263,7 +263,7 @@ def decode(picture: Image.Image, *, where: str, exif: bool) -> UInt8[np.ndarray,
     """The pixels of a picture as RGB, by the rules above.
 
     Args:
-        picture: of any colour mode.
+        picture: may have any color mode.
         where: file name, for the message.
         exif: apply its EXIF orientation; else the pixels come as they are stored.
 
@@ -275,16 +275,16 @@ def decode(picture: Image.Image, *, where: str, exif: bool) -> UInt8[np.ndarray,
     with _pillow_errors(where):
         if exif:
             picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith("I"):  # 16-bit grey; Pillow reads some of these files as 32-bit
+        if picture.mode.startswith("I"):  # 16-bit gray; Pillow reads some of these files as 32-bit
             values = np.asarray(picture)
             if values.min() < 0 or values.max() > 65535:
                 raise ImageError(
                     f"{where} has integer values from {values.min()} to {values.max()}. Expected 0 to 65535; rescale"
                     " it."
                 )
-            return _from_array(values.astype(np.uint16), where=where, layout="a grey image")
+            return _from_array(values.astype(np.uint16), where=where, layout="a gray image")
         if picture.mode == "F":
-            return _from_array(np.asarray(picture), where=where, layout="a grey image")
+            return _from_array(np.asarray(picture), where=where, layout="a gray image")
         if picture.mode in ("P", "PA") or "transparency" in picture.info:
             picture = picture.convert("RGBA")  # the step by which Pillow understands every form of transparency
         return np.array(picture.convert("RGB"))

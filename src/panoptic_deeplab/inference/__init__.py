@@ -1,4 +1,4 @@
-"""The one inference path: an image in any form -> `PanopticResult`.
+"""From an image in any form to a `PanopticResult`: `PanopticPredictor`, and the engines that it runs.
 
 Post-processing itself is in `postprocess/`; commands and pictures are elsewhere.
 """

@@ -22,13 +22,13 @@ class Estimate(NamedTuple):
     """`RawMaps` in a form that can be averaged; float32 tensors of their own."""
 
     probability: Float32[Tensor, "B C h w"]
-    """Of each class; sums to 1 over C."""
+    """Probability of each class; sums to 1 over C."""
 
     center_heatmap: Float32[Tensor, "B 1 h w"] | None
-    """As in `RawMaps`."""
+    """The heatmap, as in `RawMaps`."""
 
     offset: Float32[Tensor, "B 2 h w"] | None
-    """As in `RawMaps`: `(dy, dx)` in pixels of this map."""
+    """The offsets, as in `RawMaps`: `(dy, dx)` in pixels of this map."""
 
 
 def to_estimate(raw_maps: RawMaps) -> Estimate:
@@ -51,7 +51,7 @@ def to_raw_maps(estimate: Estimate) -> RawMaps:
 
 
 def mirrored(raw_maps: RawMaps) -> RawMaps:
-    """The maps of the left-right mirrored image: columns in reverse order, and the way to a centre with them."""
+    """The maps of the left-right mirrored image: columns in reverse order, and the way to a center with them."""
     heatmap, offset = raw_maps.center_heatmap, raw_maps.offset
     if offset is not None:
         offset = offset.flip(-1)
@@ -95,7 +95,7 @@ class Average:
 
     @property
     def size(self) -> Size:
-        """Of the grid."""
+        """Size of the grid."""
         assert self._sum is not None, "an average without estimates has no size"
         return self._sum.probability.shape[-2], self._sum.probability.shape[-1]
 

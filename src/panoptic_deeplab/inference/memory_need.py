@@ -2,7 +2,7 @@
 
 A small file can hold an image of any size, and a system that has no memory left ends the process without a word. The
 network runs once without values (on the device `meta`, a second), and the largest sum of its tensors is counted. On
-processors, what a prediction really takes, with post-processing, was 10 to 20 % less: normalisation is folded there.
+processors, what a prediction really takes, with post-processing, was 10 to 20 % less: normalization is folded there.
 """
 
 import copy
@@ -22,7 +22,7 @@ from panoptic_deeplab.inference.free_memory import available_memory
 from panoptic_deeplab.maps import RawMaps, Size
 
 _SIDE = 256
-"""Of the image that is counted, before padding."""
+"""Side of the image that is counted, before padding."""
 _MOST_OF_A_PIXEL = 4096
 """Bytes that no network of the paper needs (Xception-71: 500); for images that fit even so, nothing is counted."""
 _SHARE_IN_16_BITS = 0.6
@@ -35,7 +35,7 @@ class MemoryNeed:
         model: `images -> RawMaps`. Of what is no `nn.Module` nothing is known, and every image passes.
         config: its `input`, `model` and `test_time_augmentation` sections are used.
         device: where the model runs.
-        precision: in which it runs.
+        precision: the one in which it runs.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class MemoryNeed:
             )
 
     def _pixels(self, size: Size) -> float:
-        """Of the network's input, in the largest view."""
+        """Number of pixels of the network's input, in the largest view."""
         augmentation = self._config.test_time_augmentation
         height, width = resized_size(size, self._config.input)
         least = self._config.input.pad_to or (0, 0)

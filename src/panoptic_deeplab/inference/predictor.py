@@ -1,6 +1,6 @@
 """`PanopticPredictor`: from an image to a `PanopticResult` at the image's own size.
 
-The one inference path: command line, validation and demo all go through it, so they agree.
+Command line, validation, demo and timing all predict with it.
 
     read_image ─▶ prepare_image ─▶ model ─▶ PanopticPostprocessor ─▶ PanopticResult.resized
     RGB uint8     resize, normalize,  RawMaps   at the size of the        nearest, to the
@@ -8,7 +8,8 @@ The one inference path: command line, validation and demo all go through it, so 
                                                 to the content
 
 What differs between a PyTorch network, an exported file and an ensemble stands behind an `Engine` (`engines/`): how an
-image is prepared, and how a batch of prepared images becomes results.
+image is prepared, and how a batch of prepared images becomes results. A file with the whole pipeline has
+post-processing of its own in its graph; `export/agreement.py` measures how far its results agree.
 
 Grouping happens at the size of the network's input, where offsets have their unit; only the finished map of ids is
 resized. (Resizing raw offsets to the image without rescaling their values is a known fault of a public version.)
@@ -40,9 +41,9 @@ class UpsampledMaps(NamedTuple):
     """The instance maps of one image at its original size, for pictures. None for a semantic-only model."""
 
     center_heatmap: Float32[np.ndarray, "H W"] | None
-    """About 1 at centres."""
+    """About 1 at centers."""
     offset: Float32[np.ndarray, "2 H W"] | None
-    """`(dy, dx)` to the centre, in pixels of the original image."""
+    """`(dy, dx)` to the center, in pixels of the original image."""
 
 
 class PanopticPredictor:
@@ -91,9 +92,9 @@ class PanopticPredictor:
         """Load a folder that `save_pretrained` or a training run wrote (`runs/street/best`), or a model by its name.
 
         Args:
-            folder: of the model; or a name of the zoo (`panoptic-deeplab models` lists them) or of a repository on the
-                hub, `owner/name`, which are downloaded the first time (`weights/locations.py`); or an exported file,
-                `.onnx`, `.xml` or `.pt2`.
+            folder: a model's folder; or a name of the zoo (`panoptic-deeplab models` lists them) or of a repository on
+                the hub, `owner/name`, which are downloaded the first time (`weights/locations.py`); or an exported
+                file, `.onnx`, `.xml` or `.pt2`.
             device: `cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one.
             precision: as for `from_network`.
             compile: as for `from_network`; not for exported files.
@@ -159,7 +160,7 @@ class PanopticPredictor:
         """Segment one image, or each of a list (one at a time; `predict_iter` has batches).
 
         Args:
-            image: path, PIL image, array `(H, W, 3)` or tensor `(3, H, W)`, as `images.read_image` takes them; or a
+            image: path, PIL image, array `(H, W, 3)` or tensor `(3, H, W)`, as `read_image` takes them; or a
                 list of such.
 
         Returns:

@@ -48,8 +48,8 @@ class AugmentedModel:
     Args:
         model: `images (B, 3, H, W) -> RawMaps`, for any size that its output stride allows.
         config: scales and flip.
-        output_stride: of the model.
-        align_corners: of the model.
+        output_stride: output stride of the model.
+        align_corners: convention of the model.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class AugmentedModel:
         """Predict all views.
 
         Args:
-            images: normalised and padded, as the model takes them.
+            images: normalized and padded, as the model takes them.
 
         Returns:
             Maps of the images as they came in; of the model's stride in the view of the largest scale, so a smaller one
@@ -169,7 +169,7 @@ def _scaled_image_pools(model: Callable[[Tensor], RawMaps], ratio: tuple[float, 
 
 
 def _scaled_window(window: Size, ratio: tuple[float, float], align_corners: bool) -> Size:
-    """Of k pixels with aligned corners, the first and the last are k - 1 apart."""
+    """The window for a resized view; of k pixels with aligned corners, the first and the last are k - 1 apart."""
     extra = 1 if align_corners else 0
     height, width = (
         max(1, round((length - extra) * factor) + extra) for length, factor in zip(window, ratio, strict=True)

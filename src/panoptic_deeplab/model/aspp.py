@@ -21,8 +21,8 @@ class ASPP(nn.Module):
     """Atrous spatial pyramid pooling.
 
     Args:
-        in_channels: of the deepest backbone features.
-        channels: of each branch and of the output.
+        in_channels: channels of the deepest backbone features.
+        channels: channels of each branch and of the output.
         rates: atrous rates of the three 3x3 branches.
         atrous_conv: `separable` (the count of Table 1) or `dense` 3x3 convolutions.
         mid_norm: see `SeparableConv`.
@@ -32,7 +32,7 @@ class ASPP(nn.Module):
         pool_norm: BN in the image pool.
         pool_bias: bias of the image pool's convolution.
         align_corners: convention of the resize of the pooled map.
-        norm_eps: of each BN.
+        norm_eps: epsilon of each BN.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ASPP(nn.Module):
         """Features with context, at the same size.
 
         Raises:
-            ConfigError: training a normalised global pool with one image: its BN has one value a channel.
+            ConfigError: training a normalized global pool with one image: its BN has one value a channel.
         """
         views = [branch(features) for branch in self.branches]
         views.append(self._pool(features))
@@ -94,7 +94,7 @@ class ASPP(nn.Module):
             norm = next((m for m in self.image_pool if isinstance(m, nn.BatchNorm2d)), None)
             if norm is not None and norm.training:
                 raise ConfigError(
-                    "Training the ASPP image pool's batch normalisation needs at least 2 images a forward pass."
+                    "Training the ASPP image pool's batch normalization needs at least 2 images a forward pass."
                     " Got 1 instead; raise train.batch_size or train.images_at_once, or set"
                     " model.image_pool_norm to false."
                 )

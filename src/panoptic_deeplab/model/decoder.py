@@ -18,15 +18,15 @@ class Decoder(nn.Module):
     """One stage for each low-level feature: upsample, concatenate with the projected feature, convolve.
 
     Args:
-        in_channels: of the ASPP.
-        low_level_channels: of each low-level feature, deep to shallow.
+        in_channels: channels of the ASPP.
+        low_level_channels: channels of each low-level feature, deep to shallow.
         projections: channels to which each is projected by 1x1 (a rich low-level feature would outweigh the context).
-        channels: of each stage's output.
+        channels: channels of each stage's output.
         conv: `separable` = one 5x5 a stage, `dense` = two 3x3.
         mid_norm: see `SeparableConv`.
         concat_order: `upsampled_first` or `projection_first`, which only matters to published weights.
         align_corners: convention of the resizes.
-        norm_eps: of each BN.
+        norm_eps: epsilon of each BN.
     """
 
     def __init__(

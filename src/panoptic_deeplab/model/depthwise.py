@@ -53,7 +53,7 @@ class FastDepthwiseConv2d(nn.Conv2d):
 
 
 class _Geometry(NamedTuple):
-    """Of a convolution, as (vertical, horizontal)."""
+    """How a convolution steps, pads and spreads, as (vertical, horizontal)."""
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
@@ -134,7 +134,7 @@ def _add_gradients_of_taps(
     of_features: Float[Tensor, "B C H W"] | None,
     of_weight: Float[Tensor, "C 1 k l"] | None,
 ) -> None:
-    """To the zeros of those that are wanted."""
+    """Add the gradients that are wanted to zeros."""
     kernel = weight[:, 0, :, :, None, None]
     for (row, column), (source, target) in _taps(weight, features, gradient, geometry):
         if of_features is not None:

@@ -10,12 +10,12 @@ class Head(nn.Module):
     """One task's head: convolution to `channels`, then 1x1 with bias to `out_channels`, without activation.
 
     Args:
-        in_channels: of the decoder.
-        channels: between the two convolutions.
-        out_channels: number of classes; 1 for the centre heatmap; 2 for the offset `(dy, dx)`.
+        in_channels: channels of the decoder.
+        channels: channels between the two convolutions.
+        out_channels: number of classes; 1 for the center heatmap; 2 for the offset `(dy, dx)`.
         conv: `separable` = one 5x5, `dense` = two 3x3.
         mid_norm: see `SeparableConv`.
-        norm_eps: of each BN.
+        norm_eps: epsilon of each BN.
     """
 
     def __init__(

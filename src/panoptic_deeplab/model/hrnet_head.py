@@ -18,9 +18,9 @@ class HRNetMixing(nn.Module):
     """Resize, concatenate, 1x1 convolution -> BN -> ReLU. The number of channels stays.
 
     Args:
-        channels: of all features together.
+        channels: number of all features' channels together.
         align_corners: convention of the resizes.
-        norm_eps: of the BN.
+        norm_eps: epsilon of the BN.
     """
 
     def __init__(self, channels: int, *, align_corners: bool, norm_eps: float) -> None:
@@ -46,8 +46,8 @@ class PointwiseHead(nn.Module):
     """One task's prediction: 1x1 with bias, without activation.
 
     Args:
-        in_channels: of the mixed features.
-        out_channels: number of classes; 1 for the centre heatmap; 2 for the offset `(dy, dx)`.
+        in_channels: channels of the mixed features.
+        out_channels: number of classes; 1 for the center heatmap; 2 for the offset `(dy, dx)`.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

@@ -17,8 +17,8 @@ class ConvNormRelu(nn.Sequential):
         dilation: atrous rate.
         groups: `in_channels` makes it depthwise.
         norm: False leaves the BN out (the ReLU stays).
-        bias: of the convolution.
-        norm_eps: of the BN.
+        bias: whether the convolution has one.
+        norm_eps: epsilon of the BN.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class SeparableConv(nn.Sequential):
         dilation: atrous rate of the depthwise convolution.
         mid_norm: BN and ReLU after the depthwise convolution too. The paper's parameter counts (Table 1) say no, the
             public implementations do it.
-        norm_eps: of each BN.
+        norm_eps: epsilon of each BN.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ def refinement_conv(
         mid_channels: channels between the two dense ones; the separable one has no such place.
         kind: which of the two.
         mid_norm: see `SeparableConv`.
-        norm_eps: of each BN.
+        norm_eps: epsilon of each BN.
     """
     if kind == "separable":
         return SeparableConv(in_channels, out_channels, 5, mid_norm=mid_norm, norm_eps=norm_eps)

@@ -1,7 +1,7 @@
 """`PanopticDeepLab`: images -> `RawMaps` (section 3.1, Figure 2).
 
     images ─▶ backbone ─┬─▶ ASPP ─▶ decoder ─▶ semantic head ──────────────▶ semantic_logits
-                        └─▶ ASPP ─▶ decoder ─┬─▶ centre head ──────────────▶ center_heatmap
+                        └─▶ ASPP ─▶ decoder ─┬─▶ center head ──────────────▶ center_heatmap
                                              └─▶ offset head ──────────────▶ offset
 
 The backbone is shared; everything else is decoupled, one ASPP and one decoder for each branch. The switches of the
@@ -83,7 +83,7 @@ class PanopticDeepLab(nn.Module):
         return open_pretrained(model).network
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> RawMaps:
-        """Predict the raw maps at stride 4 of images of any size, normalised by the mean and deviation of the recipe.
+        """Predict the raw maps at stride 4 of images of any size, normalized by the mean and deviation of the recipe.
 
         Best results with odd sizes k * output_stride + 1 and `align_corners`: then the corner samples of all levels
         coincide. The maps have ceil(H / 4) x ceil(W / 4) pixels.
@@ -165,7 +165,7 @@ def with_output_stride(config: ModelConfig, output_stride: Literal[8, 16, 32]) -
 
     Args:
         config: as trained.
-        output_stride: of the new network.
+        output_stride: stride of the new network's deepest features.
 
     Raises:
         ConfigError: `config.atrous_rates` cannot be scaled to integers.

@@ -171,7 +171,7 @@ def _listed(peaks: list[Peak]) -> DroppedPeaks:
 
 
 def _dropped_classes(areas: Int64[np.ndarray, " C"], categories: CategoryTable) -> tuple[DroppedClass, ...]:
-    """In the order of train ids."""
+    """The classes in the order of train ids."""
     return tuple(
         DroppedClass(category_id=categories[i].id, name=categories[i].name, area=int(areas[i]))
         for i in np.flatnonzero(areas).tolist()

@@ -26,7 +26,7 @@ class ImageMaps(NamedTuple):
     logits: Float32[Tensor, "C h w"]
     """Class scores."""
     heatmap: Float32[Tensor, "h w"] | None
-    """Of centers; None for a semantic-only model."""
+    """About 1 at centers; None for a semantic-only model."""
     offset: Float32[Tensor, "2 h w"] | None
     """`(dy, dx)` from each sample to its center, in pixels of the network input; None for a semantic-only model."""
 
@@ -153,7 +153,7 @@ def resize(map_: Float32[Tensor, "C h w"], grid: Grid, rows: slice = slice(None)
 
 
 def _growth(samples: Float32[Tensor, "C h w"], dim: int) -> Float32[Tensor, "C h w"]:
-    """From each sample to the next one; 0 behind the last."""
+    """The step from each sample to the next one; 0 behind the last."""
     return samples.diff(dim=dim, append=samples.narrow(dim, samples.shape[dim] - 1, 1))
 
 

@@ -17,7 +17,7 @@ from panoptic_deeplab.model.network import PanopticDeepLab
 
 
 class Counts(NamedTuple):
-    """Of one network and input."""
+    """What one network has, and computes for one input."""
 
     parameters: int
     """Weights and biases, scale and shift of BN; its running statistics are no parameters."""
@@ -30,8 +30,9 @@ def count(config: ModelConfig, num_classes: int, size: Size) -> Counts:
     """Count the network for one image.
 
     Args:
-        config: of the network; `image_pool_size` is the training crop, whose window the paper keeps at inference.
-        num_classes: of the semantic head.
+        config: settings of the network; `image_pool_size` is the training crop, whose window the paper keeps at
+            inference.
+        num_classes: channels of the semantic head.
         size: `(height, width)` of the image.
     """
     with torch.device("meta"):

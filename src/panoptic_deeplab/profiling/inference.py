@@ -40,7 +40,7 @@ class Subject:
     predictor: PanopticPredictor
     runtime: str = "pytorch"
     published_milliseconds: float | None = None
-    """For one image, in Table 9."""
+    """Time for one image in Table 9."""
 
 
 def untrained_subject(
@@ -56,7 +56,7 @@ def untrained_subject(
     """A network with random weights, as fast as a trained one; post-processing works on a drawn scene.
 
     Args:
-        name: of the row.
+        name: name of the row.
         config: its `input`, `model`, `postprocess` sections.
         categories: classes.
         device: `cpu`, `cuda`, ... or `auto`.

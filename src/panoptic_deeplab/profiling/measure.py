@@ -33,7 +33,7 @@ class Timing:
         """Summarize.
 
         Args:
-            seconds: of each run, one at least.
+            seconds: how long each run took; one at least.
         """
         ordered = sorted(seconds)
         return cls(
@@ -82,7 +82,7 @@ def peak_memory(device: torch.device) -> Iterator[PeakMemory]:
     """Measure the peak memory of a block of code.
 
     Args:
-        device: of the tensors.
+        device: where the tensors are.
     """
     peak = PeakMemory()
     on_gpu = device.type == "cuda"

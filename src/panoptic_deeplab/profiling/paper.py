@@ -41,9 +41,9 @@ class PaperRow:
     paper_size: Size
     """The one that the table names."""
     paper_parameters: float | None
-    """In millions; Table 9 prints none."""
+    """Number in millions; Table 9 prints none."""
     paper_multiply_adds: float
-    """In billions."""
+    """Number in billions."""
 
     @property
     def config(self) -> Config:
@@ -147,4 +147,4 @@ PAPER_ROWS: tuple[PaperRow, ...] = (
     _runtime("COCO, Xception-71 at 641", "coco_xception71_641", _COCO_SMALL, 109.21),
     _runtime("COCO, Xception-71 at 1025", "coco_xception71", _COCO_LARGE, 279.25),
 )
-"""In the order of the paper."""
+"""The rows in the order of the paper."""

@@ -17,7 +17,7 @@ STAGES = (
     "scores",
     "encode",
 )
-"""In their order."""
+"""The stages in their order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +29,12 @@ class InferenceRow:
     """`pytorch`, or the suffix of the exported file."""
     precision: str
     compiled: bool
-    """With torch.compile."""
+    """Whether torch.compile was used."""
     device: str
     image_size: tuple[int, int]
     """`(height, width)` of the image."""
     input_size: tuple[int, int]
-    """Of the network's input."""
+    """`(height, width)` of the network's input."""
     batch_size: int
     stages: Mapping[str, Timing]
     """Seconds a batch, by the names of `STAGES`, with waiting for the device after each. Empty for a file with the
@@ -48,7 +48,7 @@ class InferenceRow:
     drawn_scene: bool
     """Post-processing worked on a drawn scene, since the network is untrained."""
     published_milliseconds: float | None = None
-    """For one image, in Table 9 (Tesla V100)."""
+    """Time for one image in Table 9 (Tesla V100)."""
 
     @property
     def images_per_second(self) -> float:

@@ -16,7 +16,7 @@ from panoptic_deeplab.maps import RawMaps, Size
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 _SIGMA = 8.0
-"""Of the heatmap's peaks, in pixels of the input."""
+"""Width of the heatmap's peaks, in pixels of the input."""
 _LEAD = 8.0
 """By how much the score of the right class exceeds the mean of the others, in standard deviations of the noise."""
 _OFFSET_NOISE = 0.5
@@ -51,7 +51,7 @@ def draw_raw_maps(
         thing_mask: which classes are things.
         num_centers: instances, each with one peak in the heatmap; fewer if the band has no room for so many.
         thing_share: part of the image that the band takes, 0 to 1. Without thing classes there is none.
-        seed: of the scene.
+        seed: seed of the scene.
 
     Returns:
         Maps of one image: class scores and offsets with noise, a heatmap without.
@@ -119,7 +119,7 @@ def draw_labels(size: Size, categories: CategoryTable, *, num_instances: int, se
         size: `(height, width)` of the map.
         categories: with things and stuff.
         num_instances: ellipses; those that are hidden are not in the label.
-        seed: of the scene.
+        seed: seed of the scene.
     """
     rng = np.random.default_rng(seed)
     height, width = size

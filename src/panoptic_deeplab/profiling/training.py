@@ -12,9 +12,9 @@ from panoptic_deeplab.distributed import Process, resolve_device
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.profiling.measure import Timing, peak_memory, run_repeatedly
 from panoptic_deeplab.profiling.report import TrainingRow
+from panoptic_deeplab.training.allocator import keep_freed_memory
 from panoptic_deeplab.training.ema import ExponentialMovingAverage
 from panoptic_deeplab.training.losses import PanopticDeepLabLoss
-from panoptic_deeplab.training.memory import keep_freed_memory
 from panoptic_deeplab.training.optimizer import build_optimizer
 from panoptic_deeplab.training.precision import with_resolved_precision
 from panoptic_deeplab.training.state import TrainingState
@@ -25,8 +25,8 @@ def measure_training(name: str, config: Config, *, device: str, seconds: float =
     """Measure one recipe, with random weights and its own data.
 
     Args:
-        name: of the row.
-        config: of the recipe.
+        name: name of the row.
+        config: settings of the recipe.
         device: `cpu`, `cuda`, ... or `auto`.
         seconds: how long to measure the loader, and again the steps; at least three batches each.
 
@@ -71,9 +71,9 @@ class TrainingStep:
     """A step that can be repeated, always with the same batch.
 
     Args:
-        config: of the recipe.
-        num_classes: of the table.
-        batch: from the loader.
+        config: settings of the recipe.
+        num_classes: length of the category table.
+        batch: a batch of the loader.
         process: this process.
     """
 
@@ -93,10 +93,10 @@ class TrainingStep:
 
     @classmethod
     def of_recipe(cls, config: Config, *, device: str) -> "TrainingStep":
-        """With the first batch of a recipe's data.
+        """A step with the first batch of a recipe's data.
 
         Args:
-            config: of the recipe.
+            config: settings of the recipe.
             device: `cpu`, `cuda`, ... or `auto`.
         """
         source = open_source(config.data, config.data.train_split)

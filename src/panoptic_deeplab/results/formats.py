@@ -39,7 +39,7 @@ def to_coco_panoptic(
     Args:
         result: truth or prediction.
         image_id: `images[].id` of the JSON; COCO's own tools want an int.
-        file_name: of the PNG.
+        file_name: name of the PNG.
 
     Returns:
         `{"image_id", "file_name", "segments_info": [{"id", "category_id", "area", "bbox", "iscrowd", "score"?}]}`
@@ -126,9 +126,9 @@ def to_rles(panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Sequence[int]
 
 
 def to_polygons(mask: Bool[np.ndarray, "H W"]) -> list[list[float]]:
-    """Outlines of the connected (8-neighbours) parts of a mask; an approximation.
+    """Outlines of the connected (8-neighbors) parts of a mask; an approximation.
 
-    The corners are centres of border pixels, with pixel centres at integers. Holes are lost, and so are parts that
+    The corners are centers of border pixels, with pixel centers at integers. Holes are lost, and so are parts that
     enclose no area (a single pixel, a line). Use `to_rle` where the mask has to come back exactly.
 
     Returns:
@@ -212,7 +212,7 @@ def load_result(path: str | Path) -> PanopticResult:
     """Read what `save_result` wrote.
 
     Args:
-        path: of the JSON.
+        path: the JSON file.
 
     Raises:
         DatasetError: a file is missing or corrupt, or map and segments contradict each other.

@@ -196,7 +196,7 @@ class PanopticResult:
         return of_segments.take(self.segment_index())
 
     def resized(self, size: tuple[int, int]) -> "PanopticResult":
-        """The maps by nearest neighbour at another size, and the segments described anew.
+        """The maps by nearest neighbor at another size, and the segments described anew.
 
         Ids stay as they are. A segment that loses all its pixels in a smaller map is left out of `segments_info`, so
         map and list agree.
@@ -209,7 +209,7 @@ class PanopticResult:
         """
         if self.size == size:
             return self
-        # The centre of new pixel i lies at (i + 0.5) * old / new - 0.5 of the old pixels, as in an image's own resize.
+        # The center of new pixel i lies at (i + 0.5) * old / new - 0.5 of the old pixels, as in an image's own resize.
         rows = ((2 * np.arange(size[0]) + 1) * self.size[0]) // (2 * size[0])
         columns = ((2 * np.arange(size[1]) + 1) * self.size[1]) // (2 * size[1])
         taken = np.ix_(rows, columns)
@@ -255,7 +255,7 @@ def segment_places(
 
     Args:
         panoptic_map: segment ids.
-        runs: in which the map is constant.
+        runs: stretches in which the map is constant.
         segment_ids: non-zero, in any order; ids without a pixel may be listed.
         where: file or image, for the message.
 

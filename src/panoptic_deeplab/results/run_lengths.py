@@ -50,8 +50,8 @@ def areas_and_boxes(
     """Count and enclose the pixels of segments.
 
     Args:
-        runs: of the map.
-        places: of each run: 0 = no segment, n = segment n.
+        runs: the runs of the map.
+        places: what each run belongs to: 0 = no segment, n = segment n.
         count: N, the number of segments.
 
     Returns:

@@ -67,8 +67,8 @@ def save_checkpoint(
     Args:
         run_folder: the folder of the run.
         state: what to store.
-        config: of the run. `keep_checkpoints` says how many of the newest are kept, beside the best.
-        categories: of the classes that the model predicts.
+        config: configuration of the run. `keep_checkpoints` says how many of the newest are kept, beside the best.
+        categories: table of the classes that the model predicts.
         dataset: what identifies the data, as `data.identity.identify` returns it.
         model_card: text of the README.md beside the weights.
 
@@ -109,7 +109,7 @@ def add_validation(
 
     Args:
         run_folder: the folder of the run.
-        state: of which that checkpoint was written; its `best_metric` is updated.
+        state: the one with which that checkpoint was written; its `best_metric` is updated.
         metrics: by name, in [0, 1].
         metric: the one that chooses the best.
         model_card: text of the README.md, with the result.

@@ -56,7 +56,7 @@ def check_packages() -> None:
 
 
 def images_normalized_together(config: Config, process: Process) -> int:
-    """Over how many images batch normalization takes its statistics, in the pass that has fewest."""
+    """How many images batch normalization takes its statistics over, in the pass that has fewest."""
     share = config.train.batch_size // process.world_size
     images = share // config.train.passes(share)
     return images * process.world_size if config.train.batch_norm == "sync" else images
@@ -136,7 +136,7 @@ def check_data(training: PanopticSource, validation: PanopticSource, config: Con
     Args:
         training: the training split.
         validation: the validation split.
-        config: of the run.
+        config: configuration of the run.
         process: this process.
 
     Raises:

@@ -1,6 +1,6 @@
 """Exponential moving average (EMA) of the weights: a second model, smoother and usually a little better.
 
-Parameters *and* the statistics of batch normalisation are averaged with the same decay, so weights and statistics
+Parameters *and* the statistics of batch normalization are averaged with the same decay, so weights and statistics
 belong to the same stretch of training.
 """
 
@@ -40,5 +40,5 @@ class ExponentialMovingAverage:
         floats = [(average, current) for average, current in pairs if average.is_floating_point()]
         torch._foreach_lerp_([average for average, _ in floats], [current for _, current in floats], 1 - decay)
         for average, current in pairs:
-            if not average.is_floating_point():  # the number of batches that batch normalisation has seen
+            if not average.is_floating_point():  # the number of batches that batch normalization has seen
                 average.copy_(current)

@@ -27,7 +27,7 @@ def write_environment(run_folder: Path, *, process: Process, seed: int, start_st
     Args:
         run_folder: exists.
         process: this process.
-        seed: of the run.
+        seed: seed of the run.
         start_step: steps made before.
 
     Raises:
@@ -66,7 +66,7 @@ def _warn(before: dict[str, Any], now: dict[str, Any]) -> None:
     message = "The run goes on in another way (%s): its result equals that of a run that never stopped only up to %s."
     rest = "rounding"
     if before["processes"] != now["processes"]:
-        rest += ", and to dropout and the statistics of batch normalisation, which each process has for itself"
+        rest += ", and to dropout and the statistics of batch normalization, which each process has for itself"
     logger.warning(message, "; ".join(changes), rest)
 
 

@@ -14,7 +14,7 @@ def not_finite(state: TrainingState) -> str | None:
     """The first tensors of weights, their average and the optimizer that are not finite; None if all are.
 
     Args:
-        state: statistics of batch normalisation count as weights.
+        state: statistics of batch normalization count as weights.
     """
     names = [name for name, tensor in _tensors(state) if not bool(torch.isfinite(tensor).all())]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""

@@ -14,14 +14,14 @@ from panoptic_deeplab.visualize.curves import draw_label_statistics
 from panoptic_deeplab.visualize.mosaic import draw_train_batch
 
 MAX_IMAGES = 100
-"""For the statistics of labels; evenly spread over the set."""
+"""Number of images for the statistics of labels, evenly spread over the set."""
 
 
 def write_label_statistics(source: PanopticSource, path: Path) -> None:
-    """Draw how often each class is labelled, in at most `MAX_IMAGES` images of the set.
+    """Draw how often each class is labeled, in at most `MAX_IMAGES` images of the set.
 
     Args:
-        source: labelled images.
+        source: labeled images.
         path: picture to write.
     """
     indices = np.unique(np.linspace(0, len(source) - 1, min(MAX_IMAGES, len(source))).round().astype(int)).tolist()
@@ -40,10 +40,10 @@ def write_training_batch(batch: Batch, path: Path, *, categories: CategoryTable,
     """Draw a batch as it enters the network, with its targets.
 
     Args:
-        batch: on any device.
+        batch: a batch on any device.
         path: picture to write.
         categories: classes of the semantic target.
-        config: how the images were normalised.
+        config: how the images were normalized.
     """
     picture = draw_train_batch(batch.images, batch.targets, categories=categories, input_config=config)
     with written_whole(path) as temporary:

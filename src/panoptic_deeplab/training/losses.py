@@ -56,7 +56,7 @@ class PanopticDeepLabLoss:
         """What the terms are divided by: images with a valid pixel, sum of `center_weight`, sum of `offset_weight`.
 
         Args:
-            targets: of a batch, or a part of one.
+            targets: targets of a batch, or a part of one.
 
         Returns:
             Float64, so that counts of pixels can be summed over many parts without rounding.
@@ -75,7 +75,7 @@ class PanopticDeepLabLoss:
 
         Args:
             raw_maps: network output, any floating dtype.
-            targets: of the same images, with a batch dimension.
+            targets: targets of the same images, with a batch dimension.
             normalizers: sum of `normalizers(...)` over all parts of the global batch; None = `targets` are all of it.
 
         Returns:

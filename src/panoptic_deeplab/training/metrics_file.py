@@ -16,7 +16,7 @@ class MetricsFile:
     """Appends rows; the file can be read at any time.
 
     Args:
-        path: of the file.
+        path: the file.
         columns: names, the first of them `step`.
         start_step: steps made before, by the run that is resumed; later rows are dropped, since they are made again.
             Lines that are no rows are dropped too, with a warning that names a copy of the file.

@@ -20,11 +20,11 @@ def training_card(
     """The text of the card.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         categories: classes of the model.
         step: optimizer steps made.
-        metrics: of the validation at this step, by name, in [0, 1]; None where there was none.
-        table: of the same validation, as text.
+        metrics: result of the validation at this step, by name, in [0, 1]; None where there was none.
+        table: result of the same validation, as text.
     """
     average = "" if config.train.ema_decay is None else f", averaged with decay {config.train.ema_decay}"
     results = None

@@ -11,7 +11,7 @@ from torch import nn
 from panoptic_deeplab.config import TrainConfig
 
 MOMENTUM = 0.9
-"""Of SGD (Table 1, first row)."""
+"""Momentum of SGD (Table 1, first row)."""
 
 
 def learning_rate_factor(step: int, config: TrainConfig) -> float:
@@ -30,7 +30,7 @@ def learning_rate_factor(step: int, config: TrainConfig) -> float:
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Of a step, outside the backbone."""
+    """Learning rate of a step, outside the backbone."""
     return config.learning_rate * learning_rate_factor(step, config)
 
 
@@ -39,7 +39,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 
     Args:
         model: parameters whose name starts with `backbone.` get `backbone_learning_rate_factor`.
-        config: weight decay (not on biases and normalisation) is decoupled for Adam, an L2 penalty for SGD.
+        config: weight decay (not on biases and normalization) is decoupled for Adam, an L2 penalty for SGD.
     """
     groups = parameter_groups(model, config)
     # One fused kernel for all parameters, on CPUs as on GPUs. AdamW without weight decay is Adam.
@@ -53,7 +53,7 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, An
     members: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            decayed = parameter.ndim > 1  # biases and normalisation are vectors
+            decayed = parameter.ndim > 1  # biases and normalization are vectors
             members.setdefault((name.startswith("backbone."), decayed), []).append(parameter)
     groups: list[dict[str, Any]] = []
     for (in_backbone, decayed), parameters in members.items():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from panoptic_deeplab.errors import CheckpointError
 
 _COUNTER = "step"
-"""Of AdamW, a number for each parameter: how often it was changed."""
+"""AdamW's name of a number that it has for each parameter: how often it was changed."""
 
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:

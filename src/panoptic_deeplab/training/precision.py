@@ -11,7 +11,7 @@ def with_resolved_precision(config: Config, device: str) -> Config:
     """Replace `auto` by `bfloat16` or `float32`, so that the run folder says what the run computed in.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         device: that it trains on, `cpu` or `cuda...`.
     """
     if config.train.precision != "auto":

@@ -56,7 +56,7 @@ def load_checkpoint(run_folder: Path, state: TrainingState, *, config: Config, d
     Args:
         run_folder: the folder of a run that has a checkpoint.
         state: freshly built with `config`; filled in place.
-        config: of this start; see `MAY_DIFFER_ON_RESUME`.
+        config: configuration of this start; see `MAY_DIFFER_ON_RESUME`.
         dataset: what identifies the data of this start.
 
     Returns:

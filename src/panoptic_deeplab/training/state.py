@@ -18,4 +18,4 @@ class TrainingState:
     step: int = 0
     """Optimizer steps made."""
     best_metric: float | None = None
-    """Of `evaluation.metric`, in [0, 1]; None before the first validation."""
+    """Highest value of `evaluation.metric`, in [0, 1]; None before the first validation."""

@@ -114,7 +114,7 @@ def place_network(model: nn.Module, config: TrainConfig, *, device: str) -> None
 def set_training_mode(model: nn.Module, config: TrainConfig) -> None:
     """Training mode, except for what is frozen.
 
-    Frozen batch normalisation (`config.batch_norm`) keeps statistics and affine parameters. A backbone with
+    Frozen batch normalization (`config.batch_norm`) keeps statistics and affine parameters. A backbone with
     `config.backbone_learning_rate_factor` 0 needs no gradients, which saves its backward pass.
     """
     model.train()

@@ -41,6 +41,7 @@ from panoptic_deeplab.data.sources import open_source
 from panoptic_deeplab.distributed import Process, any_process, of_main_process, process_group
 from panoptic_deeplab.errors import ConfigError, StoppedBySignal
 from panoptic_deeplab.model.network import PanopticDeepLab
+from panoptic_deeplab.training.allocator import keep_freed_memory
 from panoptic_deeplab.training.callbacks import Callback
 from panoptic_deeplab.training.checkpoint import add_validation, save_checkpoint
 from panoptic_deeplab.training.checks import (
@@ -57,7 +58,6 @@ from panoptic_deeplab.training.environment import write_environment
 from panoptic_deeplab.training.first_look import write_label_statistics, write_training_batch
 from panoptic_deeplab.training.interruption import Interruption
 from panoptic_deeplab.training.losses import PanopticDeepLabLoss
-from panoptic_deeplab.training.memory import keep_freed_memory
 from panoptic_deeplab.training.meter import Meter
 from panoptic_deeplab.training.model_card import training_card
 from panoptic_deeplab.training.optimizer import build_optimizer, describe_schedule, learning_rate

@@ -1,4 +1,4 @@
-"""Colours: classes, instances, a perceptual scale for values, and what to write in black or white."""
+"""Colors: classes, instances, a perceptual scale for values, and what to write in black or white."""
 
 import colorsys
 
@@ -11,7 +11,7 @@ Color = tuple[int, int, int]
 
 _GOLDEN_RATIO = 0.618033988749895
 
-# Dark violet over red to light yellow: lightness rises evenly, so the scale survives grey printing.
+# Dark violet over red to light yellow: lightness rises evenly, so the scale survives gray printing.
 _SCALE = np.array(
     [
         (0, 0, 4),
@@ -29,9 +29,9 @@ _SCALE = np.array(
 
 
 def segment_colors(result: PanopticResult) -> UInt8[np.ndarray, "N 3"]:
-    """A colour for each segment, in the order of `segments_info`; the same in every call.
+    """A color for each segment, in the order of `segments_info`; the same in every call.
 
-    Stuff has the colour of its class. The first instance of a thing class has about the colour of the class, each
+    Stuff has the color of its class. The first instance of a thing class has about the color of the class, each
     further one a hue that is far from those before it (steps of the golden ratio around the circle).
     """
     train_ids = result.categories.train_id_by_category_id
@@ -49,14 +49,14 @@ def segment_colors(result: PanopticResult) -> UInt8[np.ndarray, "N 3"]:
 
 
 def distinct_colors(number: int) -> UInt8[np.ndarray, "N 3"]:
-    """Bright colours, each with a hue far from those before it; the first ones do not change with `number`."""
+    """Bright colors, each with a hue far from those before it; the first ones do not change with `number`."""
     return np.array([_instance_color((255, 90, 90), rank) for rank in range(number)], np.uint8).reshape(-1, 3)
 
 
 def paint_segments(
     result: PanopticResult, colors: UInt8[np.ndarray, "N 3"], *, void: Color = (0, 0, 0)
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The panoptic map with each id replaced by its colour."""
+    """The panoptic map with each id replaced by its color."""
     table = np.concatenate([np.array([void], np.uint8), colors])
     painted: UInt8[np.ndarray, "H W 3"] = table[result.segment_index()]
     return painted
@@ -87,7 +87,7 @@ def describe(segment: Segment) -> str:
 
 def _instance_color(base: Color, rank: int) -> Color:
     hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in base))
-    # Dark or grey class colours would make all hues look alike; every third instance is lighter.
+    # Dark or gray class colors would make all hues look alike; every third instance is lighter.
     saturation, value = max(saturation, 0.6), max(value, 0.75)
     if rank % 3 == 2:
         saturation, value = saturation * 0.6, 1.0

@@ -1,4 +1,4 @@
-"""Plots of a run: its course over the steps, PQ of each class, and how often each class is labelled."""
+"""Plots of a run: its course over the steps, PQ of each class, and how often each class is labeled."""
 
 import csv
 import io
@@ -75,13 +75,13 @@ def draw_per_class(values: Sequence[tuple[str, float | None]], path: str | Path,
 def draw_label_statistics(
     segments: Mapping[str, int], pixels: Mapping[str, int], path: str | Path, *, title: str = "Labels"
 ) -> None:
-    """How often each class is labelled: segments, and share of the pixels.
+    """How often each class is labeled: segments, and share of the pixels.
 
     Args:
         segments: number of segments of each class, by name.
         pixels: number of pixels of the same classes.
         path: PNG, SVG or PDF file to write.
-        title: of the page.
+        title: heading of the page.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.

@@ -32,13 +32,13 @@ def draw_panoptic(
 ) -> Image.Image:
     """Paint a result over its image.
 
-    Things have a colour each, stuff the colour of its class, void is left as it is; segments are separated by white
-    lines, crowd regions hatched. Segments of at least 0.5 % of the image are labelled with name and score.
+    Things have a color each, stuff the color of its class, void is left as it is; segments are separated by white
+    lines, crowd regions hatched. Segments of at least 0.5 % of the image are labeled with name and score.
 
     Args:
-        image: as for `images.read_image`, of the size of the result.
+        image: as for `read_image`, of the size of the result.
         result: truth or prediction.
-        alpha: 0 = only the image, 1 = only the colours.
+        alpha: 0 = only the image, 1 = only the colors.
         labels: write names.
         min_width: enlarge narrower images to so many pixels first (pixels stay square), so that there is room for lines
             and names.
@@ -76,7 +76,7 @@ def draw_panoptic(
 
 
 def draw_semantic(semantic_map: UInt8[np.ndarray, "H W"], categories: CategoryTable) -> Image.Image:
-    """Class colours of a map of train ids; void (255) is black."""
+    """Class colors of a map of train ids; void (255) is black."""
     table = np.zeros((IGNORE_INDEX + 1, 3), np.uint8)
     table[: len(categories)] = categories.colors
     return Image.fromarray(table[semantic_map])

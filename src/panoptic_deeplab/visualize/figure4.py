@@ -32,13 +32,13 @@ def draw_figure4(
     """Draw six pictures: input, semantic, heatmap, offsets, instances without their class, panoptic.
 
     Args:
-        image: as for `images.read_image`.
-        result: of the size of the image.
-        center_heatmap: of the size of the image, about 1 at centres.
-        offset: `(dy, dx)` in pixels of the image, painted where the semantic segmentation says thing, in the colour
+        image: as for `read_image`.
+        result: has the size of the image.
+        center_heatmap: has the size of the image; about 1 at centers.
+        offset: `(dy, dx)` in pixels of the image, painted where the semantic segmentation says thing, in the color
             wheel of `draw_offset`.
         title: a line above the pictures.
-        cell_width: of each picture in pixels; larger ones are reduced, smaller ones enlarged.
+        cell_width: width of each picture in pixels; larger ones are reduced, smaller ones enlarged.
     """
     picture = Image.fromarray(read_image(image))
     semantic_map = result.train_id_map() if result.semantic_map is None else result.semantic_map

@@ -1,4 +1,4 @@
-"""Pictures of the network's maps: centre heatmap, offsets on a colour wheel (Figure 4 of the paper), instances."""
+"""Pictures of the network's maps: center heatmap, offsets on a color wheel (Figure 4 of the paper), instances."""
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -11,11 +11,11 @@ from panoptic_deeplab.visualize.colors import colorize, distinct_colors, paint_s
 
 
 def draw_heatmap(image: ImageLike, center_heatmap: Float[np.ndarray, "H W"]) -> Image.Image:
-    """Centre heatmap over a dark grey version of the image: bright spots are centres.
+    """Center heatmap over a dark gray version of the image: bright spots are centers.
 
     Args:
-        image: as for `images.read_image`, of the size of the heatmap.
-        center_heatmap: about 1 at centres; values outside [0, 1] are clipped.
+        image: as for `read_image`, of the size of the heatmap.
+        center_heatmap: about 1 at centers; values outside [0, 1] are clipped.
     """
     gray = read_image(image) @ np.array([0.299, 0.587, 0.114]) * 0.5
     # The root brings out weak maxima: a value of 0.1, the usual threshold, is clearly visible.
@@ -31,11 +31,11 @@ def draw_offset(
     mask: Bool[np.ndarray, "H W"] | None = None,
     max_length: float | None = None,
 ) -> Image.Image:
-    """Offsets on the colour wheel of Baker et al. (A Database and Evaluation Methodology for Optical Flow, 2011).
+    """Offsets on the color wheel of Baker et al. (A Database and Evaluation Methodology for Optical Flow, 2011).
 
-    The hue is the direction from the pixel to its centre, the saturation the distance (its root, so that small
+    The hue is the direction from the pixel to its center, the saturation the distance (its root, so that small
     instances are not lost beside large ones); no offset is white. So each instance shows the whole wheel around its
-    centre: red left of it, where the way leads to the right, and cyan right of it.
+    center: red left of it, where the way leads to the right, and cyan right of it.
 
     Args:
         offset: `(dy, dx)` in pixels.
@@ -82,7 +82,7 @@ def color_wheel() -> Float[np.ndarray, "55 3"]:
 
 
 def draw_offset_legend(side: int = 128) -> Image.Image:
-    """The wheel itself, as seen around a centre in the middle of a square picture."""
+    """The wheel itself, as seen around a center in the middle of a square picture."""
     radius = (side - 1) / 2
     y, x = np.mgrid[:side, :side].astype(np.float64)
     offset = np.stack([radius - y, radius - x])
@@ -90,7 +90,7 @@ def draw_offset_legend(side: int = 128) -> Image.Image:
 
 
 def draw_instances(result: PanopticResult) -> Image.Image:
-    """The things alone, on black, in a colour each that says nothing about the class."""
+    """The things alone, on black, in a color each that says nothing about the class."""
     things = [segment.isthing for segment in result.segments_info]
     colors = np.zeros((len(things), 3), np.uint8)
     colors[things] = distinct_colors(sum(things))

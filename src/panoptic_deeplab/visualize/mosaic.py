@@ -36,7 +36,7 @@ class MosaicRow:
 
     title: str
     image: ImageLike
-    """Of the size of the results."""
+    """It has the size of the results."""
     prediction: PanopticResult
     truth: PanopticResult | None = None
     """None where there are no labels."""
@@ -47,7 +47,7 @@ def draw_mosaic(rows: Sequence[MosaicRow], *, cell_width: int = 420) -> Image.Im
 
     Args:
         rows: at least one.
-        cell_width: of each picture in pixels; larger ones are reduced, smaller ones enlarged.
+        cell_width: width of each picture in pixels; larger ones are reduced, smaller ones enlarged.
     """
     lines = []
     for row in rows:
@@ -64,13 +64,13 @@ def draw_mosaic(rows: Sequence[MosaicRow], *, cell_width: int = 420) -> Image.Im
 
 
 def draw_errors(prediction: PanopticResult, truth: PanopticResult) -> Image.Image:
-    """Where a prediction is wrong, in the colours of `ERROR_COLORS`.
+    """Where a prediction is wrong, in the colors of `ERROR_COLORS`.
 
     A thing's pixel is "wrong instance" where the class is right but the two segments do not match, that is, overlap
     with an IoU of at most 0.5 (the rule of PQ). Crowd regions count as right where the class is.
 
     Args:
-        prediction: of the size and categories of `truth`.
+        prediction: has the size and categories of `truth`.
         truth: labels.
     """
     height, width = truth.size
@@ -102,15 +102,15 @@ def draw_train_batch(
     max_images: int = 6,
     cell_width: int = 360,
 ) -> Image.Image:
-    """What the network is fed: image, semantic target, centre heatmap and offsets of a training batch.
+    """What the network is fed: image, semantic target, center heatmap and offsets of a training batch.
 
     Args:
-        images: normalised, as they enter the network.
-        targets: of the same batch.
+        images: normalized, as they enter the network.
+        targets: targets of the same batch.
         categories: classes of the semantic target.
-        input_config: how the images were normalised.
+        input_config: how the images were normalized.
         max_images: rows at most.
-        cell_width: of each picture in pixels.
+        cell_width: width of each picture in pixels.
     """
     mean, std = np.array(input_config.pixel_mean), np.array(input_config.pixel_std)
     lines = []
@@ -140,7 +140,7 @@ def tile(
         lines: title and one picture for each column (None = an empty cell).
         columns: titles.
         cell_width: pixels; heights follow from each picture.
-        legend: names and colours for the foot of the page.
+        legend: names and colors for the foot of the page.
 
     Raises:
         ValueError: there is nothing to show.

@@ -1,4 +1,4 @@
 """From a name or folder to a trained network: model folders, the zoo, the hub, converters of published checkpoints.
 
-The layers are in `model/`, which knows nothing of files.
+The layers are in `model/`; its `PanopticDeepLab.from_pretrained` is an alias of `open_pretrained`.
 """

@@ -20,7 +20,7 @@ from panoptic_deeplab.weights.tensors import COUNTER, check_entries
 logger = logging.getLogger(__name__)
 
 _NAMES_ON_HUB = ("model.safetensors", "pytorch_model.bin")
-"""Of timm's weights, where the network does not say another one."""
+"""Names of timm's weights, where the network does not say another one."""
 
 
 def load_backbone_weights(model: PanopticDeepLab) -> None:

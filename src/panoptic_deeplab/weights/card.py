@@ -28,7 +28,7 @@ class Results:
     """Numbers, and where they come from."""
 
     metrics: dict[str, float]
-    """By name (PQ, mIoU, ...), in [0, 1]."""
+    """Measures by name (PQ, mIoU, ...), in [0, 1]."""
     provenance: str
     """Who measured what with which program, as a sentence."""
     source: str | None = None
@@ -48,7 +48,7 @@ def model_card(
     """The text of the card.
 
     Args:
-        config: of the model.
+        config: configuration of the model.
         categories: classes of the model.
         origin: where the weights come from, as a sentence or more.
         results: None = not measured.

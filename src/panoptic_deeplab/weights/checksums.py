@@ -18,7 +18,7 @@ def write_checksums(folder: Path, files: Mapping[str, Path]) -> None:
     """Write the SHA-256 of files, and keep those of others that are there already.
 
     Args:
-        folder: of the checkpoint.
+        folder: folder of the checkpoint.
         files: where the content of each file lies now, by the name that it has or will have in the folder.
 
     Raises:
@@ -48,7 +48,7 @@ def check_files(folder: Path, names: Iterable[str], sums: Mapping[str, str], *, 
     """Hold files against their checksums.
 
     Args:
-        folder: of the files.
+        folder: folder of the files.
         names: that are needed.
         sums: as `read_checksums` returns them.
         advice: what to do where a file was changed, as a sentence behind a blank.

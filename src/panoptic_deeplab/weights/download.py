@@ -57,7 +57,7 @@ def download(url: str, path: Path, *, progress: Progress | None = None, pause: f
 
     Args:
         url: `https://...` or `http://...`.
-        path: of the file; its folder is made.
+        path: the file; its folder is made.
         progress: called now and then.
         pause: seconds before the connection is tried again, doubled each time.
 

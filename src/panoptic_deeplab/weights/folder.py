@@ -4,7 +4,7 @@ best/                    what `open_pretrained` reads
 ├── model.safetensors    weights of PanopticDeepLab
 ├── ema.safetensors      the same names, averaged over training; preferred where present
 ├── config.json          the complete `Config` of the run
-├── categories.json      the `CategoryTable`: names, colours, ids
+├── categories.json      the `CategoryTable`: names, colors, ids
 └── README.md            the model card, for people
 """
 
@@ -48,8 +48,8 @@ def save_pretrained(
     Args:
         folder: made where it does not exist.
         model: a `PanopticDeepLab`, on any device.
-        config: of the run; `config.model` must be the model's.
-        categories: of the classes that the model predicts.
+        config: configuration of the run; `config.model` must be the model's.
+        categories: table of the classes that the model predicts.
         card: text of the model card; None writes one that knows nothing but `config` and `categories`.
 
     Raises:

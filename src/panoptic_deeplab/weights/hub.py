@@ -56,7 +56,7 @@ def why_unreachable() -> str | None:
 
 @contextmanager
 def quiet_client() -> Iterator[None]:
-    """Without what the hub's client says of each attempt: what comes of it is one sentence of ours."""
+    """Keep quiet what the hub's client says of each attempt: what comes of it is one sentence of ours."""
     client = logging.getLogger("huggingface_hub")
     level = client.level
     client.setLevel(logging.CRITICAL)

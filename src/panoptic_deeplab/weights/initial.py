@@ -28,9 +28,9 @@ def load_initial_weights(model: PanopticDeepLab, config: Config, categories: Cat
     rates, the input's mean) are compared, and a warning names those that differ.
 
     Args:
-        model: with random weights, made from `config.model`.
-        config: of the training that begins.
-        categories: of its data.
+        model: a network with random weights, made from `config.model`.
+        config: configuration of the training that begins.
+        categories: table of its data.
 
     Raises:
         CheckpointError: the model cannot be read, does not fit this one, or has other classes while

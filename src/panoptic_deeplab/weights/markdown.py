@@ -8,12 +8,12 @@ _MARKUP = re.compile(r"([\\`*{}\[\]!|~$@:#]|(?<!\w)_|_(?!\w)|(?<=www)\.)", re.IG
 
 
 def one_line(text: str) -> str:
-    """Without line breaks and other characters that show nothing, which become spaces."""
+    """The text without line breaks and other characters that show nothing, which become spaces."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def escaped(text: str) -> str:
-    r"""For running text.
+    r"""Text for a running line.
 
     >>> escaped("<b>road</b>\n# `x`")
     '&lt;b&gt;road&lt;/b&gt; \\# \\`x\\`'
@@ -22,7 +22,7 @@ def escaped(text: str) -> str:
 
 
 def code_span(text: str) -> str:
-    """For running text, as it is: between more backticks than it has in a row.
+    """Code for a running line, as it is: between more backticks than it has in a row.
 
     >>> code_span("val"), code_span("a``b")
     ('`val`', '``` a``b ```')
@@ -32,7 +32,7 @@ def code_span(text: str) -> str:
 
 
 def fenced(text: str, language: str = "") -> str:
-    """As a block of code, whose end is not in it."""
+    """The text as a block of code, whose end is not in it."""
     fence = "`" * max(3, _longest_run(text) + 1)
     lines = ("".join(letter if letter.isprintable() else " " for letter in line) for line in text.strip().split("\n"))
     return "\n".join((f"{fence}{language}", *lines, fence))

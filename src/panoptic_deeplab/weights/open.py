@@ -25,7 +25,7 @@ class Pretrained(NamedTuple):
     """A trained network, and what belongs to its weights."""
 
     network: PanopticDeepLab
-    """In evaluation mode."""
+    """The network in evaluation mode."""
     config: Config
     """The settings of its run: how images become its input (`input`), how its maps become results (`postprocess`)."""
     categories: CategoryTable

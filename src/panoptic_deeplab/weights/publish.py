@@ -26,8 +26,8 @@ def push_to_hub(
     Args:
         folder: as `save_pretrained` or a training run wrote it.
         repo_id: `owner/name`; made where it does not exist.
-        private: of a new repository.
-        message: for the history.
+        private: whether a new repository is.
+        message: text for the history.
 
     Returns:
         The address of the repository.
@@ -58,7 +58,8 @@ def push_to_hub(
 
 
 def _without_paths(config: Config) -> Config:
-    """Without the settings that name files of this machine; whose weights the training began with is in the card."""
+    """The configuration without the settings that name files of this machine; whose weights the training
+    began with is in the card."""
     backbone_weights = config.model.backbone_weights
     if backbone_weights != "imagenet" and not (backbone_weights or "").startswith("package:"):
         backbone_weights = None

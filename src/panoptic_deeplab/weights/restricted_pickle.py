@@ -22,7 +22,8 @@ from torch import Tensor
 from panoptic_deeplab.weights.size_limit import Memory
 
 _MOST_INSTRUCTIONS = 1_000_000
-"""Of one pickle; the largest checkpoints have some ten thousand. Each may make an object of some hundred bytes."""
+"""A pickle may have this many; the largest checkpoints have some ten thousand. Each may make an object of some hundred
+bytes."""
 
 
 class Storage(NamedTuple):
@@ -42,7 +43,7 @@ def load_plain(file: BufferedIOBase, memory: Memory, *, storage_of: StorageOf | 
 
     Args:
         file: stands at the pickle.
-        memory: of the file.
+        memory: what reading the file may take.
         storage_of: None = there are no tensors.
 
     Raises:
@@ -296,7 +297,7 @@ _ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 def _finished(value: Any, done: dict[int, Any]) -> Any:
-    """With arrays and tensors in place of what built them.
+    """The value with arrays and tensors in place of what built them.
 
     Args:
         value: what the pickle made.

@@ -11,7 +11,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 _MAKERS = frozenset({torch.empty, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros})
-"""By which modules make their parameters."""
+"""The functions by which modules make their parameters."""
 
 
 _ALLOWANCE = 4
@@ -22,7 +22,7 @@ class Memory:
     """Counts what reading a file takes.
 
     Args:
-        file_size: in bytes.
+        file_size: size of the file in bytes.
     """
 
     def __init__(self, file_size: int) -> None:

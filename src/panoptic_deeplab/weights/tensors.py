@@ -15,7 +15,7 @@ from panoptic_deeplab.errors import CheckpointError, first_line
 from panoptic_deeplab.weights.torch_file import read_torch_file
 
 COUNTER = "num_batches_tracked"
-"""Of batch normalisation. Older files lack it, and nothing here reads it."""
+"""Batch normalization's number of batches. Older files lack it, and nothing here reads it."""
 
 _SHOWN = 5
 """Entries of each kind that a message names."""
@@ -72,7 +72,7 @@ def check_entries(
         state: what a file holds.
         expected: what it should hold.
         where: name of the file, for the message.
-        what: for which the file is.
+        what: what the file is for.
         advice: what to do, as a clause.
 
     Raises:

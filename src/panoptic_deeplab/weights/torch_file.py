@@ -22,10 +22,10 @@ from panoptic_deeplab.weights.size_limit import Memory
 
 _ZIP = b"PK\x03\x04"
 _FIRST_BYTES = frozenset(b"\x80") | frozenset(range(0x80))
-"""Of pickles: since Python 2.3, the mark of the protocol; before, a letter."""
+"""First bytes of pickles: since Python 2.3, the mark of the protocol; before, a letter."""
 _MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
-"""Of the old form."""
+"""Version of the old form."""
 _BYTEORDER = "byteorder"
 
 

@@ -30,7 +30,7 @@ def test_a_sound_set_has_no_errors_and_exact_statistics(tmp_path):
     samples = [SYNTHETIC[i] for i in range(5)]
     segments = [s for sample in samples for s in sample.segments_info]
     statistics = report.statistics
-    assert (statistics.images, statistics.labelled_images) == (5, 5)
+    assert (statistics.images, statistics.labeled_images) == (5, 5)
     assert statistics.smallest_size == statistics.largest_size == (48, 64)
     assert statistics.instances == sum(s.isthing and not s.iscrowd for s in segments)
     assert statistics.void_share == sum((sample.panoptic_map == 0).sum() for sample in samples) / (5 * 48 * 64)

@@ -12,7 +12,7 @@ from panoptic_deeplab.data.convert import two_channel_labels, unmerged, write_co
 from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.formats.folder import FolderSource
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
-from panoptic_deeplab.data.label_files import read_image, read_rgb_label
+from panoptic_deeplab.data.label_files import read_rgb_label, read_upright_image
 from panoptic_deeplab.data.sample import Sample
 from panoptic_deeplab.errors import DatasetError
 
@@ -54,7 +54,7 @@ def folder_of_images(root) -> FolderSource:
     image.save(root / "images" / "jpeg.JPG", quality=60)
     image.save(root / "images" / "jpeg_called_png.png", format="JPEG")
     image.save(root / "images" / "png.png")
-    image.convert("L").save(root / "images" / "grey.jpeg")
+    image.convert("L").save(root / "images" / "gray.jpeg")
     image.convert("P").save(root / "images" / "palette.png")
     image.convert("RGBA").save(root / "images" / "transparent.png")
     image.save(root / "images" / "tiff.tif")
@@ -73,7 +73,7 @@ def test_jpeg_and_png_files_are_copied_byte_for_byte(tmp_path):
         "jpeg.jpg": "jpeg.JPG",
         "jpeg_called_png.jpg": "jpeg_called_png.png",
         "png.png": "png.png",
-        "grey.jpg": "grey.jpeg",
+        "gray.jpg": "gray.jpeg",
     }
     for name, original in copied.items():
         assert written.pop(name) == (tmp_path / "set" / "images" / original).read_bytes()
@@ -100,7 +100,7 @@ def test_jpeg_is_close(tmp_path):
 
 
 def test_a_split_without_labels_is_refused(tmp_path):
-    class Unlabelled:
+    class Unlabeled:
         categories = COCO
         image_ids = ("a",)
 
@@ -111,7 +111,7 @@ def test_a_split_without_labels_is_refused(tmp_path):
             return Sample(image_id="a", image=np.zeros((2, 2, 3), np.uint8), panoptic_map=None, segments_info=[])
 
     with pytest.raises(DatasetError, match="Image a has no labels"):
-        write_coco_panoptic(Unlabelled(), tmp_path, "test")
+        write_coco_panoptic(Unlabeled(), tmp_path, "test")
     assert not (tmp_path / "annotations" / "panoptic_test.json").exists()
 
 
@@ -164,7 +164,7 @@ def test_panopticapi_two_channel_format_is_the_same_truth(shared_folder, tmp_pat
                 other.area,
                 other.bbox,
             )
-        assert read_image(tmp_path / "two" / f"{int(sample.image_id):012d}.jpg").shape[:2] == panoptic_map.shape
+        assert read_upright_image(tmp_path / "two" / f"{int(sample.image_id):012d}.jpg").shape[:2] == panoptic_map.shape
 
 
 @pytest.mark.parametrize("pixel", [(1, 0, 4), (0, 3, 0)])

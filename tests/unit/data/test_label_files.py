@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panoptic_deeplab.data.label_files import read_id_label, read_image, read_lines, read_rgb_label
+from panoptic_deeplab.data.label_files import read_id_label, read_lines, read_rgb_label, read_upright_image
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.images import read as images
 
@@ -16,43 +16,43 @@ def saved(path: Path, picture: Image.Image) -> Path:
     return path
 
 
-def test_grey_jpeg_becomes_rgb(tmp_path):
-    image = read_image(saved(tmp_path / "a.jpg", Image.new("L", (5, 3), 80)))
+def test_gray_jpeg_becomes_rgb(tmp_path):
+    image = read_upright_image(saved(tmp_path / "a.jpg", Image.new("L", (5, 3), 80)))
     assert image.shape == (3, 5, 3)
     assert (image == 80).all()
 
 
-def test_16_bit_grey_is_divided_by_257(tmp_path):
+def test_16_bit_gray_is_divided_by_257(tmp_path):
     values = np.array([[0, 257, 65535, 32896]], np.uint16)
-    image = read_image(saved(tmp_path / "a.png", Image.fromarray(values)))
+    image = read_upright_image(saved(tmp_path / "a.png", Image.fromarray(values)))
     assert image[0, :, 0].tolist() == [0, 1, 255, 128]
     assert (image == image[..., :1]).all()
 
 
 def test_alpha_is_dropped_and_palettes_are_expanded(tmp_path):
     rgba = Image.new("RGBA", (2, 2), (10, 20, 30, 0))
-    assert read_image(saved(tmp_path / "a.png", rgba))[0, 0].tolist() == [10, 20, 30]
+    assert read_upright_image(saved(tmp_path / "a.png", rgba))[0, 0].tolist() == [10, 20, 30]
     palette = Image.new("P", (2, 2), 1)
     palette.putpalette([0, 0, 0, 200, 100, 50])
     palette.info["transparency"] = b"\x00\x80"
-    assert read_image(saved(tmp_path / "p.png", palette))[0, 0].tolist() == [200, 100, 50]
+    assert read_upright_image(saved(tmp_path / "p.png", palette))[0, 0].tolist() == [200, 100, 50]
 
 
 def test_floating_point_images_go_from_0_to_1(tmp_path):
-    assert (read_image(saved(tmp_path / "a.tif", Image.new("F", (2, 2), 0.2))) == 51).all()
+    assert (read_upright_image(saved(tmp_path / "a.tif", Image.new("F", (2, 2), 0.2))) == 51).all()
     with pytest.raises(DatasetError, match=r"b.tif has floating-point values from 2 to 2"):
-        read_image(saved(tmp_path / "b.tif", Image.new("F", (2, 2), 2.0)))
+        read_upright_image(saved(tmp_path / "b.tif", Image.new("F", (2, 2), 2.0)))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
 def test_colors_are_those_of_predicted_images(tmp_path, mode):
-    grey = np.arange(24).reshape(4, 6) * 10
+    gray = np.arange(24).reshape(4, 6) * 10
     if mode in ("I;16", "F"):
-        picture = Image.fromarray((grey * 257).astype(np.uint16) if mode == "I;16" else (grey / 255).astype(np.float32))
+        picture = Image.fromarray((gray * 257).astype(np.uint16) if mode == "I;16" else (gray / 255).astype(np.float32))
     else:
-        picture = Image.fromarray(np.dstack([grey, 255 - grey, grey // 2]).astype(np.uint8)).convert(mode)
+        picture = Image.fromarray(np.dstack([gray, 255 - gray, gray // 2]).astype(np.uint8)).convert(mode)
     path = saved(tmp_path / "a.tif", picture)
-    assert np.array_equal(read_image(path), images.read_image(path))
+    assert np.array_equal(read_upright_image(path), images.read_image(path))
 
 
 @pytest.mark.parametrize("orientation", [2, 6])
@@ -62,11 +62,11 @@ def test_images_that_viewers_turn_are_refused(tmp_path, orientation):
     for harmless in (1, 0, 9):
         exif[0x0112] = harmless
         Image.new("RGB", (6, 4)).save(path, exif=exif)
-        assert read_image(path).shape == (4, 6, 3)
+        assert read_upright_image(path).shape == (4, 6, 3)
     exif[0x0112] = orientation
     Image.new("RGB", (6, 4)).save(path, exif=exif)
     with pytest.raises(DatasetError, match=rf"a.jpg has the EXIF orientation {orientation}.*Store the image upright"):
-        read_image(path)
+        read_upright_image(path)
 
 
 def test_id_labels_of_8_and_16_bits_and_palettes(tmp_path):
@@ -81,15 +81,15 @@ def test_id_labels_of_8_and_16_bits_and_palettes(tmp_path):
 
 
 def test_labels_of_the_wrong_kind_are_refused(tmp_path):
-    grey = saved(tmp_path / "grey.png", Image.new("L", (2, 2)))
+    gray = saved(tmp_path / "gray.png", Image.new("L", (2, 2)))
     color = saved(tmp_path / "color.png", Image.new("RGB", (2, 2)))
-    with pytest.raises(DatasetError, match=r"grey.png has the pixel format L. Expected an 8-bit RGB"):
-        read_rgb_label(grey)
+    with pytest.raises(DatasetError, match=r"gray.png has the pixel format L. Expected an 8-bit RGB"):
+        read_rgb_label(gray)
     with pytest.raises(DatasetError, match=r"color.png has the pixel format RGB. Expected one channel"):
         read_id_label(color)
 
 
-@pytest.mark.parametrize("read", [read_image, read_rgb_label, read_id_label])
+@pytest.mark.parametrize("read", [read_upright_image, read_rgb_label, read_id_label])
 def test_missing_and_broken_files_are_named(tmp_path, read):
     with pytest.raises(DatasetError, match=r"gone.png does not exist"):
         read(tmp_path / "gone.png")
@@ -106,7 +106,7 @@ def test_truncated_files_are_named(tmp_path, suffix, keep):
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data))])
     with pytest.raises(DatasetError, match=r"cut.*is corrupt"):
-        read_image(path)
+        read_upright_image(path)
 
 
 def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
@@ -114,7 +114,7 @@ def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
     for limit in (1000, 100):  # Pillow warns above the limit and raises above twice the limit
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(DatasetError, match=r"The image .*bomb.png is too large: 1600 pixels"):
-            read_image(path)
+            read_upright_image(path)
 
 
 def test_lines_skip_blanks_and_name_the_file(tmp_path):
@@ -126,13 +126,13 @@ def test_lines_skip_blanks_and_name_the_file(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["jpg", "gif", "webp", "jp2", "pgm"])
 def test_labels_in_formats_that_change_numbers_are_refused(tmp_path, suffix):
-    grey, color = Image.new("L", (32, 32), 3), Image.new("RGB", (32, 32), (3, 2, 1))
+    gray, color = Image.new("L", (32, 32), 3), Image.new("RGB", (32, 32), (3, 2, 1))
     with pytest.raises(DatasetError, match=r"a\.\w+ is stored as \w+ with numbers that may have changed"):
-        read_id_label(saved(tmp_path / f"a.{suffix}", color if suffix == "webp" else grey))
+        read_id_label(saved(tmp_path / f"a.{suffix}", color if suffix == "webp" else gray))
     color.save(tmp_path / "b.png", format="JPEG")
     with pytest.raises(DatasetError, match=r"b.png is stored as JPEG"):
         read_rgb_label(tmp_path / "b.png")
-    grey.save(tmp_path / "c.tif", compression="jpeg")
+    gray.save(tmp_path / "c.tif", compression="jpeg")
     with pytest.raises(DatasetError, match=r"c.tif is stored as TIFF with numbers"):
         read_id_label(tmp_path / "c.tif")
 
@@ -140,7 +140,7 @@ def test_labels_in_formats_that_change_numbers_are_refused(tmp_path, suffix):
 def test_labels_and_images_of_several_pages_are_refused(tmp_path):
     page = Image.new("L", (4, 4), 1)
     page.save(tmp_path / "a.tif", save_all=True, append_images=[page.copy()])
-    for read in (read_image, read_id_label):
+    for read in (read_upright_image, read_id_label):
         with pytest.raises(DatasetError, match=r"a.tif has 2 pages or frames"):
             read(tmp_path / "a.tif")
 
@@ -148,4 +148,4 @@ def test_labels_and_images_of_several_pages_are_refused(tmp_path):
 def test_a_broken_link_is_told_from_a_missing_file(tmp_path):
     (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
     with pytest.raises(DatasetError, match=r"a.png: it is a link to a file that does not exist"):
-        read_image(tmp_path / "a.png")
+        read_upright_image(tmp_path / "a.png")

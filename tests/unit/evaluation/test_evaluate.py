@@ -34,10 +34,10 @@ CONFIG = EvaluationConfig(num_pictures=2)
 class MemorySource:
     """Image n is filled with the value n: a road below, and n things (cars, then a person) above."""
 
-    def __init__(self, num_images: int, categories: CategoryTable = CATEGORIES, labelled: bool = True) -> None:
+    def __init__(self, num_images: int, categories: CategoryTable = CATEGORIES, labeled: bool = True) -> None:
         self.categories = categories
         self.image_ids: Sequence[str] = [f"street_{n}" for n in range(num_images)]
-        self.labelled = labelled
+        self.labeled = labeled
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -67,8 +67,8 @@ class MemorySource:
         return Sample(
             image_id=self.image_ids[index],
             image=np.full((12, 20, 3), index, np.uint8),
-            panoptic_map=panoptic_map if self.labelled else None,
-            segments_info=segments if self.labelled else [],
+            panoptic_map=panoptic_map if self.labeled else None,
+            segments_info=segments if self.labeled else [],
         )
 
 
@@ -213,7 +213,7 @@ def test_processes_share_the_images(monkeypatch) -> None:
 def test_images_without_label() -> None:
     source = MemorySource(1)
     with pytest.raises(DatasetError, match=r"street_0 has no label.*panoptic-deeplab predict"):
-        evaluate(Oracle(source), MemorySource(1, labelled=False), config=CONFIG)
+        evaluate(Oracle(source), MemorySource(1, labeled=False), config=CONFIG)
 
 
 def test_an_empty_set() -> None:

@@ -1,4 +1,4 @@
-"""The path from image to result, with a model that reads the answer off the image's colours."""
+"""The path from image to result, with a model that reads the answer off the image's colors."""
 
 from dataclasses import replace
 

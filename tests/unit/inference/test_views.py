@@ -158,7 +158,7 @@ def test_resizing_keeps_a_plane_of_colors_in_place(align_corners, size):
             for plane in (y, x)
         )
     expected = torch.stack([y, x, 2 * y - x])
-    middle = (..., slice(2, -2), slice(2, -2))  # a reduced border pixel has less than its share of neighbours
+    middle = (..., slice(2, -2), slice(2, -2))  # a reduced border pixel has less than its share of neighbors
     # The filter is sampled at whole pixels, so where the ratio is a fraction it is off by some hundredths of a pixel.
     tolerance = 1e-5 if align_corners else 0.1 / 32
     torch.testing.assert_close(resized[0][middle], expected[middle], atol=tolerance, rtol=0)

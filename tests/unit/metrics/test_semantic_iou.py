@@ -59,7 +59,7 @@ def test_predicted_void_is_a_miss_and_nobodys_false_positive(semantic, update) -
     assert report.pixel_accuracy == pytest.approx(2 / 3)
 
 
-def test_nothing_labelled(semantic, update) -> None:
+def test_nothing_labeled(semantic, update) -> None:
     update([0, 1], [VOID, VOID])
     report = semantic.compute()
     assert (report.miou, report.num_classes, report.pixel_accuracy) == (None, 0, None)

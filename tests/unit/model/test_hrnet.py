@@ -123,7 +123,7 @@ def test_timm_weights_cover_w48(full_networks: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def timm_classifier() -> nn.Module:
-    """timm's network with W48's topology and few channels, with normalisation that does something."""
+    """timm's network with W48's topology and few channels, with normalization that does something."""
     torch.manual_seed(1)
     stages = {
         f"stage{index}": {

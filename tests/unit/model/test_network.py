@@ -162,7 +162,7 @@ def test_image_pool_of_the_training_crop_equals_the_global_pool_on_that_crop_onl
         assert torch.equal(*outputs) == same
 
 
-def test_training_one_image_with_a_normalised_global_pool_says_what_to_do() -> None:
+def test_training_one_image_with_a_normalized_global_pool_says_what_to_do() -> None:
     model = small().train()
     with pytest.raises(ConfigError, match="at least 2 images a forward pass"):
         model(torch.rand(1, 3, 33, 33))

@@ -42,9 +42,9 @@ def test_batch_that_cannot_be_split_is_an_error(tiny_config: Config) -> None:
         check_batch(config, TWO)
 
 
-def test_synchronised_batch_norm_needs_gpus(tiny_config: Config) -> None:
+def test_synchronized_batch_norm_needs_gpus(tiny_config: Config) -> None:
     config = _train(tiny_config, batch_norm="sync")
-    check_batch(config, Process())  # then it is plain batch normalisation
+    check_batch(config, Process())  # then it is plain batch normalization
     check_batch(config, Process(world_size=2, device="cuda:0"))
     with pytest.raises(ConfigError, match="needs GPUs"):
         check_batch(config, TWO)

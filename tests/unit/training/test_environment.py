@@ -33,7 +33,7 @@ def test_going_on_with_more_processes_is_warned_about(tmp_path: Path, caplog: py
     with caplog.at_level(logging.WARNING):
         write_environment(tmp_path, process=dataclasses.replace(Process(), world_size=2), seed=7, start_step=40)
     assert "processes 1 before, 2 now" in caplog.text
-    assert "statistics of batch normalisation" in caplog.text
+    assert "statistics of batch normalization" in caplog.text
 
 
 def test_going_on_with_more_threads_is_warned_about(

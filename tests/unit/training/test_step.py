@@ -55,7 +55,7 @@ def _loss(config: Config) -> PanopticDeepLabLoss:
 
 
 def _gradients(config: Config) -> tuple[Tensor, list[Tensor]]:
-    model = _model(config).eval()  # batch normalisation by stored statistics: images do not see each other
+    model = _model(config).eval()  # batch normalization by stored statistics: images do not see each other
     torch.manual_seed(4)
     terms = accumulate_gradients(model, _loss(config), _batch(), config=config.train, process=Process())
     return torch.stack(terms), [p.grad for p in model.parameters() if p.grad is not None]
@@ -102,7 +102,7 @@ def _norm_names(model: PanopticDeepLab) -> set[str]:
 
 
 def _changed_by_a_step(config: Config) -> tuple[set[str], set[str]]:
-    """Names of the weights that a step changes, and of all weights of batch normalisation."""
+    """Names of the weights that a step changes, and of all weights of batch normalization."""
     model = _model(config)
     set_training_mode(model, config.train)
     state = TrainingState(model=model, optimizer=build_optimizer(model, config.train), ema=None)

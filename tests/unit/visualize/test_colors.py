@@ -1,4 +1,4 @@
-"""Colours are distinct, deterministic and readable."""
+"""Colors are distinct, deterministic and readable."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ def test_stuff_and_crowd_have_class_colors_and_instances_their_own(scene):
     assert road == [128, 64, 128]
     assert crowd == [220, 20, 60]
     assert first_car != second_car
-    assert first_car[2] > 150  # a lighter blue than the class colour, which would hide on dark images
+    assert first_car[2] > 150  # a lighter blue than the class color, which would hide on dark images
     assert max(first_car[:2]) < 100
     assert np.array_equal(segment_colors(scene), segment_colors(scene))
 
@@ -24,8 +24,8 @@ def test_many_instances_of_a_class_differ_clearly(scene):
     colors = segment_colors(crowd_of_cars).astype(int)
     distances = np.abs(colors[:, None] - colors[None]).sum(-1)[np.triu_indices(30, 1)]
     assert distances.min() > 15
-    neighbours = np.abs(np.diff(colors, axis=0)).sum(1)
-    assert neighbours.min() > 150
+    neighbors = np.abs(np.diff(colors, axis=0)).sum(1)
+    assert neighbors.min() > 150
 
 
 def test_painting_replaces_each_id(scene):

@@ -1,4 +1,4 @@
-"""Heatmaps, the colour wheel and instance pictures."""
+"""Heatmaps, the color wheel and instance pictures."""
 
 from dataclasses import replace
 

@@ -14,7 +14,7 @@ from panoptic_deeplab.visualize.mosaic import ERROR_COLORS, MosaicRow, draw_erro
 
 
 def _names(picture: Image.Image) -> np.ndarray:
-    """Which of the error colours each pixel has."""
+    """Which of the error colors each pixel has."""
     pixels = np.array(picture)
     names = np.full(pixels.shape[:2], "?", dtype="<U20")
     for name, color in ERROR_COLORS.items():
@@ -49,7 +49,7 @@ def test_each_kind_of_error_is_shown(scene):
 
 def test_void_of_the_truth_does_not_spoil_a_match(scene):
     truth_map = scene.panoptic_map.copy()
-    truth_map[55:80, 10:50] = 0  # only 15 of 40 rows of the car are labelled, all of them found
+    truth_map[55:80, 10:50] = 0  # only 15 of 40 rows of the car are labeled, all of them found
     names = _names(draw_errors(scene, replace(scene, panoptic_map=truth_map)))
     assert (names[40:55, 10:50] == "correct").all()
 

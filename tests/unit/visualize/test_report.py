@@ -67,7 +67,7 @@ def test_full_page(tmp_path, image, scene):
                     title="street.jpg", image=image, prediction=scene, truth=scene, center_heatmap=heatmap,
                     offset=offset,
                 ),
-                ReportImage(title="unlabelled.jpg", image=image, prediction=scene),
+                ReportImage(title="unlabeled.jpg", image=image, prediction=scene),
             ],
             environment={"torch": "2.14.1"},
         ),

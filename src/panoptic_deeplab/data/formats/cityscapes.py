@@ -15,17 +15,16 @@ dummies, so `test` has no labels here.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
+from jaxtyping import Int32
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.data.formats.coco_panoptic import read_panoptic_sample
-from panoptic_deeplab.data.formats.panoptic_json import PanopticIndex, read_panoptic_json
-from panoptic_deeplab.data.label_files import check_same_size, read_id_label, read_image
-from panoptic_deeplab.data.labels import RawSegment, translate_labels
+from panoptic_deeplab.data.formats.listed import Item, ItemSource, Labels, paired_items, panoptic_items
+from panoptic_deeplab.data.formats.panoptic_json import read_panoptic_json
+from panoptic_deeplab.data.labels import RawSegment
 from panoptic_deeplab.data.problems import Problems, collected
-from panoptic_deeplab.data.sample import Sample
 from panoptic_deeplab.data.set_root import SetRoot
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.images.read import image_files
@@ -36,7 +35,7 @@ _LABEL_TAIL = "_gtFine_instanceIds"
 _INSTANCE_DIVISOR = 1000
 
 
-class CityscapesSource:
+class CityscapesSource(ItemSource):
     """One split of Cityscapes.
 
     Args:
@@ -53,6 +52,8 @@ class CityscapesSource:
             missing or belongs to none.
     """
 
+    _depth = 1  # cities
+
     def __init__(
         self,
         root: str | Path,
@@ -63,51 +64,23 @@ class CityscapesSource:
         outside_root: bool = False,
         problems: Problems | None = None,
     ) -> None:
-        self.categories = categories
-        self._root = SetRoot(Path(root), outside_root)
+        super().__init__(root, categories, outside_root=outside_root)
         subsets = ("train", "val") if split == "trainval" else (split,)
         with collected(problems) as found:
-            self._items = [item for subset in subsets for item in _items(self._root, subset, categories, labels, found)]
-        self.image_ids: Sequence[str] = [item.image_id for item in self._items]
+            self.items = [item for subset in subsets for item in _items(self._root, subset, categories, labels, found)]
+        self.image_ids: Sequence[str] = [item.image_id for item in self.items]
 
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: int) -> Sample:
-        """Read one sample.
-
-        Raises:
-            DatasetError: a file is missing, corrupt or contradicts another one.
-        """
-        item = self._items[index]
-        image_path = self._root.listed(item.image_path.parents[1], item.image_path)
-        if isinstance(item.label, Path):
-            label_path = self._root.listed(item.label.parents[1], item.label)
-            return _read_instance_ids(item.image_id, image_path, label_path, self.categories)
-        if item.label is None:
-            return Sample(
-                image_id=item.image_id,
-                image=read_image(image_path),
-                panoptic_map=None,
-                segments_info=[],
-                image_path=image_path,
-            )
-        panoptic_index, position = item.label
-        return read_panoptic_sample(
-            panoptic_index,
-            position,
-            image_path=image_path,
-            label_folder=panoptic_index.path.with_suffix(""),
-            root=self._root,
-            categories=self.categories,
-        )
-
-
-class _Item(NamedTuple):
-    image_id: str
-    image_path: Path
-    label: Path | tuple[PanopticIndex, int] | None
-    """An `instanceIds` file, or a place in a panoptic JSON."""
+    def _numbered_labels(self, values: Int32[np.ndarray, "H W"], label_path: Path) -> Labels:
+        raw_segments = []
+        for value in np.flatnonzero(np.bincount(values.reshape(-1))).tolist():
+            if value == VOID_ID:  # Cityscapes' id 0, "unlabeled"
+                continue
+            numbered = value >= _INSTANCE_DIVISOR
+            dataset_id = value // _INSTANCE_DIVISOR if numbered else value
+            train_id = self.categories.train_id_by_dataset_id.get(dataset_id)
+            iscrowd = not numbered and train_id is not None and self.categories[train_id].isthing
+            raw_segments.append(RawSegment(value, dataset_id, iscrowd))
+        return self._translated(values, raw_segments, label_path)
 
 
 def _items(
@@ -116,7 +89,7 @@ def _items(
     categories: CategoryTable,
     labels: Literal["auto", "instance_ids", "panoptic_json"],
     problems: Problems,
-) -> list[_Item]:
+) -> list[Item]:
     image_folder, label_folder = root.folder / "leftImg8bit" / subset, root.folder / "gtFine" / subset
     json_path = root.folder / "gtFine" / f"cityscapes_panoptic_{subset}.json"
     images, others = _paths(image_folder, _IMAGE_TAIL, problems)
@@ -126,68 +99,26 @@ def _items(
     if not images:
         raise DatasetError(f"There are no images {image_folder}/<city>/*{_IMAGE_TAIL}.png. Is the root folder right?")
     if subset == "test":
-        return [_Item(image_id, path, None) for image_id, path in images.items()]
+        return [Item(image_id, path, None) for image_id, path in images.items()]
 
     id_maps = {} if labels == "panoptic_json" else _paths(label_folder, _LABEL_TAIL, problems)[0]
     if id_maps:
-        # The union of both: what only one of them has is a problem.
-        for image_id in sorted(images.keys() ^ id_maps.keys()):
-            path, missing = (images[image_id], "label") if image_id in images else (id_maps[image_id], "image")
-            fault = f"is there, but its {missing} is not. Complete the download, or remove the file."
-            problems.add(f"{label_folder} no {missing}", path, fault, image_id=image_id)
-        return [
-            _Item(
-                image_id,
-                images.get(image_id, image_folder / f"*/{image_id}{_IMAGE_TAIL}.png"),
-                id_maps.get(image_id, label_folder / f"*/{image_id}{_LABEL_TAIL}.png"),
-            )
-            for image_id in sorted(images.keys() | id_maps.keys())
-        ]
+        return paired_items(
+            images,
+            id_maps,
+            problems,
+            image_at=lambda image_id: image_folder / f"*/{image_id}{_IMAGE_TAIL}.png",
+            label_at=lambda image_id: label_folder / f"*/{image_id}{_LABEL_TAIL}.png",
+        )
     if labels == "instance_ids" or not json_path.is_file():
         raise DatasetError(
             f"There are no labels of split {subset!r}. Expected {label_folder}/<city>/*{_LABEL_TAIL}.png or"
             f" {json_path}; gtFine_trainvaltest.zip of the Cityscapes download brings the first."
         )
     index = read_panoptic_json(json_path, categories, root, problems)
-    unlisted = images.keys() - set(index.image_ids)
-    if unlisted:
-        fault = (
-            f"does not list {len(unlisted)} of the images in {image_folder}, among them {min(unlisted)}. Make the JSON"
-            " again with createPanopticImgs.py, or delete it to read the instanceIds files."
-        )
-        problems.add(f"{json_path} unlisted", json_path, fault)
+    advice = "Make the JSON again with createPanopticImgs.py, or delete it to read the instanceIds files."
     # The file names in this JSON are not those of the images (they contain `_gtFine`), so the ids lead to them.
-    for image_id in index.image_ids:
-        if image_id not in images:
-            fault = f"is listed, but no image {image_folder}/<city>/{image_id}{_IMAGE_TAIL}.png is there."
-            problems.add(f"{json_path} no image", json_path, fault, place=f"image {image_id}", image_id=image_id)
-    return [
-        _Item(image_id, images.get(image_id, image_folder / "*" / "*"), (index, position))
-        for position, image_id in enumerate(index.image_ids)
-    ]
-
-
-def _read_instance_ids(image_id: str, image_path: Path, label_path: Path, categories: CategoryTable) -> Sample:
-    image = read_image(image_path)
-    raw_map = read_id_label(label_path)
-    check_same_size(image, raw_map, image_path=image_path, label_path=label_path)
-    raw_segments = []
-    for value in np.flatnonzero(np.bincount(raw_map.reshape(-1))).tolist():
-        if value == VOID_ID:  # Cityscapes' id 0, "unlabeled"
-            continue
-        numbered = value >= _INSTANCE_DIVISOR
-        dataset_id = value // _INSTANCE_DIVISOR if numbered else value
-        train_id = categories.train_id_by_dataset_id.get(dataset_id)
-        iscrowd = not numbered and train_id is not None and categories[train_id].isthing
-        raw_segments.append(RawSegment(value, dataset_id, iscrowd))
-    panoptic_map, segments_info = translate_labels(raw_map, raw_segments, categories=categories, where=str(label_path))
-    return Sample(
-        image_id=image_id,
-        image=image,
-        panoptic_map=panoptic_map,
-        segments_info=segments_info,
-        image_path=image_path,
-    )
+    return panoptic_items(images, index, json_path.with_suffix(""), image_folder, problems, advice=advice)
 
 
 def _paths(folder: Path, tail: str, problems: Problems) -> tuple[dict[str, Path], list[Path]]:

@@ -12,19 +12,18 @@ COCO itself has the splits `train2017` and `val2017`. A split without labels is 
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import UInt8
+
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.data.formats.panoptic_json import PanopticIndex, read_panoptic_json
-from panoptic_deeplab.data.label_files import check_same_size, read_image, read_rgb_label
-from panoptic_deeplab.data.labels import translate_labels
+from panoptic_deeplab.data.formats.listed import Labels, ListedSource
+from panoptic_deeplab.data.formats.panoptic_json import read_panoptic_json
 from panoptic_deeplab.data.problems import Problems, collected
-from panoptic_deeplab.data.sample import Sample
-from panoptic_deeplab.data.set_root import SetRoot
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.images.read import image_files
-from panoptic_deeplab.results.ids import rgb_to_id
 
 
-class CocoPanopticSource:
+class CocoPanopticSource(ListedSource):
     """A split in COCO panoptic format. The JSON is read once, images and labels when they are asked for.
 
     Args:
@@ -49,8 +48,7 @@ class CocoPanopticSource:
         problems: Problems | None = None,
     ) -> None:
         root = Path(root)
-        self.categories = categories
-        self._root = SetRoot(root, outside_root)
+        super().__init__(root, categories, outside_root=outside_root)
         annotations = root / "annotations"
         json_path = annotations / f"panoptic_{split}.json"
         if not json_path.is_file() and (annotations / f"image_info_{split}.json").is_file():
@@ -77,72 +75,14 @@ class CocoPanopticSource:
                     " are not read."
                 )
 
-    def __len__(self) -> int:
-        return len(self.image_ids)
+    def _image_path(self, index: int) -> Path:
+        where = f"{self.index.path} (image {self.image_ids[index]})"
+        return self._root.inside(self.image_folder, self.index.image_files[index], where=where)
 
-    def __getitem__(self, index: int) -> Sample:
-        """Read one sample.
-
-        Raises:
-            DatasetError: a file is missing, corrupt or contradicts another one.
-        """
-        image_path = self._root.inside(
-            self.image_folder,
-            self.index.image_files[index],
-            where=f"{self.index.path} (image {self.image_ids[index]})",
-        )
-        return read_panoptic_sample(
-            self.index,
-            index,
-            image_path=image_path,
-            label_folder=self.label_folder,
-            root=self._root,
-            categories=self.categories,
-        )
-
-
-def read_panoptic_sample(
-    index: PanopticIndex,
-    position: int,
-    *,
-    image_path: Path,
-    label_folder: Path | None,
-    root: SetRoot,
-    categories: CategoryTable,
-) -> Sample:
-    """Read image and label PNG number `position` of a panoptic JSON; without a label folder, the image alone.
-
-    Raises:
-        DatasetError: a file is missing, corrupt or contradicts another one.
-    """
-    image_id = index.image_ids[position]
-    image = read_image(image_path)
-    if label_folder is None:
-        return Sample(image_id=image_id, image=image, panoptic_map=None, segments_info=[], image_path=image_path)
-    label_file = index.label_files[position]
-    if label_file is None:
-        raise DatasetError(f"{index.path} lists image {image_id} without an annotation that can be used.")
-    label_path = root.inside(label_folder, label_file, where=f"{index.path} (annotation of image {image_id})")
-    if not label_path.is_file():
-        raise DatasetError(
-            f"The label {label_path} of image {image_id} does not exist. COCO's archive holds zip files inside a zip"
-            " file: extract those too, completely."
-        )
-    raw_map = rgb_to_id(read_rgb_label(label_path))
-    check_same_size(image, raw_map, image_path=image_path, label_path=label_path)
-    panoptic_map, segments_info = translate_labels(
-        raw_map,
-        index.raw_segments(position),
-        categories=categories,
-        where=f"{label_path} (image {image_id} of {index.path.name})",
-    )
-    return Sample(
-        image_id=image_id,
-        image=image,
-        panoptic_map=panoptic_map,
-        segments_info=segments_info,
-        image_path=image_path,
-    )
+    def _labels(self, index: int, image: UInt8[np.ndarray, "H W 3"], image_path: Path) -> Labels:
+        if self.label_folder is None:
+            return None, []
+        return self._panoptic_labels(self.index, index, self.label_folder, image, image_path)
 
 
 def _existing_folder(candidates: Sequence[Path], *, what: str) -> Path:

@@ -30,15 +30,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32, Int64, Integer
+from jaxtyping import Int32, Int64, Integer, UInt8
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.formats.folder_files import KINDS, find_files
-from panoptic_deeplab.data.label_files import check_same_size, read_id_label, read_image
+from panoptic_deeplab.data.formats.listed import Labels, ListedSource
 from panoptic_deeplab.data.labels import RawSegment, translate_labels
 from panoptic_deeplab.data.problems import Problems, collected
-from panoptic_deeplab.data.sample import Sample
-from panoptic_deeplab.data.set_root import SetRoot
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.results.ids import VOID_ID
 from panoptic_deeplab.results.panoptic_result import Segment
@@ -48,7 +46,7 @@ _NO_CLASS = -1
 """Stands for "the table has no class here" while pixels are grouped; numbers in files are never negative."""
 
 
-class FolderSource:
+class FolderSource(ListedSource):
     """Images with instance maps, semantic maps or both, in the layout above.
 
     Args:
@@ -74,48 +72,31 @@ class FolderSource:
         outside_root: bool = False,
         problems: Problems | None = None,
     ) -> None:
-        self.categories = categories
-        self._root = SetRoot(Path(root), outside_root)
+        super().__init__(root, categories, outside_root=outside_root)
         with collected(problems) as found:
             self._files = find_files(Path(root), split, found)
         self.image_ids: Sequence[str] = list(self._files.images)
         if list(self._files.labels) == ["instances"]:
             _only_classes(categories)
 
-    def __len__(self) -> int:
-        return len(self.image_ids)
+    def _image_path(self, index: int) -> Path:
+        return self._root.listed(self._files.image_folder, self._files.images[self.image_ids[index]])
 
-    def __getitem__(self, index: int) -> Sample:
-        """Read one sample.
-
-        Raises:
-            DatasetError: a file is missing, corrupt or contradicts another one.
-        """
+    def _labels(self, index: int, image: UInt8[np.ndarray, "H W 3"], image_path: Path) -> Labels:
         image_id = self.image_ids[index]
-        image_path = self._root.listed(self._files.image_folder, self._files.images[image_id])
-        image = read_image(image_path)
         maps: dict[str, Int32[np.ndarray, "H W"]] = {}
         label_paths: list[Path] = []
         for kind, labels in self._files.labels.items():
             folder = self._files.label_folders[kind]
-            label_path = self._root.listed(folder, labels.get(image_id, folder / f"{image_id}.png"))
-            maps[kind] = read_id_label(label_path)
-            check_same_size(image, maps[kind], image_path=image_path, label_path=label_path)
-            label_paths.append(label_path)
+            label_paths.append(labels.get(image_id, folder / f"{image_id}.png"))
+            maps[kind] = self._id_label(folder, label_paths[-1], image, image_path)
         if not maps:
-            return Sample(image_id=image_id, image=image, panoptic_map=None, segments_info=[], image_path=image_path)
-        panoptic_map, segments_info = labels_from_maps(
+            return None, []
+        return labels_from_maps(
             maps.get("instances", np.zeros(image.shape[:2], np.int32)),
             maps.get("semantic"),
             categories=self.categories,
             where=" and ".join(str(path) for path in label_paths),
-        )
-        return Sample(
-            image_id=image_id,
-            image=image,
-            panoptic_map=panoptic_map,
-            segments_info=segments_info,
-            image_path=image_path,
         )
 
     def label_paths(self, image_id: str) -> tuple[Path, Path]:

@@ -24,15 +24,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Int32
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.data.formats.coco_panoptic import read_panoptic_sample
-from panoptic_deeplab.data.formats.panoptic_json import PanopticIndex, check_categories, read_panoptic_json
-from panoptic_deeplab.data.label_files import check_same_size, read_id_label, read_image
-from panoptic_deeplab.data.labels import RawSegment, translate_labels
+from panoptic_deeplab.data.formats.listed import Item, ItemSource, Labels, paired_items, panoptic_items
+from panoptic_deeplab.data.formats.panoptic_json import check_categories, read_panoptic_json
+from panoptic_deeplab.data.labels import RawSegment
 from panoptic_deeplab.data.problems import Problems, collected
-from panoptic_deeplab.data.sample import Sample
-from panoptic_deeplab.data.set_root import SetRoot
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.files import read_json
 from panoptic_deeplab.images.read import image_files
@@ -42,7 +40,7 @@ _FOLDER_OF_SPLIT = {"train": "training", "val": "validation", "test": "testing"}
 _LABEL_DIVISOR = 256
 
 
-class MapillaryVistasSource:
+class MapillaryVistasSource(ItemSource):
     """One split of Mapillary Vistas; the category table says which version.
 
     Args:
@@ -71,66 +69,62 @@ class MapillaryVistasSource:
     ) -> None:
         root = Path(root)
         folder = root / _FOLDER_OF_SPLIT.get(split, split)
-        self.categories = categories
-        self._root = SetRoot(root, outside_root)
-        self._image_folder = folder / "images"
+        super().__init__(root, categories, outside_root=outside_root)
+        image_folder = folder / "images"
         self._dataset_ids: Sequence[int] = ()
         """Category id of each label, 0 = void; empty where no `instances` are read."""
         with collected(problems) as found:
-            images = _by_name(self._image_folder, found)
+            images = _by_name(image_folder, found)
             if not images:
-                raise DatasetError(f"There are no images {self._image_folder}/*.jpg. Is the root folder right?")
+                raise DatasetError(f"There are no images {image_folder}/*.jpg. Is the root folder right?")
             if folder.name == "testing":
-                self._items = [_Item(image_id, path, None) for image_id, path in images.items()]
+                self.items = [Item(image_id, path, None) for image_id, path in images.items()]
             else:
                 places = _find_labels(folder, categories)
                 json_path = places.folder / "panoptic" / places.version.panoptic_json
                 if labels == "panoptic" or (labels == "auto" and json_path.is_file()):
                     index = read_panoptic_json(json_path, categories, self._root, found)
-                    self._items = _panoptic_items(images, index, self._image_folder, found)
+                    self.items = panoptic_items(
+                        images,
+                        index,
+                        json_path.parent,
+                        image_folder,
+                        found,
+                        advice="Remove them, or read the set's own JSON.",
+                    )
                 else:
                     self._dataset_ids = _dataset_ids(root, places.version, categories, found)
-                    self._items = _instance_items(images, places.folder / "instances", self._image_folder, found)
-        self.image_ids: Sequence[str] = [item.image_id for item in self._items]
+                    label_folder = places.folder / "instances"
+                    id_maps = _by_name(label_folder, found)
+                    if not id_maps:
+                        raise DatasetError(
+                            f"There are no labels {label_folder}/*.png, and no panoptic JSON beside that folder."
+                        )
+                    self.items = paired_items(
+                        images,
+                        id_maps,
+                        found,
+                        image_at=lambda image_id: image_folder / f"{image_id}.jpg",
+                        label_at=lambda image_id: label_folder / f"{image_id}.png",
+                    )
+        self.image_ids: Sequence[str] = [item.image_id for item in self.items]
 
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: int) -> Sample:
-        """Read one sample.
-
-        Raises:
-            DatasetError: a file is missing, corrupt or contradicts another one.
-        """
-        item = self._items[index]
-        image_path = self._root.listed(self._image_folder, item.image_path)
-        if item.label is None:
-            return Sample(
-                image_id=item.image_id,
-                image=read_image(image_path),
-                panoptic_map=None,
-                segments_info=[],
-                image_path=image_path,
+    def _numbered_labels(self, values: Int32[np.ndarray, "H W"], label_path: Path) -> Labels:
+        present = np.flatnonzero(np.bincount(values.reshape(-1)))
+        num_labels = len(self._dataset_ids)
+        if present.size and present[-1] >= _LABEL_DIVISOR * num_labels:
+            raise DatasetError(
+                f"{label_path} has the value {present[-1]}, which is label {present[-1] // _LABEL_DIVISOR}. Expected"
+                f" labels 0 to {num_labels - 1}; is this the other version of the data set?"
             )
-        if isinstance(item.label, Path):
-            label_path = self._root.listed(item.label.parent, item.label)
-            return _read_instances(item.image_id, image_path, label_path, self._dataset_ids, self.categories)
-        panoptic_index, position = item.label
-        return read_panoptic_sample(
-            panoptic_index,
-            position,
-            image_path=image_path,
-            label_folder=panoptic_index.path.parent,
-            root=self._root,
-            categories=self.categories,
-        )
-
-
-class _Item(NamedTuple):
-    image_id: str
-    image_path: Path
-    label: Path | tuple[PanopticIndex, int] | None
-    """A file of `instances`, or a place in a panoptic JSON."""
+        segment_ids = np.zeros(int(present[-1]) + 1 if present.size else 1, np.int32)
+        raw_segments = []
+        for value in present.tolist():
+            dataset_id = self._dataset_ids[value // _LABEL_DIVISOR]
+            if dataset_id != VOID_ID:
+                segment_ids[value] = value + 1  # bird number 0 has the value 0
+                raw_segments.append(RawSegment(value + 1, dataset_id, iscrowd=False))
+        return self._translated(segment_ids[values], raw_segments, label_path)
 
 
 class _Version(NamedTuple):
@@ -182,46 +176,6 @@ def _by_name(folder: Path, problems: Problems) -> dict[str, Path]:
     return dict(sorted(paths.items()))
 
 
-def _panoptic_items(
-    images: dict[str, Path], index: PanopticIndex, image_folder: Path, problems: Problems
-) -> list[_Item]:
-    unlisted = images.keys() - set(index.image_ids)
-    if unlisted:
-        fault = (
-            f"does not list {len(unlisted)} of the images in {image_folder}, among them {min(unlisted)}. Remove them,"
-            " or read the set's own JSON."
-        )
-        problems.add("unlisted", index.path, fault)
-    for image_id in index.image_ids:
-        if image_id not in images:
-            fault = f"is listed, but there is no image of this name in {image_folder}."
-            problems.add("no image", index.path, fault, place=f"image {image_id}", image_id=image_id)
-    return [
-        _Item(image_id, images.get(image_id, image_folder / "*"), (index, position))
-        for position, image_id in enumerate(index.image_ids)
-    ]
-
-
-def _instance_items(images: dict[str, Path], label_folder: Path, image_folder: Path, problems: Problems) -> list[_Item]:
-    labels = _by_name(label_folder, problems)
-    if not labels:
-        raise DatasetError(f"There are no labels {label_folder}/*.png, and no panoptic JSON beside that folder.")
-    # The union of both: what only one of them has is a problem.
-    items = []
-    for image_id in sorted(images.keys() | labels.keys()):
-        item = _Item(
-            image_id,
-            images.get(image_id, image_folder / f"{image_id}.jpg"),
-            labels.get(image_id, label_folder / f"{image_id}.png"),
-        )
-        for kind, path, others in (("image", item.image_path, images), ("label", item.label, labels)):
-            if image_id not in others and isinstance(path, Path):
-                fault = f"does not exist, though its {'label' if kind == 'image' else 'image'} does. Add it."
-                problems.add(f"no {kind}", path, fault, image_id=image_id)
-        items.append(item)
-    return items
-
-
 def _dataset_ids(root: Path, version: _Version, categories: CategoryTable, problems: Problems) -> list[int]:
     """Category id of each label, `VOID_ID` where it is not evaluated, from the data set's `config` file."""
     path = next((p for p in (root / f"config_{version.name}.json", root / "config.json") if p.is_file()), None)
@@ -253,34 +207,3 @@ def _dataset_ids(root: Path, version: _Version, categories: CategoryTable, probl
         )
     check_categories(rows, categories, path, problems)
     return ids
-
-
-def _read_instances(
-    image_id: str, image_path: Path, label_path: Path, dataset_ids: Sequence[int], categories: CategoryTable
-) -> Sample:
-    image = read_image(image_path)
-    values = read_id_label(label_path)
-    check_same_size(image, values, image_path=image_path, label_path=label_path)
-    present = np.flatnonzero(np.bincount(values.reshape(-1)))
-    if present.size and present[-1] >= _LABEL_DIVISOR * len(dataset_ids):
-        raise DatasetError(
-            f"{label_path} has the value {present[-1]}, which is label {present[-1] // _LABEL_DIVISOR}. Expected labels"
-            f" 0 to {len(dataset_ids) - 1}; is this the other version of the data set?"
-        )
-    segment_ids = np.zeros(int(present[-1]) + 1 if present.size else 1, np.int32)
-    raw_segments = []
-    for value in present.tolist():
-        dataset_id = dataset_ids[value // _LABEL_DIVISOR]
-        if dataset_id != VOID_ID:
-            segment_ids[value] = value + 1  # bird number 0 has the value 0
-            raw_segments.append(RawSegment(value + 1, dataset_id, iscrowd=False))
-    panoptic_map, segments_info = translate_labels(
-        segment_ids[values], raw_segments, categories=categories, where=str(label_path)
-    )
-    return Sample(
-        image_id=image_id,
-        image=image,
-        panoptic_map=panoptic_map,
-        segments_info=segments_info,
-        image_path=image_path,
-    )

@@ -48,7 +48,7 @@ class CapturedPath:
 
         Args:
             images: on the device.
-            content_sizes: of each image, without padding.
+            content_sizes: size of each image, without padding.
 
         Returns:
             The function's answer; the next call for the same sizes overwrites it.

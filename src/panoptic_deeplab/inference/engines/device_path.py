@@ -46,9 +46,9 @@ def queue_postprocessing(
     """Queue all work on the maps of a batch.
 
     Args:
-        raw_maps: of B images, in float32.
-        input_size: of the network input, padding included.
-        content_sizes: of each image without padding.
+        raw_maps: the network's maps of B images, in float32.
+        input_size: size of the network input, padding included.
+        content_sizes: size of each image without padding.
         thing_mask: which classes are things, on the device of the maps.
         config: thresholds.
         align_corners: convention of the model's resizing.

@@ -52,7 +52,7 @@ class Engine(ABC):
         config: `input` and `model` say how images become ready, `postprocess` how maps become results.
         categories: one entry for each class that the engine tells apart.
         device: where it works.
-        precision: in which it computes, for reports.
+        precision: the one in which it computes, for reports.
         compile: whether it runs compiled code, for reports.
     """
 

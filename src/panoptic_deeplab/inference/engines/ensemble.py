@@ -4,7 +4,7 @@
            ├─ as model 2 wants it ─▶ model 2 ─▶ RawMaps ─ onto the grid of model 1 ──┼─ mean ─▶ RawMaps ─▶ as one model
            └─ ...                                                                    ┘
 
-Each model sees the image as it would alone: with its own resizing, colours, padding, and scales and mirror images where
+Each model sees the image as it would alone: with its own resizing, colors, padding, and scales and mirror images where
 its configuration asks for them. So backbones, output strides and conventions of the models may differ; classes may not.
 The first model's grid, post-processing settings and input size are those of the ensemble. What is averaged, and why, is
 in `fusion.py`.
@@ -118,9 +118,9 @@ class _Axis(NamedTuple):
 
     map_length: int
     input_length: int
-    """Of the network's input, padding included."""
+    """Length of the network's input, padding included."""
     content_length: int
-    """Of the part of it that is the image."""
+    """Length of the part of it that is the image."""
     align_corners: bool
 
     def to_image(self, index: Float64[np.ndarray, " N"]) -> Float64[np.ndarray, " N"]:
@@ -176,7 +176,7 @@ def _resampled(estimate: Estimate, own: _Grid, target: _Grid) -> Estimate:
 
 
 def _positions(own: _Axis, target: _Axis) -> Float64[np.ndarray, " N"]:
-    """For each pixel of `target` along the axis, where it is on `own`."""
+    """Where each pixel of `target` along the axis is on `own`."""
     position = own.from_image(target.to_image(np.arange(target.map_length, dtype=np.float64)))
     inside: Float64[np.ndarray, " N"] = np.clip(position, 0, own.map_length - 1)
     return inside

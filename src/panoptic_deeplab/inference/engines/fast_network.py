@@ -36,7 +36,7 @@ class FastNetwork:
     Args:
         model: `images -> RawMaps`. What is no `nn.Module` with parameters runs as it is, in 16 bits under autocast.
         device: where it runs; the model is there.
-        precision: of the copy's weights and activations.
+        precision: type of the copy's weights and activations.
         compile: with torch.compile, which takes minutes at the first image of each size; torch keeps what it compiled,
             see its `TORCHINDUCTOR_CACHE_DIR`.
         example_size: `(height, width)` of images that the model can take.
@@ -133,7 +133,7 @@ class _InFloat32(nn.Module):
     """A layer that computes in float32 among others that do not.
 
     Args:
-        layer: of float32.
+        layer: has float32 weights.
         keep: give float32, too, instead of the type that came.
     """
 

@@ -1,9 +1,9 @@
-"""Batch normalisation folded into the convolution before it: the same function, with less to compute and to store.
+"""Batch normalization folded into the convolution before it: the same function, with less to compute and to store.
 
-In evaluation mode, batch normalisation is a factor and a summand for each channel, and so are weights and bias of a
-convolution. Which convolution feeds which normalisation is read off the autograd graph of one run, not off names or
+In evaluation mode, batch normalization is a factor and a summand for each channel, and so are weights and bias of a
+convolution. Which convolution feeds which normalization is read off the autograd graph of one run, not off names or
 the order of modules. So this holds for any network of timm and for ours, and a convolution whose output something else
-reads too (networks that normalise first, taps for the decoder) is seen and left alone.
+reads too (networks that normalize first, taps for the decoder) is seen and left alone.
 """
 
 from collections import Counter
@@ -25,10 +25,10 @@ def fold_batch_norm(network: nn.Module, images: Float[Tensor, "B 3 H W"]) -> int
     Args:
         network: in evaluation mode, in float32; gives a sequence of tensors and None. Its parameters lose their
             `requires_grad`.
-        images: for one run; small ones do.
+        images: input for one run; small ones do.
 
     Returns:
-        How many normalisations are gone.
+        How many normalizations are gone.
     """
     rest: dict[nn.Module, nn.Module] = {}
     if any(isinstance(module, _BatchNorm) for module in network.modules()):
@@ -44,7 +44,7 @@ def fold_batch_norm(network: nn.Module, images: Float[Tensor, "B 3 H W"]) -> int
 
 
 def _pairs_of(network: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, _BatchNorm]]:
-    """Convolutions, each with the normalisation that alone reads its output."""
+    """Convolutions, each with the normalization that alone reads its output."""
     network.requires_grad_(True)
     owners: dict[int, _Layer] = {
         id(m.weight): m for m in network.modules() if isinstance(m, _Layer) and m.weight is not None
@@ -85,7 +85,7 @@ def _graph(ends: Sequence[Node]) -> tuple[list[Node], Counter[Node | None]]:
 
 
 def _owner(weight: Node | None, owners: Mapping[int, _Layer]) -> _Layer | None:
-    """The layer of a parameter; None where the weight is not the parameter itself (standardised weights)."""
+    """The layer of a parameter; None where the weight is not the parameter itself (standardized weights)."""
     parameter = getattr(weight, "variable", None)
     return None if parameter is None else owners.get(id(parameter))
 
@@ -106,7 +106,7 @@ def _fold(convolution: nn.Conv2d, norm: _BatchNorm) -> None:
 
 
 def _rest(norm: _BatchNorm) -> nn.Module:
-    """What a normalisation does besides: those of timm have an activation."""
+    """What a normalization does besides: those of timm have an activation."""
     after: list[Callable[[Tensor], Tensor] | None] = [getattr(norm, "drop", None), getattr(norm, "act", None)]
     layers = [layer for layer in after if isinstance(layer, nn.Module) and not isinstance(layer, nn.Identity)]
     return layers[0] if len(layers) == 1 else nn.Sequential(*layers)

@@ -182,7 +182,7 @@ class NetworkEngine(Engine):
         return _resized(results, batch)
 
     def _images(self, batch: Sequence[ReadyImage]) -> Float32[Tensor, "B 3 H W"]:
-        """On the device."""
+        """The images on the device, as one batch."""
         images = torch.stack([item.prepared.tensor for item in batch]).contiguous(memory_format=torch.channels_last)
         if self.device.type == "cuda":
             images = images.pin_memory()  # so the host goes on while they are copied

@@ -65,7 +65,7 @@ def engine_of(
     Args:
         exported: the file, from `open_model_file` or `export.compiled.load_compiled`.
         device: where it was opened.
-        precision: in which it was opened.
+        precision: the one in which it was opened.
         output_stride: may only be the file's.
         input_config: takes the place of the file's `input` section.
         test_time_augmentation: takes the place of the file's section; none in a file with the whole pipeline.

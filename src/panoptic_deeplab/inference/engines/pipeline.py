@@ -25,7 +25,7 @@ class PipelineEngine(Engine):
     Args:
         pipeline: the open file, from `open_model_file`.
         input_config: takes the place of the file's `input` section; all but the resizing must be the file's.
-        precision: in which the pipeline was opened, for reports.
+        precision: the one in which the pipeline was opened, for reports.
 
     Raises:
         ConfigError: something else than the resizing differs.

@@ -29,7 +29,7 @@ SUFFIXES = (".onnx", ".xml", ".pt2")
 INFO_KEY = "panoptic_deeplab"
 
 Kind = Literal["network", "panoptic"]
-"""`network`: normalised images to raw maps. `panoptic`: uint8 images to panoptic maps and segment tables."""
+"""`network`: normalized images to raw maps. `panoptic`: uint8 images to panoptic maps and segment tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,9 @@ class ModelFileInfo:
     config: Config
     categories: CategoryTable
     version: str
-    """Of this package when the file was written."""
+    """Version of this package when the file was written."""
     commit: str | None
-    """Of this package's source; None where it was no git checkout."""
+    """Commit of this package's source; None where it was no git checkout."""
     input_size: tuple[int, int] | None = None
     """`(height, width)` of the only images that the file takes, with padding if it holds the network; None = any."""
     precision: Literal["float32", "int8"] = "float32"
@@ -91,7 +91,7 @@ class ModelFileInfo:
 
 
 def is_model_file(path: str | Path) -> bool:
-    """By the name: does it end like an exported file?"""
+    """Whether the name ends like that of an exported file."""
     return Path(path).suffix.lower() in SUFFIXES
 
 
@@ -137,7 +137,7 @@ def _input_document(info: ModelFileInfo) -> dict[str, Any]:
             "how": "bilinear, antialiased; to the size round(side * factor) with factor = longest_side / longest of"
             " the image, or scale",
         },
-        "normalised_inside": panoptic,
+        "normalized_inside": panoptic,
         "padded_inside": panoptic,
         "pad_to": config.input.pad_to,
         "pixel_mean": config.input.pixel_mean,

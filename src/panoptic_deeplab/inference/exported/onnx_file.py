@@ -4,14 +4,12 @@ Only the lengths of fields are followed (numbers of fields are those of onnx.pro
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import closing
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import NamedTuple
 
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.files import path_inside
+from panoptic_deeplab.weights.protobuf import Cursor, as_bytes, protobuf_fields
 
 _DOMAINS = {"", "ai.onnx"}
 """Of the standard operators: there is no other in the files of `panoptic-deeplab export`."""
@@ -34,14 +32,6 @@ _METADATA = 14  # of a model
 _KEY, _VALUE = 1, 2  # of an entry of metadata or of external data
 
 
-class _Field(NamedTuple):
-    number: int
-    start: int
-    end: int
-    value: int | None
-    """Of a whole number; other fields have their content from `start` to `end`."""
-
-
 def read_metadata(path: Path, key: str) -> str | None:
     """A text of the file's `metadata_props`; None if it has no such entry.
 
@@ -49,12 +39,11 @@ def read_metadata(path: Path, key: str) -> str | None:
         ValueError: the file is no ONNX.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file, closing(mmap(file.fileno(), 0, access=ACCESS_READ)) as data:
-        for field in _fields(data, 0, len(data)):
-            if field.number == _METADATA:
-                name, value = _entry(data, field)
-                if name == key:
-                    return value
+    for number, field in protobuf_fields(_mapped(path)):
+        if number == _METADATA:
+            name, value = _entry(field)
+            if name == key:
+                return value
     return None
 
 
@@ -68,20 +57,19 @@ def check_contents(path: Path) -> None:
     used: set[str] = set()
     own: set[str] = set()
     try:
-        with path.open("rb") as file, closing(mmap(file.fileno(), 0, access=ACCESS_READ)) as data:
-            waiting = [("model", _Field(0, 0, len(data), None))]
-            while waiting:
-                kind, message = waiting.pop()
-                if kind == "tensor":
-                    _check_tensor(path, data, message)
-                    continue
-                if kind == "sparse":
-                    raise CheckpointError(f"{path} has a sparse tensor. Export the model again with this package.")
-                for field in _fields(data, message.start, message.end):
-                    if field.number in _INSIDE[kind] and field.value is None:
-                        waiting.append((_INSIDE[kind][field.number], field))
-                    if (kind, field.number) in (("node", _NODE_DOMAIN), ("function", _FUNCTION_DOMAIN)):
-                        (used if kind == "node" else own).add(data[field.start : field.end].decode("utf-8"))
+        waiting = [("model", _mapped(path))]
+        while waiting:
+            kind, message = waiting.pop()
+            if kind == "tensor":
+                _check_tensor(path, message)
+                continue
+            if kind == "sparse":
+                raise CheckpointError(f"{path} has a sparse tensor. Export the model again with this package.")
+            for number, value in protobuf_fields(message):
+                if number in _INSIDE[kind]:
+                    waiting.append((_INSIDE[kind][number], as_bytes(value)))
+                if (kind, number) in (("node", _NODE_DOMAIN), ("function", _FUNCTION_DOMAIN)):
+                    (used if kind == "node" else own).add(str(as_bytes(value), "utf-8"))
     except CheckpointError:
         raise
     except (OSError, ValueError) as error:
@@ -92,17 +80,15 @@ def check_contents(path: Path) -> None:
         )
 
 
-def _check_tensor(path: Path, data: mmap, message: _Field) -> None:
-    numbers, location, room = 1, None, message.end - message.start
-    for field in _fields(data, message.start, message.end):
-        if field.number == _DIMS:
-            sides = [field.value] if field.value is not None else _packed(data, field)
-            numbers *= math.prod(sides)
-        elif field.number == _EXTERNAL_DATA:
-            key, value = _entry(data, field)
-            location = value if key == "location" else location
+def _check_tensor(path: Path, message: memoryview) -> None:
+    numbers, location, room = 1, None, len(message)
+    for number, value in protobuf_fields(message):
+        if number == _DIMS:
+            numbers *= math.prod([value] if isinstance(value, int) else _packed(value))
+        elif number == _EXTERNAL_DATA:
+            key, text = _entry(value)
             if key == "location":
-                room = _size_of(path, value)
+                location, room = text, _size_of(path, text)
     if numbers > 2 * room:  # no type has more than two numbers in a byte
         where = f"{location!r}" if location else "the file"
         raise CheckpointError(
@@ -119,53 +105,20 @@ def _size_of(path: Path, location: str) -> int:
     return file.stat().st_size
 
 
-def _entry(data: mmap, message: _Field) -> tuple[str, str]:
+def _mapped(path: Path) -> memoryview:
+    """The bytes of a file, which are read when they are looked at; it is closed with the last look at them."""
+    with path.open("rb") as file:
+        return memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
+
+
+def _entry(message: int | memoryview) -> tuple[str, str]:
     """Key and value of a pair of texts."""
-    texts = {
-        field.number: data[field.start : field.end].decode("utf-8")
-        for field in _fields(data, message.start, message.end)
-    }
+    texts = {number: str(as_bytes(value), "utf-8") for number, value in protobuf_fields(as_bytes(message))}
     return texts.get(_KEY, ""), texts.get(_VALUE, "")
 
 
-def _packed(data: mmap, field: _Field) -> list[int]:
-    numbers, place = [], field.start
-    while place < field.end:
-        number, place = _varint(data, place, field.end)
-        numbers.append(number)
-    return numbers
-
-
-def _fields(data: mmap, start: int, end: int) -> Iterator[_Field]:
-    varint, fixed64, delimited, fixed32 = 0, 1, 2, 5  # wire types
-    place = start
-    while place < end:
-        tag, place = _varint(data, place, end)
-        number, wire = tag >> 3, tag & 7
-        length, value = 0, None
-        if wire == varint:
-            value, place = _varint(data, place, end)
-        elif wire == delimited:
-            length, place = _varint(data, place, end)
-        elif wire in (fixed64, fixed32):
-            length = 8 if wire == fixed64 else 4
-        else:
-            raise ValueError(f"no ONNX file: wire type {wire}")
-        if place + length > end:
-            raise ValueError("a field reaches beyond the end of its message")
-        yield _Field(number, place, place + length, value)
-        place += length
-
-
-def _varint(data: mmap, place: int, end: int) -> tuple[int, int]:
-    """A number, and where it ends."""
-    result = 0
-    for shift in range(0, 64, 7):
-        if place >= end:
-            raise ValueError("the file ends within a number")
-        byte = data[place]
-        place += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, place
-    raise ValueError("no ONNX file: a number is too long")
+def _packed(numbers: memoryview) -> list[int]:
+    cursor, found = Cursor(numbers), []
+    while not cursor.at_end:
+        found.append(cursor.varint())
+    return found

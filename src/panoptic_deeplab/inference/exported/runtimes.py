@@ -1,6 +1,6 @@
 """Exported files as models: ONNX Runtime, OpenVINO, and programs of torch.export.
 
-    open_model_file("street.onnx")  ─▶ ExportedNetwork    normalised images ─▶ RawMaps, in place of the PyTorch model
+    open_model_file("street.onnx")  ─▶ ExportedNetwork    normalized images ─▶ RawMaps, in place of the PyTorch model
                                     or ExportedPipeline   uint8 images ─▶ finished results (files made with --panoptic)
 
 Writing these files is `export/`'s part. A file is data: nothing of it is executed but operators, see `torch_program.py`
@@ -37,7 +37,7 @@ class ExportedNetwork:
 
     Args:
         path: for error messages.
-        info: of the file.
+        info: what the file says about itself.
         run: runs it.
     """
 
@@ -45,7 +45,7 @@ class ExportedNetwork:
         self.path, self.info, self._run = path, info, run
 
     def __call__(self, images: Float[Tensor, "B 3 H W"]) -> RawMaps:
-        """Predict the raw maps of normalised images.
+        """Predict the raw maps of normalized images.
 
         Raises:
             ConfigError: the file takes images of one other size only.
@@ -62,7 +62,7 @@ class ExportedPipeline:
 
     Args:
         path: for error messages.
-        info: of the file.
+        info: what the file says about itself.
         run: runs it.
     """
 

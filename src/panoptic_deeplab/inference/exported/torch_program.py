@@ -59,7 +59,7 @@ class TorchProgram:
 
     Args:
         path: for messages.
-        graph: of the program.
+        graph: graph of the program.
         device: where it runs; its weights are there.
         constants: what the program reads besides its input: weights by the names that they have in the graph.
         input_name: the name of the images in the graph.
@@ -97,7 +97,7 @@ def load_program(path: Path, device: str) -> TorchProgram:
     """Load a `.pt2` file.
 
     Args:
-        path: of the file.
+        path: the file.
         device: `cpu`, `cuda`, `cuda:1`, or `auto`.
 
     Raises:
@@ -210,7 +210,7 @@ def _program(path: Path, document: Any, tensors: dict[str, Tensor], device: torc
 
 
 class _Reader:
-    """From the parts of a document to what they mean."""
+    """Translates the parts of a document to what they mean."""
 
     def __init__(self, path: Path, device: torch.device) -> None:
         self.path, self.device = path, device

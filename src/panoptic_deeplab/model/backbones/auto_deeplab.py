@@ -20,7 +20,8 @@ from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.maps import Size, upsample
 
 _LEVELS = (0, 0, 0, 1, 2, 1, 2, 2, 3, 3, 2, 1)
-"""Of each cell. A cell of level l has F * 2^l channels a convolution, and ends at stride 4 * 2^l, or 16 for level 3."""
+"""Level of each cell. A cell of level l has F * 2^l channels a convolution, and ends at stride 4 * 2^l, or 16 for
+level 3."""
 
 _COARSEST_RESOLUTION = 2
 """The level whose resolution level 3 shares since its stride was removed."""
@@ -189,7 +190,7 @@ def _resolution(level: int) -> int:
 
 
 def _half(size: Size) -> Size:
-    """Of k * stride + 1 pixels, and of any others: the size after a convolution with stride 2."""
+    """The size after a convolution with stride 2, be it of k * stride + 1 pixels or of any others."""
     return (size[0] + 1) // 2, (size[1] + 1) // 2
 
 

@@ -25,10 +25,13 @@ from panoptic_deeplab.model.backbones.auto_deeplab import (
     auto_deeplab_xl_plus,
     auto_deeplab_xl_plus_plus,
 )
-from panoptic_deeplab.model.backbones.deeplab2_mobilenet import deeplab2_mobilenet_v3_large, deeplab2_mobilenet_v3_small
 from panoptic_deeplab.model.backbones.deeplab2_resnet import deeplab2_resnet50, deeplab2_resnet50_beta
 from panoptic_deeplab.model.backbones.hrnet import hrnet_w48_branches, hrnet_w48_plus, hrnet_wider_plus
-from panoptic_deeplab.model.backbones.mobilenet_v3 import mobilenet_v3_large_seg
+from panoptic_deeplab.model.backbones.mobilenet_v3 import (
+    deeplab2_mobilenet_v3_large,
+    deeplab2_mobilenet_v3_small,
+    mobilenet_v3_large_seg,
+)
 from panoptic_deeplab.model.backbones.multi_grid import use_multi_grid
 from panoptic_deeplab.model.backbones.padding import use_symmetric_padding
 from panoptic_deeplab.model.backbones.patches import pad_patches
@@ -36,7 +39,7 @@ from panoptic_deeplab.model.backbones.resnet_beta import resnet50_beta
 from panoptic_deeplab.model.backbones.xception import xception
 
 _NATIVE_STRIDE = 32
-"""Of networks that are built without the argument `output_stride`."""
+"""Stride of networks that are built without the argument `output_stride`."""
 
 OWN_NETWORKS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "auto_deeplab_l_plus": auto_deeplab_l_plus,
@@ -55,10 +58,10 @@ OWN_NETWORKS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "xception65": xception,
     "xception71": xception,
 }
-"""By the name in `model.backbone`. Such a network has the attributes `strides` and `channels`, one entry a feature,
-shallow to deep (the last one the deepest, at `output_stride`), and its `forward(images)` returns these features as a
-list. Strides before the last are native ones, as in `Backbone`. Where timm has ImageNet weights of its layers, it also
-has `timm_name` and `from_timm(state)`: see `weights/backbone.py`."""
+"""Networks by the name in `model.backbone`. Such a network has the attributes `strides` and `channels`, one entry a
+feature, shallow to deep (the last one the deepest, at `output_stride`), and its `forward(images)` returns these
+features as a list. Strides before the last are native ones, as in `Backbone`. Where timm has ImageNet weights of its
+layers, it also has `timm_name` and `from_timm(state)`: see `weights/backbone.py`."""
 
 _ADVICE = (
     "Choose a network that has features at strides 4, 8, 16 and 32 of images of any size, channels first."
@@ -78,9 +81,9 @@ class Features(NamedTuple):
     """What an encoder gives."""
 
     deepest: Float[Tensor, "B D h w"]
-    """At `output_stride`: the input of the ASPP."""
+    """The feature at `output_stride`: the input of the ASPP."""
     low_level: tuple[Float[Tensor, "B d h w"], ...]
-    """At `decoder_strides`, deep to shallow: the skips of the decoder."""
+    """The features at `decoder_strides`, deep to shallow: the skips of the decoder."""
 
 
 class Backbone(nn.Module):
@@ -88,8 +91,8 @@ class Backbone(nn.Module):
 
     Args:
         network: gives a list of features, shallow to deep.
-        strides: of these features.
-        channels: of these features.
+        strides: strides of these features.
+        channels: channels of these features.
         decoder_strides: strides of the low-level features, deep to shallow. They name the *native* stride of a stage;
             with output stride 8, the later stages have stride 8 too, and the first of them is the tap.
 
@@ -114,7 +117,7 @@ class Backbone(nn.Module):
         self.low_level_channels = tuple(channels[i] for i in self._taps)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Features:
-        """Encode normalised images."""
+        """Encode normalized images."""
         features = self.network(images)
         return Features(deepest=features[-1], low_level=tuple(features[i] for i in self._taps))
 
@@ -210,7 +213,7 @@ def create_timm_network(config: ModelConfig, *, state_dict: dict[str, Tensor] | 
 
 
 def set_norm(network: nn.Module, *, eps: float | None, momentum: float) -> None:
-    """Set `eps` (None = leave) and `momentum` of every batch normalisation below `network`."""
+    """Set `eps` (None = leave) and `momentum` of every batch normalization below `network`."""
     for module in network.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.momentum = momentum

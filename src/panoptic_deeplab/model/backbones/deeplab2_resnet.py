@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from panoptic_deeplab.config import ModelConfig
 
 _BLOCKS = (3, 4, 6, 3)
-"""Of the stages; stage i has 64 * 2^i inner channels, four times as many outer ones, and stride 2."""
+"""Units of the stages; stage i has 64 * 2^i inner channels, four times as many outer ones, and stride 2."""
 _EXPANSION = 4
 
 
@@ -24,7 +24,7 @@ class Deeplab2ResNet(nn.Module):
 
     Args:
         beta: three 3x3 convolutions in front instead of one 7x7.
-        output_stride: of the last feature: 8, 16 or 32.
+        output_stride: stride of the last feature: 8, 16 or 32.
     """
 
     def __init__(self, *, beta: bool, output_stride: int) -> None:
@@ -91,7 +91,7 @@ class _Bottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Behind the ReLU."""
+        """The features behind the ReLU."""
         residual = self.relu(self.conv1(features))
         residual = self.conv3(self.relu(self.conv2(residual)))
         output: Tensor = self.relu(residual + (features if self.shortcut is None else self.shortcut(features)))

@@ -83,8 +83,8 @@ class HRNet(nn.Module):
     """The trunk. Weights of the authors, timm and bowenc0221 have the same names.
 
     Args:
-        layout: of all layers.
-        timm_name: of the network of timm whose weights fit; None = there is none.
+        layout: shape of all layers.
+        timm_name: name of the network of timm whose weights fit; None = there is none.
         upward_end: whether the last module has paths from deep to shallow branches.
     """
 
@@ -130,7 +130,7 @@ class HRNet(nn.Module):
         return output_features
 
     def from_timm(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Of the weights of timm's network, those of layers that this one has; the names are the same."""
+        """Those weights of timm's network whose layers this one has; the names are the same."""
         return {name: state[name] for name in self.state_dict() if name in state}
 
 
@@ -141,10 +141,10 @@ class HRNetPlus(HRNet):
     added, and the head's output.
 
     Args:
-        layout: of all layers.
+        layout: shape of all layers.
         timm_name: as of `HRNet`.
         head_widths: inner channels of the bottlenecks.
-        head_channels: of the output.
+        head_channels: channels of the output.
         image_classes: outputs of the layer that classifies images, which is kept and run as the paper's counts imply,
             though nothing reads it (point 5 above); None = there is none.
     """

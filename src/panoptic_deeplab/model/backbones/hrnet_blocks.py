@@ -29,18 +29,18 @@ class HRNetLayout:
     exchange: Literal["bilinear", "bilinear_aligned", "nearest", "inferred"] = "bilinear"
     """See `ModelConfig.hrnet_exchange`."""
     align_corners: bool = True
-    """Of the bilinear resizes, but for `bilinear_aligned`."""
+    """Convention of the bilinear resizes, but for `bilinear_aligned`."""
     atrous: bool = False
     """The fourth branch at stride 16, with rate 2."""
     modules: tuple[int, int, int] = (1, 4, 3)
-    """In stages 2, 3 and 4, which have as many branches."""
+    """Modules in stages 2, 3 and 4, which have as many branches."""
     blocks: int = 4
-    """In each branch of a module."""
+    """Blocks in each branch of a module."""
     stem_width: int = 64
     """Also the inner channels of stage 1, which gives four times as many."""
 
     def stride_into(self, branch: int) -> int:
-        """Of the convolution from the branch above."""
+        """Stride of the convolution from the branch above."""
         return 1 if self.atrous and branch == 3 else 2
 
     def rate_in(self, branch: int) -> int:
@@ -70,10 +70,10 @@ class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 around a shortcut, which is a 1x1 where the number of channels changes.
 
     Args:
-        in_channels: of the input.
-        channels: of the 3x3 convolution; the output has four times as many.
-        layout: of the 3x3 convolution.
-        rate: of the 3x3 convolution.
+        in_channels: channels of the input.
+        channels: channels of the 3x3 convolution; the output has four times as many.
+        layout: form of the 3x3 convolution.
+        rate: atrous rate of the 3x3 convolution.
     """
 
     def __init__(self, in_channels: int, channels: int, *, layout: HRNetLayout, rate: int = 1) -> None:
@@ -102,9 +102,9 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions around a shortcut.
 
     Args:
-        channels: of input and output.
-        layout: of the convolutions.
-        rate: of the convolutions.
+        channels: channels of input and output.
+        layout: form of the convolutions.
+        rate: atrous rate of the convolutions.
     """
 
     def __init__(self, channels: int, *, layout: HRNetLayout, rate: int) -> None:
@@ -127,7 +127,7 @@ class HighResolutionModule(nn.Module):
 
     Args:
         branches: how many.
-        layout: of the network.
+        layout: shape of the network.
         upward: whether deep branches give to shallower ones.
     """
 

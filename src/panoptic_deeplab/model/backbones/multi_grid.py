@@ -7,7 +7,7 @@ from torch import nn
 from panoptic_deeplab.errors import ConfigError
 
 _UNITS = 3
-"""Of the last block of every bottleneck ResNet."""
+"""Number of units of the last block of every bottleneck ResNet."""
 
 
 def use_multi_grid(network: nn.Module, multi_grid: tuple[int, int, int], *, rate: int, name: str) -> None:
@@ -16,10 +16,10 @@ def use_multi_grid(network: nn.Module, multi_grid: tuple[int, int, int], *, rate
     The detectron2 models do so with (1, 2, 4) and the rate 2 of output stride 16: their units have 2, 4 and 8.
 
     Args:
-        network: with or without the classifier.
+        network: a network with or without its classifier.
         multi_grid: factor of each unit.
         rate: 32 / output stride.
-        name: of the network, for the message.
+        name: name of the network, for the message.
 
     Raises:
         ConfigError: it is no such ResNet.

@@ -30,7 +30,7 @@ def pad_patches(network: nn.Module, *, align_corners: bool) -> None:
     Pooling over patches does so too, but keeps its place: beside it there may be another path, to which it belongs.
 
     Args:
-        network: of timm; its patches follow one upon the other in the order of `modules()`.
+        network: a network of timm; its patches follow one upon the other in the order of `modules()`.
         align_corners: where features should lie; see above.
     """
     turn = 0

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from panoptic_deeplab.config import ModelConfig
 
 _UNITS = (3, 4, 6, 3)
-"""Of the four blocks; block i has 64 * 2^i inner channels, four times as many outer ones."""
+"""Units of the four blocks; block i has 64 * 2^i inner channels, four times as many outer ones."""
 
 _STRIDES = (2, 2, 2, 1)
-"""Of each block's last unit."""
+"""Stride of each block's last unit."""
 
 _EXPANSION = 4
 
@@ -29,11 +29,11 @@ class ResNetBeta(nn.Module):
 
     ImageNet weights of exactly this network are not public in a form that PyTorch reads. timm's `resnet50s` has layers
     of the same sizes and names, with the stride in a block's first unit, so its weights fit. Features are equal up to
-    the tap at stride 4; behind it, a 3x3 convolution that is strided in timm's network sees its neighbours twice as far
+    the tap at stride 4; behind it, a 3x3 convolution that is strided in timm's network sees its neighbors twice as far
     away. They are a start for fine-tuning, and no replacement for weights of the network itself.
 
     Args:
-        output_stride: of the last feature: 8, 16 or 32.
+        output_stride: stride of the last feature: 8, 16 or 32.
     """
 
     timm_name = "resnet50s"

@@ -21,7 +21,7 @@ class Xception(nn.Module):
 
     Args:
         timm_name: which of the three.
-        output_stride: of the last feature: 8, 16 or 32.
+        output_stride: stride of the last feature: 8, 16 or 32.
         before_relu: see `CompatConfig.xception_taps`.
     """
 

@@ -15,7 +15,7 @@ def for_each_band(work: Callable[[slice], None], *, num_rows: int, elements_a_ro
     Args:
         work: takes the rows. It should use NumPy, whose operations run beside each other; those of PyTorch would each
             start threads of their own.
-        num_rows: of the whole.
+        num_rows: how many rows there are in all.
         elements_a_row: numbers that are worked on for each row.
     """
     step = max(1, _ELEMENTS // elements_a_row)

@@ -148,19 +148,19 @@ def expand(values: Shaped[Tensor, "Y X"], grid: CellGrid) -> Shaped[Tensor, "H W
 
 
 def pad_samples(plane: Shaped[Tensor, "h w"]) -> Shaped[Tensor, "p q"]:
-    """With the samples that are thought beyond the border."""
+    """The map with the samples that are thought beyond the border."""
     plane = torch.cat([plane[:1], plane, plane[-1:]])
     return torch.cat([plane[:, :1], plane, plane[:, -1:]], dim=1)
 
 
 def smallest_corner(plane: Shaped[Tensor, "p q"]) -> Shaped[Tensor, "p-1 q-1"]:
-    """Of each cell, from padded samples."""
+    """The smallest corner of each cell, from padded samples."""
     pairs = torch.minimum(plane[1:], plane[:-1])
     return torch.minimum(pairs[:, 1:], pairs[:, :-1])
 
 
 def largest_corner(plane: Shaped[Tensor, "p q"]) -> Shaped[Tensor, "p-1 q-1"]:
-    """Of each cell, from padded samples."""
+    """The largest corner of each cell, from padded samples."""
     pairs = torch.maximum(plane[1:], plane[:-1])
     return torch.maximum(pairs[:, 1:], pairs[:, :-1])
 

@@ -150,9 +150,9 @@ class _Samples(NamedTuple):
     train_ids: UInt8[Tensor, "h w"]
     largest: Float32[Tensor, "h w"]
     lead: Float32[Tensor, "h w"]
-    """From the second largest score to the largest."""
+    """Distance from the second largest score to the largest."""
     spread: Float32[Tensor, "h w"]
-    """From the smallest score to the largest."""
+    """Distance from the smallest score to the largest."""
     size: Float32[Tensor, "h w"]
     """Largest magnitude of a score."""
 

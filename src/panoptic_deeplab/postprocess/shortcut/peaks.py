@@ -34,7 +34,7 @@ def centers_of_list(heatmap: Float32[Tensor, "h w"], grid: CellGrid, config: Pos
     """Find the centers that `find_centers` finds, from a list of pixels that gets shorter with each look.
 
     Args:
-        heatmap: at the decoder's stride.
+        heatmap: about 1 at centers, at the decoder's stride.
         grid: the cells of the map.
         config: as for `find_centers`.
 
@@ -114,7 +114,7 @@ def _values_at(
     y: Int64[np.ndarray, "*N"],
     x: Int64[np.ndarray, "*N"],
 ) -> Float32[np.ndarray, "*N"]:
-    """Of the resized heatmap at indices into `axes`: the values of `interpolate`, and -infinity outside."""
+    """Values of the resized heatmap at indices into `axes`: those of `interpolate`, and -infinity outside."""
     rows, columns = axes
     vertical, horizontal = rows.fraction[y], columns.fraction[x]
 

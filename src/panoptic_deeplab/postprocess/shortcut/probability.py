@@ -31,7 +31,7 @@ def probability_in_cells(
 
     Args:
         train_ids: the class, for each cell.
-        labels: of the cells.
+        labels: the classes in the cells.
         logits: class scores.
         grid: the cells of the map.
 
@@ -68,7 +68,7 @@ def probability_in_cells(
 def _exponentials(
     samples: Float32[np.ndarray, "C p q"], grid: CellGrid, rows: slice
 ) -> Iterator[tuple[int, int, Float32[np.ndarray, "C n"]]]:
-    """Of the scores in place (j, i) of all cells, for each j and i. The array is overwritten by the next.
+    """Exponentials of the scores in place (j, i) of all cells, for each j and i. The next overwrite the array.
 
     In a cell, the score is start + i * right + j * down + i * j * both. The samples are used up.
     """

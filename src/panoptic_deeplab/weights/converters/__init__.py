@@ -40,7 +40,7 @@ FAMILIES: dict[str, Family] = {
     "detectron2": Family(read=read_checkpoint, convert=detectron2.convert_state),
     "deeplab2": Family(read=deeplab2.read_state, convert=deeplab2.convert_state),
 }
-"""By the first part of a checkpoint's name."""
+"""Families by the first part of a checkpoint's name."""
 
 
 def convert_checkpoint(path: str | Path, name: str) -> tuple[PanopticDeepLab, Config, CategoryTable]:

@@ -31,11 +31,11 @@ _CLASSIFIERS = {
 }
 
 _MOBILENET_UNITS = (1, 2, 3, 4, 3, 3, 1)
-"""Of the seven blocks of MobileNetV2; torchvision numbers all units in one row, behind the stem."""
+"""Units of the seven blocks of MobileNetV2; torchvision numbers all units in one row, behind the stem."""
 
 _MOBILENET_LAYERS = {"conv_pw": "0.0", "bn1": "0.1", "conv_dw": "1.0", "bn2": "1.1", "conv_pwl": "2", "bn3": "3"}
 _MOBILENET_FIRST_LAYERS = {"conv_dw": "0.0", "bn1": "0.1", "conv_pw": "1", "bn2": "2"}
-"""Of the first unit, which does not expand."""
+"""Layers of the first unit, which does not expand."""
 
 _XCEPTION_STEM = {"stem_0.conv": "conv1", "stem_0.bn": "bn1", "stem_1.conv": "conv2", "stem_1.bn": "bn2"}
 _XCEPTION_LAYERS = {"conv_dw": "depthwise", "bn_dw": "bn_depth", "conv_pw": "pointwise", "bn_pw": "bn_point"}
@@ -45,9 +45,9 @@ def convert_state(state: Mapping[str, Tensor], model: PanopticDeepLab, config: C
     """Rename the weights.
 
     Args:
-        state: by their names.
-        model: for which the weights are.
-        config: of the model.
+        state: the weights by their names.
+        model: the network for which the weights are.
+        config: settings of the model.
         where: name of the file.
 
     Raises:

@@ -89,9 +89,9 @@ def convert_state(state: Mapping[str, Tensor], model: PanopticDeepLab, config: C
 
     Args:
         state: what `read_state` gives.
-        model: for which the weights are.
-        config: of the model. With COCO, the classes begin behind void, class 0, which the loss ignored: it was never a
-            target, and is left out.
+        model: the network for which the weights are.
+        config: settings of the model. With COCO, the classes begin behind void, class 0, which the loss ignored: it was
+            never a target, and is left out.
         where: name of the file.
 
     Raises:
@@ -165,25 +165,39 @@ def _resnet_name(module: str, *, stem: tuple[str, ...]) -> str:
     return f"_stage{int(index) + 2}/_block{int(block) + 1}/{_BOTTLENECK[convolution]}/{_layer(layer)}"
 
 
-def _mobilenet_name(module: str, *, last: int) -> str:
-    """`{stem,last}.{0,1}`, `blocks.{i}.{expand,depthwise,project}.{0,1}`, `blocks.{i}.squeeze.{reduce,expand}`."""
-    path, _, layer = module.rpartition(".")
-    group, *rest = path.split(".")
-    if group != "blocks":
-        return f"_blocks/{0 if group == 'stem' else last}/{_layer(layer)}"
-    index, part = rest
-    block = f"_blocks/{int(index) + 1}"
-    if part == "squeeze":
-        return f"{block}/_squeeze_excitation/_se_{layer}"
-    return f"{block}/{_INVERTED_RESIDUAL[part]}/{_layer(layer, depthwise=part == 'depthwise')}"
+def _mobilenet_name(module: str, *, stages: tuple[int, ...]) -> str:
+    """`conv_stem`, `bn1`, `blocks.{stage}.{b}.X`, and behind the last stage one 1x1 convolution with its BN."""
+    if not module.startswith("blocks."):
+        return f"_blocks/0/{_STEM[module]}"
+    _, stage, block, part = module.split(".", 3)
+    place = f"_blocks/{1 + sum(stages[: int(stage)]) + int(block)}"
+    if int(stage) == len(stages):
+        return f"{place}/{_STEM[part]}"
+    return f"{place}/{(_INVERTED_RESIDUAL if int(stage) else _FIRST_RESIDUAL)[part]}"
 
 
 _BOTTLENECK = {"conv1": "_conv1_bn_act", "conv2": "_conv2_bn_act", "conv3": "_conv3_bn", "shortcut": "_shortcut"}
-_INVERTED_RESIDUAL = {"expand": "_conv1_bn_act", "depthwise": "_conv2_bn_act", "project": "_conv3_bn"}
+_STEM = {"conv_stem": "_conv", "conv": "_conv", "bn1": "_batch_norm"}
+_SQUEEZE_EXCITE = {f"se.conv_{part}": f"_squeeze_excitation/_se_{part}" for part in ("reduce", "expand")}
+_FIRST_RESIDUAL = _SQUEEZE_EXCITE | {
+    "conv_dw": "_conv2_bn_act/_depthwise_conv",
+    "bn1": "_conv2_bn_act/_batch_norm",
+    "conv_pw": "_conv3_bn/_conv",
+    "bn2": "_conv3_bn/_batch_norm",
+}
+"""It does not expand."""
+_INVERTED_RESIDUAL = _SQUEEZE_EXCITE | {
+    "conv_pw": "_conv1_bn_act/_conv",
+    "bn1": "_conv1_bn_act/_batch_norm",
+    "conv_dw": "_conv2_bn_act/_depthwise_conv",
+    "bn2": "_conv2_bn_act/_batch_norm",
+    "conv_pwl": "_conv3_bn/_conv",
+    "bn3": "_conv3_bn/_batch_norm",
+}
 _ENCODERS: dict[str, Callable[[str], str]] = {
     "deeplab2_resnet50": partial(_resnet_name, stem=("",)),
     "deeplab2_resnet50_beta": partial(_resnet_name, stem=("_conv1_bn_act/", "_conv2_bn_act/", "_conv3_bn/")),
-    "deeplab2_mobilenet_v3_small": partial(_mobilenet_name, last=12),
-    "deeplab2_mobilenet_v3_large": partial(_mobilenet_name, last=16),
+    "deeplab2_mobilenet_v3_small": partial(_mobilenet_name, stages=(1, 2, 3, 2, 3)),
+    "deeplab2_mobilenet_v3_large": partial(_mobilenet_name, stages=(1, 2, 3, 4, 2, 3)),
 }
-"""By `model.backbone`: our name of a module of the network -> theirs within the encoder."""
+"""Modules by `model.backbone`: our name of a module of the network -> theirs within the encoder."""

@@ -1,6 +1,6 @@
 """Checkpoints of detectron2's projects/Panoptic-DeepLab, and of the models trained with it elsewhere.
 
-A convolution owns its normalisation there: `X.weight`, `X.norm.weight`, where we have `X.0.weight`, `X.1.weight`. Their
+A convolution owns its normalization there: `X.weight`, `X.norm.weight`, where we have `X.0.weight`, `X.1.weight`. Their
 names, `{h}` being `sem_seg_head` or `ins_embed_head`, `{f}` the feature (`res4`, `res3`, `res2`; ours on the left):
 
     backbone.network.X                 backbone.X: their own names for ResNets, those of `bowenc0221.py` for others
@@ -26,7 +26,7 @@ from panoptic_deeplab.weights.converters.renaming import rename
 
 _HEADS = {"semantic": "sem_seg_head", "instance": "ins_embed_head"}
 _PARTS = {"0": "depthwise", "1": "pointwise"}
-"""Of a separable convolution."""
+"""Parts of a separable convolution."""
 _STEM = {
     "conv1.0": "stem.conv1",
     "conv1.1": "stem.conv1.norm",
@@ -41,9 +41,9 @@ def convert_state(state: Mapping[str, Tensor], model: PanopticDeepLab, config: C
     """Rename the weights.
 
     Args:
-        state: by their names. Older versions keep `pixel_mean` and `pixel_std` in it.
-        model: for which the weights are.
-        config: of the model; its input is compared with those two.
+        state: the weights by their names. Older versions keep `pixel_mean` and `pixel_std` in it.
+        model: the network for which the weights are.
+        config: settings of the model; its input is compared with those two.
         where: name of the file.
 
     Raises:
@@ -97,13 +97,13 @@ def _aspp_name(module: str, config: ModelConfig) -> str:
 
 
 def _pair(theirs: str, layer: str, *, separable: bool) -> str:
-    """Two convolutions with normalisation, `layer` being `0.0` to `1.1`."""
+    """Two convolutions with normalization, `layer` being `0.0` to `1.1`."""
     index, layer = layer.split(".")
     return _convolution(f"{theirs}.{_PARTS[index] if separable else index}", layer)
 
 
 def _convolution(theirs: str, layer: str) -> str:
-    """A convolution with normalisation, `layer` being `0` or `1`."""
+    """A convolution with normalization, `layer` being `0` or `1`."""
     return theirs if layer == "0" else f"{theirs}.norm"
 
 

@@ -13,7 +13,7 @@ def rename(
     """Take from `state` what our model needs; all of it, and nothing may be left.
 
     Args:
-        state: by their names.
+        state: the weights by their names.
         own: state of our model; the values are those of entries that may be missing (`weight_files.COUNTER`).
         their_name: the name of one of our modules (`semantic_aspp.project.0`) -> their name of it.
         where: name of the file, for the message.

@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from panoptic_deeplab.errors import CheckpointError
+from panoptic_deeplab.weights.converters.tensorflow_checksum import crc32c, unmask
 from panoptic_deeplab.weights.converters.tensorflow_table import read_table
-from panoptic_deeplab.weights.converters.tensorflow_wire import crc32c, protobuf_fields, unmask
+from panoptic_deeplab.weights.protobuf import as_bytes, as_number, protobuf_fields
 
 _DTYPES: dict[int, np.dtype[Any]] = {
     1: np.dtype("<f4"),
@@ -202,31 +203,19 @@ def _read_header(message: bytes) -> int:
     fields = dict(protobuf_fields(message))
     if fields.get(2, 0) != 0:
         raise ValueError("it was written on a big-endian machine")
-    return _as_number(fields.get(1, 0))
+    return as_number(fields.get(1, 0))
 
 
 def _read_entry(message: bytes) -> _Entry:
     fields = dict(protobuf_fields(message))
-    dimensions = [field for number, field in protobuf_fields(_as_bytes(fields.get(2, b""))) if number == 2]
-    dtype, shard, offset, size, checksum = (_as_number(fields.get(number, 0)) for number in (1, 3, 4, 5, 6))
+    dimensions = [field for number, field in protobuf_fields(as_bytes(fields.get(2, memoryview(b"")))) if number == 2]
+    dtype, shard, offset, size, checksum = (as_number(fields.get(number, 0)) for number in (1, 3, 4, 5, 6))
     return _Entry(
         dtype=dtype,
-        shape=tuple(_as_number(dict(protobuf_fields(_as_bytes(d))).get(1, 0)) for d in dimensions),
+        shape=tuple(as_number(dict(protobuf_fields(as_bytes(d))).get(1, 0)) for d in dimensions),
         shard=shard,
         offset=offset,
         size=size,
         checksum=checksum,
         is_partitioned=7 in fields,
     )
-
-
-def _as_bytes(value: int | bytes) -> bytes:
-    if isinstance(value, int):
-        raise ValueError("a number stands where a text or message is expected")
-    return value
-
-
-def _as_number(value: int | bytes) -> int:
-    if isinstance(value, bytes):
-        raise ValueError("a text stands where a number is expected")
-    return value

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from panoptic_deeplab.errors import CheckpointError
-from panoptic_deeplab.weights.converters.tensorflow_wire import Cursor, crc32c, unmask
+from panoptic_deeplab.weights.converters.tensorflow_checksum import crc32c, unmask
+from panoptic_deeplab.weights.protobuf import Cursor
 from panoptic_deeplab.weights.size_limit import Memory
 
 _MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
@@ -71,7 +72,7 @@ def _read_handle(cursor: Cursor) -> tuple[int, int]:
     return cursor.varint(), cursor.varint()
 
 
-def _read_block(data: bytes, handle: tuple[int, int]) -> bytes:
+def _read_block(data: bytes, handle: tuple[int, int]) -> memoryview:
     offset, size = handle
     block = Cursor(data, offset).take(size + _TRAILER_LENGTH)
     trailer = Cursor(block, size)
@@ -83,7 +84,7 @@ def _read_block(data: bytes, handle: tuple[int, int]) -> bytes:
     return block[:size]
 
 
-def _entries(block: bytes, memory: Memory) -> Iterator[tuple[bytes, bytes]]:
+def _entries(block: memoryview, memory: Memory) -> Iterator[tuple[bytes, bytes]]:
     if len(block) < 4:
         raise ValueError("a block is too short")
     num_restarts = Cursor(block, len(block) - 4).uint32()
@@ -98,4 +99,4 @@ def _entries(block: bytes, memory: Memory) -> Iterator[tuple[bytes, bytes]]:
             raise ValueError("a key shares more with the one before than that has")
         memory.take(shared + rest + value_length)  # the shared part may be long, in entries of three bytes
         key = key[:shared] + cursor.take(rest)
-        yield key, cursor.take(value_length)
+        yield key, bytes(cursor.take(value_length))

@@ -231,11 +231,11 @@ def change_config(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], 
         (lambda root: (root / "training" / "images" / "abc.jpg").unlink(), r"no images .*training/images/\*.jpg"),
         (
             lambda root: write_images(root, "training", "new"),
-            r"instances/new.png does not exist, though",
+            r"images/new.jpg is there, but its label is not",
         ),
         (
             lambda root: write_instances(root / "training" / "v1.2", "v1.2", "old"),
-            r"images/old.jpg does not exist",
+            r"instances/old.png is there, but its image is not",
         ),
         (change_config(lambda data: data["labels"][2].update(readable="Kerb")), r"calls category 3 'Kerb'.*'Curb'"),
         (change_config(lambda data: data["labels"][2].update(instances=True)), r"'Curb' \(thing\).*'Curb' \(stuff\)"),

@@ -46,7 +46,7 @@ def test_scenes_hold_everything_that_a_training_meets():
 
 
 def test_things_differ_from_what_surrounds_them():
-    """The image shows the labels: shifting the map by some pixels makes classes less uniform in colour."""
+    """The image shows the labels: shifting the map by some pixels makes classes less uniform in color."""
     sample = SyntheticSource(1, seed=2)[0]
     image = sample.image.astype(np.float64)
 

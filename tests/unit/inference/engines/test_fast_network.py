@@ -41,7 +41,7 @@ def fast(model, **changes):
 
 
 def errors(ours, theirs):
-    """Of each map, the largest one, in its standard deviations."""
+    """The largest error of each map, in its standard deviations."""
     return [((a - b).abs().max() / b.std()).item() for a, b in zip(ours, theirs, strict=True)]
 
 

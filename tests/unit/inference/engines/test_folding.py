@@ -1,4 +1,4 @@
-"""Batch normalisation goes into convolutions where that changes nothing, and stays where it would."""
+"""Batch normalization goes into convolutions where that changes nothing, and stays where it would."""
 
 from dataclasses import replace
 
@@ -37,13 +37,13 @@ def norms(network):
     ("backbone", "left"),
     [
         ("test_resnet", 0),
-        ("tf_efficientnet_lite0", 0),  # timm's normalisation with an activation in it
+        ("tf_efficientnet_lite0", 0),  # timm's normalization with an activation in it
         ("resnet50_beta", 0),
         ("mobilenet_v3_large_seg", 0),
         (
             "resnetv2_18",
             8,
-        ),  # normalises before it convolves: only the second of two in a block has a convolution before
+        ),  # normalizes before it convolves: only the second of two in a block has a convolution before
     ],
 )
 def test_the_network_stays_the_same_function(tiny_config, backbone, left):

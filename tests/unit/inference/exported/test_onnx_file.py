@@ -135,6 +135,13 @@ def test_damaged_files(tmp_path: Path) -> None:
             check_contents(path)
 
 
+@pytest.mark.parametrize("content", [b"\x38\x01", b"\x3a\x02\x08\x01"], ids=["graph", "node"])
+def test_numbers_in_place_of_messages(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.onnx").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"m\.onnx cannot be read \(a number stands where a text or message"):
+        check_contents(tmp_path / "m.onnx")
+
+
 def test_metadata(tmp_path: Path) -> None:
     model = in_initializer(tensor())
     helper.set_model_props(model, {"other": "1", "key": "välue"})

@@ -17,7 +17,7 @@ from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.weights.converters import convert_checkpoint, deeplab2
 from panoptic_deeplab.weights.converters.tensorflow_bundle import TensorBundle
-from panoptic_deeplab.weights.converters.tensorflow_wire import crc32c
+from panoptic_deeplab.weights.converters.tensorflow_checksum import crc32c
 from panoptic_deeplab.weights.folder import load_weights
 from panoptic_deeplab.weights.zoo_list import zoo_models
 
@@ -144,7 +144,7 @@ def test_reads_the_model_out_of_a_published_archive(
     assert not model.training
     assert categories.num_classes == 19
     kernel = variables["encoder/_blocks/0/_conv/kernel"]  # (h, w, in, out)
-    weight = model.state_dict()["backbone.network.stem.0.weight"]
+    weight = model.state_dict()["backbone.network.conv_stem.weight"]
     np.testing.assert_array_equal(weight.numpy(), kernel.transpose(3, 2, 0, 1))
 
 

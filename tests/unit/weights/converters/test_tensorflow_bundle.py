@@ -3,19 +3,16 @@
 import io
 import runpy
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.weights.converters.tensorflow_bundle import TensorBundle, open_bundle
-from panoptic_deeplab.weights.converters.tensorflow_wire import Cursor, crc32c, protobuf_fields, unmask
+from panoptic_deeplab.weights.converters.tensorflow_checksum import crc32c, unmask
 
 writer = SimpleNamespace(
     **runpy.run_path(str(Path(__file__).resolve().parents[3] / "reference" / "tensorflow_bundle_writer.py"))
@@ -237,7 +234,7 @@ def test_many_tensors_of_the_same_bytes(tmp_path: Path) -> None:
         TensorBundle(tmp_path / "c")
 
 
-# ------------------------------------------------------------------------------------------------------------ encodings
+# ------------------------------------------------------------------------------------------------------------ checksums
 
 
 @pytest.mark.parametrize(
@@ -252,25 +249,3 @@ def test_crc32c_of_the_standard(data: bytes, checksum: int) -> None:
 def test_crc32c_agrees_with_tensorboard(length: int) -> None:
     data = np.random.default_rng(length).bytes(length)
     assert crc32c(data) == unmask(masked_crc32c(data))
-
-
-@given(st.integers(0, 2**64 - 1))
-def test_varint(value: int) -> None:
-    cursor = Cursor(writer.varint(value) + b"x")
-    assert cursor.varint() == value
-    assert cursor.take(1) == b"x"
-    assert cursor.at_end
-
-
-@pytest.mark.parametrize(
-    ("read", "data"),
-    [(Cursor.varint, b"\x80"), (Cursor.varint, b"\xff" * 11), (Cursor.uint32, b"123"), (lambda c: c.take(2), b"1")],
-)
-def test_items_beyond_the_end(read: Callable[[Cursor], object], data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"ends at byte|longer than 64 bits"):
-        read(Cursor(data))
-
-
-def test_protobuf_fields_of_each_kind() -> None:
-    message = b"\x08\x96\x01" + b"\x11" + bytes(8) + b"\x1a\x02hi" + b"\x25\x01\x00\x00\x00"
-    assert list(protobuf_fields(message)) == [(1, 150), (2, bytes(8)), (3, b"hi"), (4, 1)]

@@ -1,11 +1,4 @@
-"""The small encodings inside TensorFlow's checkpoint files: varints, protobuf fields and CRC-32C checksums.
-
-Written after the public descriptions of protobuf's wire format and of the CRC (Castagnoli polynomial, as in iSCSI).
-Everything here works on bytes that may be damaged or hostile: each read is checked against the end.
-"""
-
-import struct
-from collections.abc import Iterator
+"""CRC-32C checksums (Castagnoli polynomial, as in iSCSI), as TensorFlow's checkpoint files have them."""
 
 import numpy as np
 from jaxtyping import UInt32
@@ -18,74 +11,7 @@ _SHORT = 1024
 """Bytes up to which a plain loop is the quickest checksum."""
 
 
-class Cursor:
-    """Reads bytes from front to back.
-
-    Args:
-        data: all bytes.
-        position: of the first one to read.
-
-    Raises:
-        ValueError: (by each method) the data end early, or a number is longer than 64 bits.
-    """
-
-    def __init__(self, data: bytes, position: int = 0) -> None:
-        self.data = data
-        self.position = position
-
-    @property
-    def at_end(self) -> bool:
-        """Whether all is read."""
-        return self.position >= len(self.data)
-
-    def take(self, count: int) -> bytes:
-        """The next `count` bytes."""
-        end = self.position + count
-        if end > len(self.data):
-            raise ValueError(f"it ends at byte {len(self.data)}, within an item that reaches to byte {end}")
-        taken = self.data[self.position : end]
-        self.position = end
-        return taken
-
-    def varint(self) -> int:
-        """A number of 7 bits a byte, the lowest first; the high bit of a byte says that another one follows."""
-        value = 0
-        for shift in range(0, 70, 7):
-            byte = self.take(1)[0]
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value & 0xFFFF_FFFF_FFFF_FFFF
-        raise ValueError("a number is longer than 64 bits")
-
-    def uint32(self) -> int:
-        """Four bytes, the lowest first."""
-        value: int = struct.unpack("<I", self.take(4))[0]
-        return value
-
-
-def protobuf_fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of one protobuf message, in order: field number, and its number or bytes (text, nested message).
-
-    Raises:
-        ValueError: these are no such fields.
-    """
-    cursor = Cursor(message)
-    while not cursor.at_end:
-        tag = cursor.varint()
-        number, kind = tag >> 3, tag & 7
-        if kind == 0:
-            yield number, cursor.varint()
-        elif kind == 1:
-            yield number, cursor.take(8)
-        elif kind == 2:
-            yield number, cursor.take(cursor.varint())
-        elif kind == 5:
-            yield number, cursor.uint32()
-        else:
-            raise ValueError(f"protobuf field {number} has the unknown wire type {kind}")
-
-
-def crc32c(data: bytes) -> int:
+def crc32c(data: bytes | memoryview) -> int:
     """The CRC-32C checksum.
 
     A CRC is linear: long data are cut into lanes, whose remainders numpy computes side by side, and which are then

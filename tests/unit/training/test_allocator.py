@@ -7,7 +7,7 @@ import pytest
 
 SCRIPT = """
 import resource
-from panoptic_deeplab.training.memory import keep_freed_memory
+from panoptic_deeplab.training.allocator import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(5):

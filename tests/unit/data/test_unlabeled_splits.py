@@ -78,13 +78,13 @@ class PredictsTheFirstClass:
 
 
 @pytest.fixture(params=CASES, ids=lambda case: case[0].__name__)
-def unlabelled(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[PanopticSource, list[str]]:
+def unlabeled(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[PanopticSource, list[str]]:
     make, split, image_ids = request.param
     return open_source(make(tmp_path), split), image_ids
 
 
-def test_images_and_ids_without_labels(unlabelled: tuple[PanopticSource, list[str]]) -> None:
-    source, image_ids = unlabelled
+def test_images_and_ids_without_labels(unlabeled: tuple[PanopticSource, list[str]]) -> None:
+    source, image_ids = unlabeled
     assert list(source.image_ids) == image_ids
     for index, image_id in enumerate(image_ids):
         sample = source[index]
@@ -98,15 +98,15 @@ def predictor(categories: CategoryTable) -> PanopticPredictor:
     return PanopticPredictor.from_network(PredictsTheFirstClass(len(categories)), categories, Config(), device="cpu")
 
 
-def test_they_can_be_predicted(unlabelled: tuple[PanopticSource, list[str]]) -> None:
-    source, image_ids = unlabelled
+def test_they_can_be_predicted(unlabeled: tuple[PanopticSource, list[str]]) -> None:
+    source, image_ids = unlabeled
     images = (source[index].image for index in range(len(source)))
     results = list(predictor(source.categories).predict_iter(images))
     assert [result.size for result in results] == [(24, 40)] * len(image_ids)
 
 
-def test_they_can_be_checked_but_not_evaluated(unlabelled: tuple[PanopticSource, list[str]]) -> None:
-    source, _ = unlabelled
+def test_they_can_be_checked_but_not_evaluated(unlabeled: tuple[PanopticSource, list[str]]) -> None:
+    source, _ = unlabeled
     report = check_source(source, labels_needed=False, instances_needed=False, top_k=200, max_detections=100)
     assert report.ok
     assert [finding.message for finding in report.findings] == [
