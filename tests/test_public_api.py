@@ -1,5 +1,7 @@
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +10,14 @@ import panoptic_deeplab
 
 def test_all_is_sorted_and_complete() -> None:
     assert panoptic_deeplab.__all__ == sorted(panoptic_deeplab.__all__)
-    assert set(panoptic_deeplab.__all__) == set(panoptic_deeplab._MODULE_OF)
+    tree = ast.parse(Path(panoptic_deeplab.__file__).read_text("utf-8"))
+    for_type_checkers = {
+        alias.asname: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("panoptic_deeplab.")
+        for alias in node.names
+    }
+    assert for_type_checkers == {n: f"panoptic_deeplab.{module}" for n, module in panoptic_deeplab._MODULE_OF.items()}
 
 
 @pytest.mark.parametrize("name", panoptic_deeplab.__all__)

@@ -16,7 +16,7 @@ from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.formats.folder import FolderSource
 from panoptic_deeplab.data.instances import no_instances_message
 from panoptic_deeplab.data.problems import Problems
-from panoptic_deeplab.data.sample import PanopticSource, Sample
+from panoptic_deeplab.data.sample import PanopticSource, Sample, image_ids
 from panoptic_deeplab.errors import DatasetError, visible
 from panoptic_deeplab.images.read import range_warning
 from panoptic_deeplab.results.ids import VOID_ID
@@ -146,8 +146,7 @@ def check_source(
     for message, image_id in known.messages():
         collected.findings.append(Finding(severity="error", image_id=image_id, message=message))
     collected.findings += [Finding(severity="warning", message=message) for message in known.warnings]
-    for index in range(total):
-        image_id = source.image_ids[index]
+    for index, image_id in enumerate(image_ids(source)[:total]):
         if image_id not in known.image_ids:
             try:
                 sample = source[index]
@@ -297,7 +296,7 @@ def _no_labels(source: PanopticSource, needed: bool) -> Finding:
         return Finding(severity="warning", message="No image has labels; such a split can only be predicted.")
     message = "No image has labels, but training and validation need them."
     if isinstance(source, FolderSource):
-        image_id = source.image_ids[0]
+        image_id = image_ids(source)[0]
         paths = " or ".join(str(path) for path in source.label_paths(image_id))
         message += f" Expected {paths}, or both, for image {image_id}."
     return Finding(severity="error", message=message)

@@ -14,7 +14,7 @@ from PIL import Image
 from panoptic_deeplab import files
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.labels import RawSegment, translate_labels
-from panoptic_deeplab.data.sample import PanopticSource, Sample
+from panoptic_deeplab.data.sample import PanopticSource, Sample, image_ids
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.results.ids import VOID_ID, id_to_rgb, rgb_to_id
 from panoptic_deeplab.results.panoptic_result import Segment
@@ -65,7 +65,7 @@ def write_coco_panoptic(
     json_path = annotations / f"panoptic_{split}.json"
     if json_path.exists():
         raise DatasetError(f"{json_path} exists already. Choose another folder or split name, or remove it first.")
-    _check_names(source.image_ids)
+    _check_names(image_ids(source))
     image_folder, label_folder = root / split, annotations / f"panoptic_{split}"
     image_folder.mkdir(parents=True, exist_ok=True)
     label_folder.mkdir(parents=True, exist_ok=True)
@@ -134,14 +134,14 @@ def two_channel_labels(
     return translate_labels(raw_map, segments, categories=categories, where=where)
 
 
-def _check_names(image_ids: Sequence[str]) -> None:
+def _check_names(names: Sequence[str]) -> None:
     """See that image ids can name files that do not overwrite each other, on any file system.
 
     Raises:
         DatasetError: they cannot.
     """
     taken: dict[str, str] = {}
-    for image_id in image_ids:
+    for image_id in names:
         files.file_name(image_id, where=f"The id of image {image_id!r}", error=DatasetError, suffix=_LONGEST_SUFFIX)
         # Some file systems take letters of other case, other spellings of one letter and dots at the end for the same.
         key = unicodedata.normalize("NFC", image_id).casefold().rstrip(". ")

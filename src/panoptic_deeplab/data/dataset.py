@@ -45,7 +45,8 @@ class PanopticDataset(Dataset[Example]):
     """Augmented images with their targets.
 
     `dataset[key]` makes the example of a `SampleKey`. `dataset[i]` makes one of image `i`, with the same augmentation
-    each time, so that a plain `DataLoader` works; training draws a new key for each visit (`loader.training_batches`).
+    each time, so that a plain `DataLoader(dataset, batch_size, shuffle=True)` works: with PyTorch's own collation, a
+    batch is an `Example` of stacked tensors. Training draws a new key for each visit (`loader.training_batches`).
 
     Args:
         source: labeled images; its category table defines the train ids.
@@ -98,10 +99,5 @@ def _checked_map(sample: Sample) -> Int32[np.ndarray, "H W"]:
     if sample.panoptic_map is None:
         raise DatasetError(
             f"{sample.image_id} has no labels. Training needs a split with labels; see data.train_split."
-        )
-    if sample.panoptic_map.shape != sample.size:
-        raise DatasetError(
-            f"{sample.image_id}: the image has size {sample.size}, its label map {sample.panoptic_map.shape}"
-            " (height, width). Expected equal sizes."
         )
     return np.require(sample.panoptic_map, requirements=["C", "W"])

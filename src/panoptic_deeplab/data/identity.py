@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from panoptic_deeplab.config import DataConfig
-from panoptic_deeplab.data.sample import PanopticSource
+from panoptic_deeplab.data.sample import PanopticSource, image_ids
 from panoptic_deeplab.data.sources import open_source
 from panoptic_deeplab.errors import CheckpointError, DatasetError
 from panoptic_deeplab.files import read_json, user_path
@@ -96,7 +96,7 @@ def open_same_source(data: DataConfig, split: str, *, like: Path | None) -> Pano
 
 
 def _identity(source: PanopticSource) -> dict[str, Any]:
-    ids = list(source.image_ids)
+    ids = list(image_ids(source))
     digest = hashlib.sha256()
     for index in sorted({i * (len(ids) - 1) // max(_IMAGES - 1, 1) for i in range(_IMAGES)} if ids else ()):
         path = source[index].image_path

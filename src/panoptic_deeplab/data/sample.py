@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
 from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 
@@ -29,6 +30,31 @@ class Sample:
     image_path: Path | None = None
     """The file of the image; None where it was computed."""
 
+    def __post_init__(self) -> None:
+        """Refuse what no transform could use.
+
+        Raises:
+            DatasetError: the image or the map has another shape or dtype.
+        """
+        image: Any = self.image
+        map_: Any = self.panoptic_map
+        if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
+            raise DatasetError(
+                f"{self.image_id}: the image is {_described(image)}. Expected RGB of uint8, (height, width, 3)."
+            )
+        if map_ is None:
+            return
+        if not (isinstance(map_, np.ndarray) and map_.dtype == np.int32 and map_.ndim == 2):
+            raise DatasetError(
+                f"{self.image_id}: the label map is {_described(map_)}. Expected an array of int32, (height, width);"
+                " PanopticResult.from_maps makes one."
+            )
+        if map_.shape != self.size:
+            raise DatasetError(
+                f"{self.image_id}: the image has size {self.size}, its label map {map_.shape} (height, width). Expected"
+                " equal sizes."
+            )
+
     @property
     def size(self) -> tuple[int, int]:
         """`(height, width)` in pixels."""
@@ -48,10 +74,13 @@ class Sample:
 
 @runtime_checkable
 class PanopticSource(Protocol):
-    """A labeled set on disk (or computed): `len(source)`, `source[i] -> Sample`, nothing random."""
+    """A labeled set on disk, or computed: any object with these three members, and nothing random in it.
+
+    With `data.num_workers`, it is copied to worker processes. An attribute `image_ids`, the names of all images in
+    their order, is optional: it spares reading a sample to name it, and shows a resumed run that a set has changed.
+    """
 
     categories: CategoryTable
-    image_ids: Sequence[str]
 
     def __len__(self) -> int: ...
 
@@ -62,3 +91,13 @@ class PanopticSource(Protocol):
             DatasetError: a file is missing, corrupt or contradicts another one.
         """
         ...
+
+
+def image_ids(source: PanopticSource) -> Sequence[str]:
+    """The names of all images of a source; their numbers where it does not know names without reading."""
+    names: Sequence[str] = getattr(source, "image_ids", None) or [str(index) for index in range(len(source))]
+    return names
+
+
+def _described(value: Any) -> str:
+    return f"{type(value).__name__} {getattr(value, 'dtype', '')} {tuple(getattr(value, 'shape', ()))}"

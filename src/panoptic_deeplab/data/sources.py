@@ -1,7 +1,9 @@
 """From the `data` section of a configuration to the reader of its format."""
 
 import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import DataConfig
@@ -13,6 +15,17 @@ from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.errors import ConfigError, DatasetError
+
+FORMATS: Mapping[str, Callable[..., PanopticSource]] = MappingProxyType(
+    {
+        "coco_panoptic": CocoPanopticSource,
+        "cityscapes": CityscapesSource,
+        "mapillary_vistas": MapillaryVistasSource,
+        "folder": FolderSource,
+    }
+)
+"""The reader of each format on disk, `(root, split, categories, *, outside_root, problems)`. A new one needs a line
+here and its name in `DataConfig.format`; one of your own goes to `train` and `evaluate` as a source, without a name."""
 
 SYNTHETIC_TRAIN_IMAGES = 400
 SYNTHETIC_OTHER_IMAGES = 40
@@ -39,14 +52,7 @@ def open_source(data: DataConfig, split: str, problems: Problems | None = None) 
     root = Path(data.root).expanduser()
     if not root.is_dir():
         raise DatasetError(f"There is no folder {root.absolute()}. Set data.root to the folder of the set.")
-    outside = data.outside_root
-    if data.format == "coco_panoptic":
-        return CocoPanopticSource(root, split, categories, outside_root=outside, problems=problems)
-    if data.format == "cityscapes":
-        return CityscapesSource(root, split, categories, outside_root=outside, problems=problems)
-    if data.format == "mapillary_vistas":
-        return MapillaryVistasSource(root, split, categories, outside_root=outside, problems=problems)
-    return FolderSource(root, split, categories, outside_root=outside, problems=problems)
+    return FORMATS[data.format](root, split, categories, outside_root=data.outside_root, problems=problems)
 
 
 def _synthetic(data: DataConfig, split: str, categories: CategoryTable) -> SyntheticSource:

@@ -36,6 +36,7 @@ class PanopticDeepLab(nn.Module):
     Args:
         config: every architectural choice.
         num_classes: length of the semantic logits (things and stuff).
+        backbone: a network of your own in place of the one that `config.backbone` names; see `build_backbone`.
 
     Attributes:
         config: the argument.
@@ -52,13 +53,13 @@ class PanopticDeepLab(nn.Module):
         (torch.Size([1, 19, 17, 33]), torch.Size([1, 1, 17, 33]), torch.Size([1, 2, 17, 33]))
     """
 
-    def __init__(self, config: ModelConfig, num_classes: int) -> None:
+    def __init__(self, config: ModelConfig, num_classes: int, *, backbone: nn.Module | None = None) -> None:
         super().__init__()
         if num_classes < 1:
             raise ConfigError(f"The number of classes must be positive. Got {num_classes} instead.")
         self.config = config
         self.num_classes = num_classes
-        self.backbone = build_backbone(config)
+        self.backbone = build_backbone(config, backbone)
         # None = the instance branch shares the module of the semantic branch.
         self.instance_aspp: ASPP | None = None
         self.instance_decoder: Decoder | None = None

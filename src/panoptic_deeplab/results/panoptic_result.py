@@ -4,7 +4,8 @@ The same two classes describe truth and prediction, so metrics, pictures and fil
 files and formats of other tools (RLE, polygons, COCO records) is in `results/formats.py`.
 """
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from numbers import Integral, Real
@@ -67,6 +68,71 @@ class PanopticResult:
                 f" {type(map_).__name__} {getattr(map_, 'dtype', '')} {tuple(getattr(map_, 'shape', ()))} instead."
             )
         _check_segments(self.segments_info)
+
+    @classmethod
+    def from_maps(
+        cls,
+        panoptic_map: Integer[np.ndarray, "H W"],
+        category_ids: Mapping[int, int],
+        categories: CategoryTable,
+        *,
+        crowd: Collection[int] = (),
+        scores: Mapping[int, float] | None = None,
+    ) -> "PanopticResult":
+        """Describe the segments of a map: areas, boxes and names are computed.
+
+        Args:
+            panoptic_map: segment ids, 0 = void.
+            category_ids: the `Category.id` of each segment id in the map.
+            categories: the class table.
+            crowd: ids of the thing segments that are groups which nobody separated; truth only.
+            scores: scores of segment ids; predictions only.
+
+        Raises:
+            DatasetError: an id is in the map or in `category_ids` only, the table lacks a category, a stuff class has
+                several segments, or `crowd` or `scores` name something else than segments of the map.
+
+        Example:
+            >>> table = CategoryTable.load("synthetic")
+            >>> result = PanopticResult.from_maps(np.array([[0, 5], [5, 5]]), {5: 1}, table)
+            >>> result.segments_info[0].area, result.segments_info[0].bbox
+            (3, (0, 0, 2, 2))
+        """
+        where, scores = "The panoptic map", scores or {}
+        cls(panoptic_map=panoptic_map, segments_info=[], categories=categories)  # refuses what is no map
+        ids = [_whole(id_) for id_ in category_ids]
+        runs = find_runs(panoptic_map)
+        areas, boxes = areas_and_boxes(runs, segment_places(panoptic_map, runs, ids, where=where), len(ids))
+        _check_present(ids, areas, where=where)
+        segments = []
+        for id_, category_id, area, box in zip(ids, category_ids.values(), areas.tolist(), boxes.tolist(), strict=True):
+            category = categories[_train_id(id_, category_id, categories, where=where)]
+            segments.append(
+                Segment(
+                    id=id_,
+                    category_id=category.id,
+                    name=category.name,
+                    isthing=category.isthing,
+                    area=area,
+                    bbox=(box[0], box[1], box[2], box[3]),
+                    iscrowd=id_ in crowd,
+                    score=scores.get(id_),
+                )
+            )
+        stuff: dict[int, Segment] = {}
+        for segment in segments:
+            if not segment.isthing and stuff.setdefault(segment.category_id, segment) is not segment:
+                raise DatasetError(
+                    f"{where} has the segments {stuff[segment.category_id].id} and {segment.id} of the stuff class"
+                    f" {segment.name!r}. Expected one segment for all its pixels; give them one id."
+                )
+        things = [segment.id for segment in segments if segment.isthing]
+        for name, named, allowed in (("crowd", crowd, things), ("scores", scores, ids)):
+            if unknown := sorted(set(named) - set(allowed)):
+                raise DatasetError(f"`{name}` names segment {unknown[0]}. Expected some of {allowed}.")
+        return cls(
+            panoptic_map=panoptic_map.astype(np.int32, copy=False), segments_info=segments, categories=categories
+        )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -253,10 +319,14 @@ def check_consistency(
     areas: Int64[np.ndarray, " N"] = np.bincount(places, runs.lengths, minlength=len(segment_ids) + 1)[1:].astype(
         np.int64
     )
+    _check_present(segment_ids, areas, where=where)
+    return areas
+
+
+def _check_present(segment_ids: Sequence[int], areas: Int64[np.ndarray, " N"], *, where: str) -> None:
     absent = np.flatnonzero(areas == 0)
     if absent.size:
         raise DatasetError(f"{where}: segments_info lists id {segment_ids[absent[0]]}, but no pixel of the map has it.")
-    return areas
 
 
 def check_categories(segments: Sequence[Segment], categories: CategoryTable, *, where: str) -> None:
@@ -265,13 +335,25 @@ def check_categories(segments: Sequence[Segment], categories: CategoryTable, *, 
     Raises:
         DatasetError: the table lacks one.
     """
-    known = categories.train_id_by_category_id
     for segment in segments:
-        if segment.category_id not in known:
-            raise DatasetError(
-                f"{where}: segment {segment.id} has category_id {segment.category_id}, which the category table"
-                f" {categories.name!r} lacks. Expected one of {sorted(known)}."
-            )
+        _train_id(segment.id, segment.category_id, categories, where=where)
+
+
+def _train_id(segment_id: int, category_id: Any, categories: CategoryTable, *, where: str) -> int:
+    known = categories.train_id_by_category_id
+    if category_id not in known:
+        raise DatasetError(
+            f"{where}: segment {segment_id} has category_id {category_id}, which the category table"
+            f" {categories.name!r} lacks. Expected one of {sorted(known)}."
+        )
+    return known[category_id]
+
+
+def _whole(segment_id: Any) -> int:
+    try:
+        return operator.index(segment_id)
+    except TypeError as error:
+        raise DatasetError(f"Segment id {segment_id!r} is no whole number. Expected 1 to {MAX_SEGMENT_ID}.") from error
 
 
 def _check_segments(segments: Sequence[Any]) -> None:

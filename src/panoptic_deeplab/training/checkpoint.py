@@ -47,7 +47,7 @@ from panoptic_deeplab.training.run_folder import (
 from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.weights.card import CARD_FILE
 from panoptic_deeplab.weights.checksums import write_checksums
-from panoptic_deeplab.weights.folder import EMA_FILE, save_pretrained, save_weights
+from panoptic_deeplab.weights.folder import EMA_FILE, save_weights, write_folder
 
 STATE_FILE = "training_state.pt"
 VALIDATION_FILE = "validation.json"
@@ -82,7 +82,7 @@ def save_checkpoint(
     _check_finite(run_folder, state)
     folder = run_folder / CHECKPOINTS / f"step_{state.step:06d}"
     with _undone_on_error(run_folder, folder) as temporary:
-        save_pretrained(temporary, state.model, config=config, categories=categories, card=model_card)
+        write_folder(temporary, state.model, config=config, categories=categories, card=model_card)
         if state.ema is not None:
             save_weights(temporary / EMA_FILE, state.ema.model.state_dict())
         write_json(temporary / DATASET_FILE, dataset, indent=2)

@@ -3,13 +3,18 @@
 import logging
 import time
 
+import torch
+from torch import nn
+
+from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.instances import check_instances
 from panoptic_deeplab.data.look import Look, look_at
-from panoptic_deeplab.data.sample import PanopticSource
+from panoptic_deeplab.data.sample import PanopticSource, image_ids
 from panoptic_deeplab.distributed import Process, gather_objects
 from panoptic_deeplab.errors import ConfigError, DatasetError, require
+from panoptic_deeplab.maps import RawMaps
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +99,34 @@ def check_validation(source: PanopticSource, config: Config) -> None:
             )
 
 
+def check_network(network: nn.Module, categories: CategoryTable, config: Config, process: Process) -> None:
+    """See that a network of one's own fits the settings, by one training crop in evaluation mode.
+
+    Raises:
+        ConfigError: its maps are not the `RawMaps` of the classes, or settings ask for a `backbone` that it has not.
+    """
+    name, settings = type(network).__name__, config.train
+    if config.model.weights is not None:
+        raise ConfigError("`model.weights` is for networks made from the configuration; `network` has its own weights.")
+    needs_backbone = settings.batch_norm == "frozen_backbone" or settings.backbone_learning_rate_factor != 1
+    if needs_backbone and not isinstance(getattr(network, "backbone", None), nn.Module):
+        raise ConfigError(
+            f"`train.batch_norm` frozen_backbone and `train.backbone_learning_rate_factor` need a network with an"
+            f" attribute `backbone`. {name} has none."
+        )
+    network.to(process.device).eval()
+    with torch.no_grad():
+        maps = network(torch.zeros(1, 3, *config.data.crop_size, device=process.device))
+    shapes = [map_ if map_ is None else tuple(map_.shape[:2]) for map_ in maps] if isinstance(maps, RawMaps) else None
+    instance = [(1, 1), (1, 2)] if config.model.instance_branch else [None, None]
+    if shapes != [(1, categories.num_classes), *instance]:
+        raise ConfigError(
+            f"`network` must give RawMaps with {categories.num_classes} channels of classes"
+            f"{', 1 of centers and 2 of offsets' if config.model.instance_branch else ' and nothing else'}"
+            f" (`categories` and `model.instance_branch` say so). {name} gives {shapes or type(maps).__name__}."
+        )
+
+
 def check_data(training: PanopticSource, validation: PanopticSource, config: Config, process: Process) -> None:
     """Read every validation image and up to `MAX_TRAINING_IMAGES` training images with their labels, once.
 
@@ -155,7 +188,7 @@ def _check_looks(looks: dict[int, Look], source: PanopticSource, *, split: str, 
     without = [index for index, look in looks.items() if not look.labeled]
     if without:
         raise DatasetError(
-            f"{source.image_ids[without[0]]} of the split {split!r} has no labels. Training and validation need splits"
+            f"{image_ids(source)[without[0]]} of the split {split!r} has no labels. Training and validation need splits"
             f" with labels; see {setting}."
         )
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
-from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.training.ema import ExponentialMovingAverage
 
 
@@ -12,7 +12,7 @@ from panoptic_deeplab.training.ema import ExponentialMovingAverage
 class TrainingState:
     """What changes while training, and is restored on resume."""
 
-    model: PanopticDeepLab
+    model: nn.Module
     optimizer: torch.optim.Optimizer
     ema: ExponentialMovingAverage | None
     step: int = 0

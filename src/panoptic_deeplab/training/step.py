@@ -12,7 +12,6 @@ from panoptic_deeplab.data.loader import Batch
 from panoptic_deeplab.distributed import Process, all_reduce_sum
 from panoptic_deeplab.maps import Targets
 from panoptic_deeplab.model.depthwise import use_fast_depthwise
-from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.training.losses import LossTerms, PanopticDeepLabLoss
 from panoptic_deeplab.training.optimizer import learning_rate_factor, set_learning_rate
 from panoptic_deeplab.training.state import TrainingState
@@ -100,7 +99,7 @@ def batch_to_device(batch: Batch, *, device: str, channels_last: bool) -> Batch:
     )
 
 
-def place_network(model: PanopticDeepLab, config: TrainConfig, *, device: str) -> None:
+def place_network(model: nn.Module, config: TrainConfig, *, device: str) -> None:
     """Move a network to its device and into the memory format and mode in which it trains.
 
     With `channels_last`, depthwise convolutions take faster ways on the CPU (`model/depthwise.py`).
@@ -112,7 +111,7 @@ def place_network(model: PanopticDeepLab, config: TrainConfig, *, device: str) -
     set_training_mode(model, config)
 
 
-def set_training_mode(model: PanopticDeepLab, config: TrainConfig) -> None:
+def set_training_mode(model: nn.Module, config: TrainConfig) -> None:
     """Training mode, except for what is frozen.
 
     Frozen batch normalization (`config.batch_norm`) keeps statistics and affine parameters. A backbone with
@@ -120,10 +119,9 @@ def set_training_mode(model: PanopticDeepLab, config: TrainConfig) -> None:
     """
     model.train()
     if config.backbone_learning_rate_factor == 0:
-        model.backbone.requires_grad_(False)
-    frozen: dict[str, nn.Module] = {"frozen": model, "frozen_backbone": model.backbone}
-    if config.batch_norm in frozen:
-        for module in frozen[config.batch_norm].modules():
+        model.get_submodule("backbone").requires_grad_(False)
+    if config.batch_norm in ("frozen", "frozen_backbone"):
+        for module in model.get_submodule("" if config.batch_norm == "frozen" else "backbone").modules():
             if isinstance(module, _BatchNorm):
                 module.eval()
                 module.requires_grad_(False)

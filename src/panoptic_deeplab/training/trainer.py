@@ -20,7 +20,7 @@ Other launchers that set RANK, LOCAL_RANK and WORLD_SIZE work too.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -39,13 +39,15 @@ from panoptic_deeplab.data.loader import training_batches
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.data.sources import open_source
 from panoptic_deeplab.distributed import Process, any_process, of_main_process, process_group
-from panoptic_deeplab.errors import StoppedBySignal
+from panoptic_deeplab.errors import ConfigError, StoppedBySignal
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.training.allocator import keep_freed_memory
+from panoptic_deeplab.training.callbacks import Callback
 from panoptic_deeplab.training.checkpoint import add_validation, save_checkpoint
 from panoptic_deeplab.training.checks import (
     check_batch,
     check_data,
+    check_network,
     check_packages,
     check_training,
     check_validation,
@@ -89,13 +91,28 @@ SMALL_BATCH = 4
 
 
 def train(
-    config: Config, *, run_folder: Path, resume: bool = False, device: str = "auto", console: Console | None = None
+    config: Config,
+    *,
+    run_folder: str | Path,
+    source: PanopticSource | None = None,
+    validation_source: PanopticSource | None = None,
+    network: nn.Module | None = None,
+    callbacks: Sequence[Callback] = (),
+    resume: bool = False,
+    device: str = "auto",
+    console: Console | None = None,
 ) -> Path:
     """Train a network, from the first step or from the last checkpoint, to `config.train.max_steps`.
 
     Args:
         config: everything about the run.
         run_folder: where all files go; see `run_folder.py`.
+        source: a set in Python to train on, in place of the one that `config.data` names.
+        validation_source: a set in Python to validate on; together with `source`.
+        network: a network of your own, `images (B, 3, H, W) -> RawMaps`, in place of the one that `config.model`
+            describes; trained in place, from its own weights. `config.model` still has to say its `output_stride`,
+            `align_corners` and `instance_branch`. `weights.open.fill_network` reads what is saved of it.
+        callbacks: what else should happen; see `callbacks.py`.
         resume: go on with the run in `run_folder` (from step 0 if it has no checkpoint yet).
         device: `cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one.
         console: draws a progress bar if it is a terminal; otherwise progress goes to the log.
@@ -124,19 +141,23 @@ def train(
         resuming = of_main_process(process, lambda: _look_into(run_folder, resume=resume))
         check_batch(config, process)
         check_packages()
-        source = open_source(config.data, config.data.train_split)
-        validation_source = open_source(config.data, config.data.val_split)
+        in_python = source is not None
+        source, validation_source = _sources(config, source, validation_source)
+        if network is not None:
+            check_network(network, source.categories, config, process)
         check_training(source, config)
         check_validation(validation_source, config)
         if not resuming:
             check_data(source, validation_source, config, process)
         splits = {config.data.train_split: source, config.data.val_split: validation_source}
         dataset = of_main_process(process, lambda: identify(config.data, splits))
+        if in_python:
+            dataset["format"] = "python"  # `evaluate` takes no folder for it
 
         # Network, loss
-        state = _new_state(config, source.categories, process, with_weights=not resuming)
+        state = _new_state(config, source.categories, process, with_weights=not resuming, network=network)
         validated = load_checkpoint(run_folder, state, config=config, dataset=dataset) if resuming else False
-        network = _distributed(state.model, process)
+        distributed = _distributed(state.model, process)
         loss = PanopticDeepLabLoss(config.loss, align_corners=config.model.align_corners)
         batches = training_batches(
             source, config, rank=process.rank, world_size=process.world_size, start_step=state.step
@@ -149,6 +170,10 @@ def train(
         )
 
         interruption = Interruption()
+
+        def tell(event: str, *what: object) -> None:
+            for callback in callbacks:
+                of_main_process(process, partial(getattr(callback, event), *what))
 
         def save() -> None:
             card = training_card(config, source.categories, step=state.step)
@@ -163,6 +188,7 @@ def train(
             )
             of_main_process(process, lambda: tracker.log(state.step, found.metrics))
             of_main_process(process, lambda: _add(found, state, config, source.categories, run_folder))
+            tell("on_validation", state.step, found.report)
 
         with tracker, closing(batches), interruption:
             if not validated and _validates_after(state.step, settings):
@@ -173,7 +199,7 @@ def train(
                 with meter.waiting_for_data():
                     batch = next(batches)
                 batch = batch_to_device(batch, device=process.device, channels_last=settings.channels_last)
-                terms = optimization_step(network, loss, state, batch, config=settings, process=process)
+                terms = optimization_step(distributed, loss, state, batch, config=settings, process=process)
                 meter.add(state.step, terms, batch.image_ids)
                 tracker.advance(state.step)
                 if state.step == 1:
@@ -190,6 +216,7 @@ def train(
                 if logs:
                     row = meter.summary() | {"learning_rate": learning_rate(state.step - 1, settings)}
                     of_main_process(process, partial(tracker.log, state.step, row))
+                    tell("on_log", state.step, row)
                 overdue = process.is_main and time.monotonic() - last_saved > 60 * SAVE_EVERY_MINUTES
                 if validates or signal_number or any_process(overdue):
                     of_main_process(process, save)
@@ -203,7 +230,28 @@ def train(
                 if logs:
                     meter.restart()
         of_main_process(process, lambda: draw_curves(run_folder / METRICS_FILE, run_folder / CURVES_PICTURE))
+        tell("on_end", run_folder / BEST)
     return run_folder / BEST
+
+
+def _sources(
+    config: Config, source: PanopticSource | None, validation_source: PanopticSource | None
+) -> tuple[PanopticSource, PanopticSource]:
+    """Both sets, of the same categories: those in Python, or those that the configuration names."""
+    if (source is None) != (validation_source is None):
+        raise ConfigError(
+            "`source` and `validation_source` belong together. Pass both or neither; `open_source` opens"
+            " the split of a set on disk."
+        )
+    if source is None or validation_source is None:
+        data = config.data
+        return open_source(data, data.train_split), open_source(data, data.val_split)
+    if source.categories != validation_source.categories:
+        raise ConfigError(
+            f"`source` and `validation_source` must have the same `categories`. Got {source.categories.name!r} and"
+            f" {validation_source.categories.name!r}, which differ."
+        )
+    return source, validation_source
 
 
 def _look_into(run_folder: Path, *, resume: bool) -> bool:
@@ -243,18 +291,18 @@ def _add(
     validation: Validation, state: TrainingState, config: Config, categories: CategoryTable, run_folder: Path
 ) -> None:
     """Add what was measured to the last checkpoint."""
-    card = training_card(config, categories, step=state.step, metrics=validation.metrics, table=validation.table)
+    card = training_card(
+        config, categories, step=state.step, metrics=validation.metrics, table=validation.report.table()
+    )
     add_validation(run_folder, state, validation.metrics, metric=config.evaluation.metric, model_card=card)
 
 
-def _new_state(config: Config, categories: CategoryTable, process: Process, *, with_weights: bool) -> TrainingState:
+def _new_state(
+    config: Config, categories: CategoryTable, process: Process, *, with_weights: bool, network: nn.Module | None = None
+) -> TrainingState:
     """Model, optimizer and average before the first step."""
     torch.manual_seed(config.train.seed)
-    model = PanopticDeepLab(config.model, categories.num_classes)
-    if with_weights and config.model.weights is not None:
-        load_initial_weights(model, config, categories)
-    elif with_weights:
-        load_backbone_weights(model)
+    model = _new_network(config, categories, with_weights=with_weights) if network is None else network
     if config.train.batch_norm == "sync" and process.world_size > 1:
         model = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     place_network(model, config.train, device=process.device)
@@ -266,7 +314,17 @@ def _new_state(config: Config, categories: CategoryTable, process: Process, *, w
     )
 
 
-def _distributed(model: PanopticDeepLab, process: Process) -> nn.Module:
+def _new_network(config: Config, categories: CategoryTable, *, with_weights: bool) -> PanopticDeepLab:
+    """The network that the configuration describes, with the weights that it starts from."""
+    model = PanopticDeepLab(config.model, categories.num_classes)
+    if with_weights and config.model.weights is not None:
+        load_initial_weights(model, config, categories)
+    elif with_weights:
+        load_backbone_weights(model)
+    return model
+
+
+def _distributed(model: nn.Module, process: Process) -> nn.Module:
     """The model, with gradients averaged over processes where there are several."""
     if process.world_size == 1:
         return model

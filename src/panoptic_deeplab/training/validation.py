@@ -8,7 +8,7 @@ from typing import NamedTuple
 from panoptic_deeplab.config import Config, TestTimeAugmentationConfig
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.distributed import Process, broadcast_buffers, of_main_process
-from panoptic_deeplab.evaluation.evaluate import evaluate
+from panoptic_deeplab.evaluation.evaluate import EvaluationReport, evaluate
 from panoptic_deeplab.evaluation.report_files import write_report_files
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.training.precision import with_resolved_precision
@@ -21,8 +21,8 @@ class Validation(NamedTuple):
 
     metrics: dict[str, float]
     """Values in [0, 1] for metrics.csv; those that could be measured, `evaluation.metric` among them."""
-    table: str
-    """The numbers as text."""
+    report: EvaluationReport
+    """All numbers."""
 
 
 def validate(
@@ -71,4 +71,4 @@ def validate(
     report.metric(config.evaluation.metric)  # says what is wrong where it cannot be measured
     measured = {name: value for name, value in report.values().items() if value is not None}
     metrics = {name: measured[name] for name in VALIDATION_COLUMNS if name in measured}
-    return Validation(metrics=metrics, table=report.table())
+    return Validation(metrics=metrics, report=report)

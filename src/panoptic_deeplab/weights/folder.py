@@ -57,6 +57,13 @@ def save_pretrained(
         OutputError: the system refuses to write.
     """
     _check_belongs_together(model, config, categories)
+    write_folder(folder, model, config=config, categories=categories, card=card)
+
+
+def write_folder(
+    folder: str | Path, model: nn.Module, *, config: Config, categories: CategoryTable, card: str | None = None
+) -> None:
+    """Write a model folder as `save_pretrained` does, of any network: `open.fill_network` reads its weights again."""
     folder = make_folder(folder)
     (folder / CHECKSUMS_FILE).unlink(missing_ok=True)  # of other weights
     save_weights(folder / MODEL_FILE, model.state_dict())

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, ModelConfig
@@ -61,6 +61,27 @@ def open_pretrained(
         network = _network_for(state, config.model, categories.num_classes, where=str(path))
     load_weights(network, state, where=str(path))
     return Pretrained(network.to(device).eval(), config, categories)
+
+
+def fill_network(network: nn.Module, model: str | Path) -> tuple[Config, CategoryTable]:
+    """Fill a network of your own with the weights of a model folder, as `train(network=...)` writes it.
+
+    Args:
+        network: like the one that was trained; it is left in evaluation mode.
+        model: a folder or name, as for `open_pretrained`.
+
+    Returns:
+        The settings of the run and its classes, for `PanopticPredictor.from_network`.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the weights have other names or shapes.
+    """
+    folder = model_folder(model)
+    config, categories = read_settings(folder)
+    path, state = read_folder_weights(folder)
+    load_weights(network, state, where=str(path))
+    network.eval()
+    return config, categories
 
 
 def _network_for(state: Mapping[str, Tensor], config: ModelConfig, num_classes: int, *, where: str) -> PanopticDeepLab:

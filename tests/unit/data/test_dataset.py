@@ -44,6 +44,7 @@ class OneSample:
         return 1
 
     def __getitem__(self, index: int) -> Sample:
+        self.sample.__post_init__()  # what making it with this map checks
         return self.sample
 
 
@@ -128,7 +129,8 @@ def test_a_plain_loader_asks_by_index() -> None:
         with pytest.raises(IndexError, match=f"There is no image {index}: the set has 1"):
             dataset[index]
     assert len(list(dataset)) == 1
-    (batch,) = DataLoader(dataset, batch_size=1)
-    assert batch.image.shape == (1, 3, 17, 33)
-    assert batch.targets.offset.shape == (1, 2, 17, 33)
-    assert list(batch.image_id) == ["street_017"]
+    for num_workers in (0, 2):
+        (batch,) = DataLoader(dataset, batch_size=1, num_workers=num_workers)
+        assert torch.equal(batch.image[0], first.image)
+        assert batch.targets.offset.shape == (1, 2, 17, 33)
+        assert list(batch.image_id) == ["street_017"]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
 import pytest
 from PIL import Image
@@ -11,10 +12,14 @@ from panoptic_deeplab.data.convert import write_coco_panoptic
 from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.formats.folder import FolderSource
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
-from panoptic_deeplab.data.sources import open_source
+from panoptic_deeplab.data.sources import FORMATS, open_source
 from panoptic_deeplab.errors import ConfigError, DatasetError
 
 SYNTHETIC = DataConfig(format="synthetic", categories="synthetic")
+
+
+def test_each_format_of_the_settings_has_a_reader():
+    assert {*FORMATS, "synthetic"} == set(get_args(get_type_hints(DataConfig)["format"]))
 
 
 def test_synthetic_splits_share_no_scene():

@@ -167,3 +167,38 @@ def test_no_advice_leads_in_a_circle(name: str, output_stride: int) -> None:
         build_backbone(ModelConfig(backbone=name, output_stride=output_stride))  # type: ignore[arg-type]
     assert "works with" not in str(caught.value)
     assert "Try" not in str(caught.value)
+
+
+class _Pools(nn.Module):
+    """Features by average pooling alone."""
+
+    def __init__(self, strides: tuple[int, ...], channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.strides, self.channels = strides, channels
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [nn.functional.avg_pool2d(images, stride, ceil_mode=True) for stride in (4, 8, 16)]
+
+
+def test_a_backbone_of_ones_own() -> None:
+    config = ModelConfig(output_stride=16)
+    features = build_backbone(config, _Pools((4, 8, 16), (3, 3, 3)))(torch.zeros(1, 3, 64, 96))
+    assert features.deepest.shape == (1, 3, 4, 6)
+    assert [f.shape[-2:] for f in features.low_level] == [(8, 12), (16, 24)]
+
+
+@pytest.mark.parametrize(
+    ("strides", "channels", "said"),
+    [
+        ((4, 8, 32), (3, 3, 3), r"end at `model.output_stride` 16\. _Pools has \(4, 8, 32\)"),
+        ((4, 8, 16), (3, 3), "one number a feature"),
+        ((4, 16), (3, 3), "strides"),
+        ((2, 4, 8, 16), (3, 3, 3, 3), "'_Pools' gives 3 features. Expected 4"),
+        ((4, 8, 16), (3, 3, 5), r"'_Pools' gives features of shape \(1, 3, "),
+    ],
+)
+def test_a_backbone_of_ones_own_that_does_not_fit(
+    strides: tuple[int, ...], channels: tuple[int, ...], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        build_backbone(ModelConfig(output_stride=16), _Pools(strides, channels))

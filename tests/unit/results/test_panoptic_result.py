@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,3 +211,34 @@ def test_a_check_finds_segments_that_are_not_those_of_the_map(change, message):
         _result(panoptic_map, [Segment(**(GOOD | change))]).check(where="a.png")
     with pytest.raises(DatasetError, match="lists id 7, but no pixel"):
         _result(panoptic_map, [Segment(**GOOD), Segment(**(GOOD | {"id": 7, "area": 0}))]).check()
+
+
+class TestFromMaps:
+    MAP = np.array([[0, 5, 5], [9, 5, 9]], np.uint8)
+
+    def test_areas_boxes_and_names_are_computed(self) -> None:
+        table = CategoryTable.load("synthetic")
+        result = PanopticResult.from_maps(self.MAP, {9: 8, 5: 1}, table, crowd=[9], scores={5: 0.5})
+        result.check()
+        assert result.panoptic_map.dtype == np.int32
+        car, road = result.segments_info
+        assert (car.id, car.name, car.isthing, car.iscrowd, car.score) == (9, "car", True, True, None)
+        assert (car.area, car.bbox) == (2, (0, 1, 3, 1))
+        assert (road.category_id, road.area, road.bbox, road.score) == (1, 3, (1, 0, 2, 2), 0.5)
+
+    @pytest.mark.parametrize(
+        ("category_ids", "more", "said"),
+        [
+            ({5: 1}, {}, r"id 9 at \(y=1, x=0\)"),
+            ({5: 1, 9: 8, 7: 8}, {}, "id 7, but no pixel"),
+            ({5: 1, 9: 80}, {}, "segment 9 has category_id 80, which the category table"),
+            ({5: 1, 9: 1}, {}, "segments 5 and 9 of the stuff class 'road'"),
+            ({5: 1, 9: 8}, {"crowd": [5]}, "`crowd` names segment 5"),
+            ({5: 1, 9: 8}, {"scores": {4: 0.1}}, "`scores` names segment 4"),
+            ({5: 1, 9: 8}, {"scores": {9: float("nan")}}, "score nan"),
+            ({0: 1, 5: 1, 9: 8}, {}, "lists id 0"),
+        ],
+    )
+    def test_inconsistent_segments_are_refused(self, category_ids: Any, more: Any, said: str) -> None:
+        with pytest.raises(DatasetError, match=said):
+            PanopticResult.from_maps(self.MAP, category_ids, CategoryTable.load("synthetic"), **more)

@@ -248,13 +248,13 @@ def test_what_a_kill_left_half_written_is_removed_before_room_is_needed(
     unfinished = tmp_path / "checkpoints" / ".writing_abc"
     unfinished.mkdir(parents=True)
     there: list[bool] = []
-    original = checkpoint.save_pretrained
+    original = checkpoint.write_folder
 
     def look(*arguments: Any, **keywords: Any) -> None:
         there.append(unfinished.exists())
         original(*arguments, **keywords)
 
-    monkeypatch.setattr(checkpoint, "save_pretrained", look)
+    monkeypatch.setattr(checkpoint, "write_folder", look)
     state = small_run.state()
     state.step = 2
     small_run.save(state)

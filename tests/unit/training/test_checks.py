@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.config import Config, DataConfig, EvaluationConfig
@@ -11,9 +13,16 @@ from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.sample import Sample
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import ConfigError, DatasetError, MissingDependencyError
+from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.results.panoptic_result import Segment
 from panoptic_deeplab.training import checks
-from panoptic_deeplab.training.checks import check_batch, check_data, check_validation, images_normalized_together
+from panoptic_deeplab.training.checks import (
+    check_batch,
+    check_data,
+    check_network,
+    check_validation,
+    images_normalized_together,
+)
 
 TWO = Process(world_size=2)
 
@@ -186,3 +195,40 @@ def test_computed_scenes_are_not_looked_at(caplog: pytest.LogCaptureFixture) -> 
     with caplog.at_level(logging.INFO):
         _check(SyntheticSource(1, size=(32, 32)), SyntheticSource(1, size=(32, 32)))
     assert not caplog.text
+
+
+class _Flat(nn.Module):
+    """A network without a backbone, whose maps have these numbers of channels."""
+
+    def __init__(self, *channels: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Conv2d(3, count, 1, stride=4) for count in channels)
+
+    def forward(self, images: torch.Tensor) -> RawMaps:
+        semantic_logits, *instance = (head(images) for head in self.heads)
+        return RawMaps(semantic_logits, *(instance or (None, None)))
+
+
+def test_a_network_of_ones_own_must_fit(tiny_config: Config) -> None:
+    table = CategoryTable.load("synthetic")
+    check_network(_Flat(10, 1, 2), table, tiny_config, Process())
+    check_network(_Flat(10), table, _model(tiny_config, instance_branch=False), Process())
+    for wrong, said in (
+        (_Flat(9, 1, 2), r"10 channels of classes, 1 of centers.*_Flat gives \[\(1, 9\)"),
+        (_Flat(10, 2, 1), "2 of offsets"),
+        (_Flat(10), "2 of offsets"),
+        (nn.Conv2d(3, 10, 1), "Conv2d gives Tensor"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            check_network(wrong, table, tiny_config, Process())
+
+
+def test_settings_that_a_network_of_ones_own_cannot_have(tiny_config: Config) -> None:
+    network, table = _Flat(10, 1, 2), CategoryTable.load("synthetic")
+    for config, said in (
+        (_model(tiny_config, weights="runs/x/best"), "has its own weights"),
+        (_train(tiny_config, batch_norm="frozen_backbone"), "_Flat has none"),
+        (_train(tiny_config, backbone_learning_rate_factor=0.1), "_Flat has none"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            check_network(network, table, config, Process())

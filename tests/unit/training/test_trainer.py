@@ -17,8 +17,9 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config.io import load_config
 from panoptic_deeplab.data.convert import write_coco_panoptic
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.loader import Batch
-from panoptic_deeplab.errors import DatasetError, MissingDependencyError, StoppedBySignal, TrainingError
+from panoptic_deeplab.errors import ConfigError, DatasetError, MissingDependencyError, StoppedBySignal, TrainingError
 from panoptic_deeplab.evaluation import report_files as evaluation_files
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.training import trainer, validation
@@ -318,3 +319,20 @@ def test_small_batches_are_warned_about(tiny_config: Config, tmp_path: Path, cap
     with caplog.at_level(logging.WARNING):
         trainer._start_run_folder(tmp_path, tiny_config, source, trainer.Process(), start_step=1)
     assert "sees 2 images at once" in caplog.text
+
+
+def test_sets_in_python_come_together_and_agree(tiny_config: Config, tmp_path: Path) -> None:
+    source, other = SyntheticSource(1, size=(32, 32)), SyntheticSource(1, size=(32, 32))
+    for one in ({"source": source}, {"validation_source": source}):
+        with pytest.raises(ConfigError, match="Pass both or neither"):
+            train(tiny_config, run_folder=tmp_path / "a", device="cpu", **one)
+    other.categories = dataclasses.replace(source.categories, categories=source.categories.categories[::-1])
+    with pytest.raises(ConfigError, match="must have the same `categories`"):
+        train(tiny_config, run_folder=tmp_path / "b", device="cpu", source=source, validation_source=other)
+
+
+def test_a_run_on_a_set_in_python_claims_no_folder(tiny_config: Config, tmp_path: Path, no_plots: None) -> None:
+    config = dataclasses.replace(tiny_config, train=dataclasses.replace(tiny_config.train, max_steps=1))
+    sources = {"source": SyntheticSource(2, size=(64, 128)), "validation_source": SyntheticSource(1, size=(64, 128))}
+    best = train(config, run_folder=tmp_path, device="cpu", **sources)
+    assert json.loads((best / "dataset.json").read_text("utf-8"))["format"] == "python"

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, Precision
+from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.images.prepare import PreparedImage, prepare_image
 from panoptic_deeplab.maps import RawMaps, Size
 from panoptic_deeplab.postprocess.dropped import Dropped
@@ -103,7 +104,6 @@ class Engine(ABC):
                 are not finite.
         """
 
-    @abstractmethod
     def raw_maps(self, batch: Sequence[ReadyImage]) -> RawMaps:
         """Run the network alone.
 
@@ -117,8 +117,8 @@ class Engine(ABC):
             CheckpointError: as for `predict`.
             ConfigError: the engine keeps its maps to itself.
         """
+        raise ConfigError(f"{type(self).__name__} gives no maps of the heads. Use the network itself.")
 
-    @abstractmethod
     def explain(self, image: ReadyImage) -> tuple[PanopticResult, Dropped]:
         """Segment one image and say what the result leaves out.
 
@@ -126,3 +126,4 @@ class Engine(ABC):
             CheckpointError: as for `predict`.
             ConfigError: the engine does not know what it leaves out.
         """
+        raise ConfigError(f"{type(self).__name__} does not say what it drops. Use the network itself.")

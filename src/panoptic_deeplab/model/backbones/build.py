@@ -122,22 +122,38 @@ class Backbone(nn.Module):
         return Features(deepest=features[-1], low_level=tuple(features[i] for i in self._taps))
 
 
-def build_backbone(config: ModelConfig) -> Backbone:
-    """Make the encoder that `config.backbone` names, with random weights (`load_backbone_weights` fills them).
+def build_backbone(config: ModelConfig, network: nn.Module | None = None) -> Backbone:
+    """Make the encoder, with random weights (`load_backbone_weights` fills those of a network with a name).
+
+    Args:
+        config: names the network, and the strides that are needed of it.
+        network: takes the place of the one that `config.backbone` names: `strides` and `channels` have one number a
+            feature, shallow to deep, the last one at `config.output_stride`, and `forward(images)` returns the
+            features in this order, `(B, channels, ceil(H / stride), ceil(W / stride))` each.
 
     Raises:
         ConfigError: timm has no such network, or not at this output stride, or its features are no maps
             `(B, D, h, w)` of images of any size.
     """
     try:
-        return _build(config)
+        return _build(config, network)
     except _UnusableError as error:
-        raise ConfigError(f"{error} {_what_works(config)}") from error
+        advice = _what_works(config) if network is None else ""
+        raise ConfigError(f"{error} {advice}".rstrip()) from error
 
 
-def _build(config: ModelConfig) -> Backbone:
-    if config.backbone in OWN_NETWORKS:
-        network: Any = OWN_NETWORKS[config.backbone](config)
+def _build(config: ModelConfig, given: nn.Module | None = None) -> Backbone:
+    name = config.backbone if given is None else type(given).__name__
+    if given is not None:
+        network: Any = given
+        strides, channels = getattr(given, "strides", ()), getattr(given, "channels", ())
+        if not strides or len(strides) != len(channels) or strides[-1] != config.output_stride:
+            raise ConfigError(
+                f"A backbone of your own must have `strides` and `channels`, one number a feature, shallow to deep, and"
+                f" end at `model.output_stride` {config.output_stride}. {name} has {strides} and {channels}."
+            )
+    elif config.backbone in OWN_NETWORKS:
+        network = OWN_NETWORKS[config.backbone](config)
         strides, channels = network.strides, network.channels
     else:
         network = create_timm_network(config)
@@ -146,9 +162,9 @@ def _build(config: ModelConfig) -> Backbone:
         strides, channels = network.feature_info.reduction(), network.feature_info.channels()
     if config.compat.multi_grid is not None:
         rate = _NATIVE_STRIDE // config.output_stride
-        use_multi_grid(network, config.compat.multi_grid, rate=rate, name=config.backbone)
+        use_multi_grid(network, config.compat.multi_grid, rate=rate, name=name)
     backbone = Backbone(network, strides=strides, channels=channels, decoder_strides=config.decoder_strides)
-    _check_features(network, config, strides=strides, channels=channels)
+    _check_features(network, config, name=name, strides=strides, channels=channels)
     return backbone
 
 
@@ -206,12 +222,11 @@ def set_norm(network: nn.Module, *, eps: float | None, momentum: float) -> None:
 
 
 def _check_features(
-    network: nn.Module, config: ModelConfig, *, strides: Sequence[int], channels: Sequence[int]
+    network: nn.Module, config: ModelConfig, *, name: str, strides: Sequence[int], channels: Sequence[int]
 ) -> None:
     """Encode a small image: some networks put channels last, others take images of one size only."""
     if any(parameter.is_meta for parameter in network.parameters()):
         return  # a network without values, made to be counted
-    name = config.backbone
     height, width = (side + int(config.align_corners) for side in _PROBE_SIZE)  # sizes that it is going to see
     network.eval()
     try:
@@ -224,6 +239,8 @@ def _check_features(
         ) from error
     finally:
         network.train()
+    if len(features) != len(strides):
+        raise _UnusableError(f"`model.backbone` {name!r} gives {len(features)} features. Expected {len(strides)}.")
     for feature, depth, stride in zip(features, channels, strides, strict=True):
         expected = (1, depth, -(-height // stride), -(-width // stride))
         if tuple(feature.shape) != expected:
