@@ -25,7 +25,7 @@ from panoptic_deeplab.errors import OutputError, PanopticDeepLabError
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 """Byte-order mark -> the encoding that it announces."""
 
-_MAX_NAME_BYTES = 255
+MAX_NAME_BYTES = 255
 """What file systems allow in one name."""
 
 _TORCH_WRITER = re.compile(r"inline_container|iostream error|PytorchStreamWriter")
@@ -212,7 +212,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         OutputError: the system refuses to write: a full disk, a folder without permission.
     """
     path = user_path(path)
-    if path.exists() and not path.is_file():  # /dev/stdout, a pipe: nothing can be renamed there
+    with _refused(path):
+        is_stream = path.exists() and not path.is_file()
+    if is_stream:  # /dev/stdout, a pipe: nothing can be renamed there
         with _refused(path):
             yield path
         return
@@ -281,8 +283,8 @@ def _fault(value: str | int, suffix: str = "") -> str | None:
         return "leads into another folder"
     if any(ord(letter) < 32 or ord(letter) == 127 or 0xD800 <= ord(letter) < 0xE000 for letter in name):
         return "has a character that no name may have"
-    if len(name.encode()) > _MAX_NAME_BYTES:
-        return f"is longer than {_MAX_NAME_BYTES} bytes"
+    if len(name.encode()) > MAX_NAME_BYTES:
+        return f"is longer than {MAX_NAME_BYTES} bytes"
     if name.partition(".")[0].upper() in _WINDOWS_DEVICES:
         return "is the name of a device on Windows"
     return None
