@@ -97,14 +97,24 @@ def parse_json(text: str | bytes, *, where: str, error: type[PanopticDeepLabErro
         error: the class of the errors.
 
     Raises:
-        PanopticDeepLabError: it is no JSON, or nested too deeply; of the class `error`.
+        PanopticDeepLabError: it is no JSON, has a key twice in one object, or is nested too deeply; of the class
+            `error`.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except RecursionError as reason:
         raise error(f"{where} is nested too deeply to be read. Expected JSON of a few levels.") from reason
     except ValueError as reason:  # JSONDecodeError, UnicodeDecodeError, a number of 5,000 digits
         raise error(f"{where} is not valid JSON, or is truncated: {reason}.") from reason
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of a key that it has twice, Python would take the last value in silence."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"an object has the key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+    return found
 
 
 def file_name(value: Any, *, where: str, error: type[PanopticDeepLabError], suffix: str = "") -> str:
