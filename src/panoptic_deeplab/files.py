@@ -25,7 +25,7 @@ from panoptic_deeplab.errors import OutputError, PanopticDeepLabError
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 """Byte-order mark -> the encoding that it announces."""
 
-_MAX_NAME_BYTES = 255
+MAX_NAME_BYTES = 255
 """What file systems allow in one name."""
 
 _TORCH_WRITER = re.compile(r"inline_container|iostream error|PytorchStreamWriter")
@@ -99,14 +99,24 @@ def parse_json(text: str | bytes, *, where: str, error: type[PanopticDeepLabErro
         error: the class of the errors.
 
     Raises:
-        PanopticDeepLabError: it is no JSON, or nested too deeply; of the class `error`.
+        PanopticDeepLabError: it is no JSON, has a key twice in one object, or is nested too deeply; of the class
+            `error`.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except RecursionError as reason:
         raise error(f"{where} is nested too deeply to be read. Expected JSON of a few levels.") from reason
     except ValueError as reason:  # JSONDecodeError, UnicodeDecodeError, a number of 5,000 digits
         raise error(f"{where} is not valid JSON, or is truncated: {reason}.") from reason
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of a key that it has twice, Python would take the last value in silence."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"an object has the key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+    return found
 
 
 def file_name(value: Any, *, where: str, error: type[PanopticDeepLabError], suffix: str = "") -> str:
@@ -214,7 +224,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         OutputError: the system refuses to write: a full disk, a folder without permission.
     """
     path = user_path(path)
-    if path.exists() and not path.is_file():  # /dev/stdout, a pipe: nothing can be renamed there
+    with _refused(path):
+        is_stream = path.exists() and not path.is_file()
+    if is_stream:  # /dev/stdout, a pipe: nothing can be renamed there
         with _refused(path):
             yield path
         return
@@ -283,8 +295,8 @@ def _fault(value: str | int, suffix: str = "") -> str | None:
         return "leads into another folder"
     if any(ord(letter) < 32 or ord(letter) == 127 or 0xD800 <= ord(letter) < 0xE000 for letter in name):
         return "has a character that no name may have"
-    if len(name.encode()) > _MAX_NAME_BYTES:
-        return f"is longer than {_MAX_NAME_BYTES} bytes"
+    if len(name.encode()) > MAX_NAME_BYTES:
+        return f"is longer than {MAX_NAME_BYTES} bytes"
     if name.partition(".")[0].upper() in _WINDOWS_DEVICES:
         return "is the name of a device on Windows"
     return None

@@ -130,6 +130,18 @@ def test_names_that_would_collide_are_refused_before_anything_is_written(
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_names_that_become_too_long_are_refused_before_anything_is_written(
+    run: Run, model_folder: Path, photo: Path
+) -> None:
+    long = photo.with_name(250 * "n" + photo.suffix)
+    long.write_bytes(photo.read_bytes())
+    outcome = run("predict", photo, long, "--model", model_folder, "--output", photo.parent / "out")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("ConfigError: The result of ")
+    assert "no name may have more than 255 bytes" in outcome.err
+    assert list((photo.parent / "out").iterdir()) == []
+
+
 def test_output_beside_the_image(run: Run, model_folder: Path, photo: Path) -> None:
     before = photo.read_bytes()
     assert run("predict", photo, "--model", model_folder, "--output", photo.parent).code == 0

@@ -45,7 +45,13 @@ def test_other_encodings_are_one_sentence_with_the_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "match"),
-    [("[" * 100_000, "nested too deeply"), ('{"a"', "not valid JSON"), ("9" * 5000, "not valid JSON")],
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a":' * 100_000, "nested too deeply"),
+        ('{"a"', "not valid JSON"),
+        ("9" * 5000, "not valid JSON"),
+        ('[{"id": 1, "isthing": 1, "isthing": 0}]', "not valid JSON, .* an object has the key 'isthing' twice"),
+    ],
 )
 def test_bad_json_is_one_sentence(text: str, match: str) -> None:
     with pytest.raises(ConfigError, match=f"^The table is {match}"):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from panoptic_deeplab.cli.prediction_tables import IMAGES, INSTANCES, PANOPTIC, PredictionTables
 from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.files import MAX_NAME_BYTES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,8 +45,8 @@ class PredictionFiles:
         paths: the paths of all images to predict, each once.
 
     Raises:
-        ConfigError: a file would overwrite one of the images or of an earlier call, or would be written twice; or an
-            earlier call has listed one of the images, or a JSON file is none of `predict`.
+        ConfigError: a file would overwrite one of the images or of an earlier call, would be written twice, or has too
+            long a name; or an earlier call has listed one of the images, or a JSON file is none of `predict`.
     """
 
     def __init__(self, folder: Path, products: Sequence[Product], paths: Sequence[Path]) -> None:
@@ -146,6 +147,11 @@ class PredictionFiles:
                 )
             writers[file] = writer
         for name, writer in pictures:
+            if len(os.fsencode(Path(name).name)) > MAX_NAME_BYTES:
+                raise ConfigError(
+                    f"The result of {writer} would be called {name}, but no name may have more than {MAX_NAME_BYTES}"
+                    " bytes. Give the image a shorter name."
+                )
             if os.path.lexists(self._folder / name):
                 raise ConfigError(
                     f"{self._folder / name}, where results of {writer} would go, is there already, and no file is"

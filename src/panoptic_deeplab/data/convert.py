@@ -56,19 +56,24 @@ def write_coco_panoptic(
         The panoptic JSON.
 
     Raises:
-        DatasetError: the split exists already, an id cannot name a file or two ids would name the same one, an image
-            has no labels, or a file of the source is wrong.
+        DatasetError: the split or another table exists already, an id cannot name a file or two ids would name the
+            same one, an image has no labels, or a file of the source is wrong.
         OutputError: a file cannot be written.
     """
-    root, split = Path(root), files.file_name(split, where="The name of the split", error=DatasetError)
+    root, split = files.user_path(root), files.file_name(split, where="The name of the split", error=DatasetError)
     annotations = root / "annotations"
     json_path = annotations / f"panoptic_{split}.json"
     if json_path.exists():
         raise DatasetError(f"{json_path} exists already. Choose another folder or split name, or remove it first.")
     _check_names(image_ids(source))
-    image_folder, label_folder = root / split, annotations / f"panoptic_{split}"
-    image_folder.mkdir(parents=True, exist_ok=True)
-    label_folder.mkdir(parents=True, exist_ok=True)
+    table, table_path = unmerged(source.categories), root / "categories.json"
+    if table_path.exists() and CategoryTable.load(table_path).categories != table.categories:
+        raise DatasetError(
+            f"{table_path} has other classes than {table.name!r}, and another split needs it as it is. Choose another"
+            " folder."
+        )
+    image_folder = files.make_folder(root / split)
+    label_folder = files.make_folder(annotations / f"panoptic_{split}")
 
     images: list[dict[str, Any]] = []
     records: list[dict[str, Any]] = []
@@ -86,11 +91,10 @@ def write_coco_panoptic(
         if progress is not None:
             progress(index + 1, len(source))
 
-    table = unmerged(source.categories)
     categories = [
         {"id": c.id, "name": c.name, "isthing": int(c.isthing), "color": list(c.color)} for c in table.categories
     ]
-    files.write_json(root / "categories.json", table.to_json(), indent=1)
+    files.write_json(table_path, table.to_json(), indent=1)
     files.write_json(json_path, {"images": images, "annotations": records, "categories": categories})
     return json_path
 

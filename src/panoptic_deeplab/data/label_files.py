@@ -4,7 +4,8 @@ Three kinds of files: photographs (any mode, become RGB by the rules of `panopti
 panoptic PNG files (8-bit RGB that encodes ids), and single-channel label maps (8 or 16 bits).
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +22,9 @@ _EXACT_FORMATS = frozenset({"BMP", "PNG", "TGA", "TIFF"})
 """Formats that give every number of a label back as it was written. JPEG does not, and writers of GIF number the colors
 anew."""
 
+_CHANGED_GREY = re.compile(r"[1L];[24I].*")
+"""Pillow's raw modes that it spreads over 0 to 255, or inverts (a TIFF whose 0 is white)."""
+
 _LOSSY_TIFF = frozenset({"jpeg", "tiff_jpeg", "webp"})
 
 
@@ -28,16 +32,9 @@ def read_upright_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     """Read a photograph as RGB, the pixels as they are stored.
 
     Raises:
-        DatasetError: the file is missing, corrupt, too large or has values out of range, or its EXIF orientation says
-            that viewers must turn it: then its label could belong to either form.
+        DatasetError: the file is missing, corrupt, too large, to be turned by viewers, or has values out of range.
     """
     with _opened(path, "image") as picture:
-        orientation = exif_orientation(picture, where=str(path))
-        if orientation != 1:
-            raise DatasetError(
-                f"{path} has the EXIF orientation {orientation}, so viewers turn it, and its label may belong to the"
-                " turned or to the stored pixels. Store the image upright, as its label is, without EXIF orientation."
-            )
         return decode(picture, where=str(path), exif=False)
 
 
@@ -47,8 +44,7 @@ def read_rgb_label(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     Raises:
         DatasetError: the file is missing, corrupt or not 8-bit RGB.
     """
-    with _opened(path, "label") as picture:
-        _check_exact(picture, path)
+    with _opened(path, "label", _check_exact) as picture:
         if picture.mode != "RGB":
             raise DatasetError(
                 f"{path} has the pixel format {picture.mode}. Expected an 8-bit RGB PNG whose colors are segment ids"
@@ -63,8 +59,7 @@ def read_id_label(path: Path) -> Int32[np.ndarray, "H W"]:
     Raises:
         DatasetError: the file is missing, corrupt, has several channels or negative numbers.
     """
-    with _opened(path, "label") as picture:
-        _check_exact(picture, path)
+    with _opened(path, "label", _check_exact) as picture:
         if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
             raise DatasetError(
                 f"{path} has the pixel format {picture.mode}. Expected one channel of 8 or 16 bits, a number for each"
@@ -97,8 +92,25 @@ def check_same_size(
         )
 
 
+def _check_upright(picture: Image.Image, path: Path) -> None:
+    """Raise where viewers turn a picture: its counterpart could belong to either form. (Pillow itself turns TIFFs.)"""
+    orientation = exif_orientation(picture, where=str(path))
+    if orientation != 1:
+        raise DatasetError(
+            f"{path} has the EXIF orientation {orientation}, so viewers turn it, and image and label may belong to the"
+            " turned or to the stored pixels. Store both upright, without EXIF orientation."
+        )
+
+
 def _check_exact(picture: Image.Image, path: Path) -> None:
     """Raise where a label is stored in a way that changes its numbers."""
+    raw_modes = [str(tile.args[0] if isinstance(tile.args, tuple) else tile.args) for tile in picture.tile]  # type: ignore[attr-defined]
+    changed = next(filter(_CHANGED_GREY.fullmatch, raw_modes), None)
+    if changed is not None:
+        raise DatasetError(
+            f"The label {path} is stored as grey of few bits or inverted grey ({changed}), whose numbers are scaled on"
+            " reading. Expected 8 or 16 bits a pixel, black = 0; export it again."
+        )
     if picture.format not in _EXACT_FORMATS or picture.info.get("compression") in _LOSSY_TIFF:
         raise DatasetError(
             f"The label {path} is stored as {picture.format} with numbers that may have changed. Expected PNG, TIFF"
@@ -107,11 +119,18 @@ def _check_exact(picture: Image.Image, path: Path) -> None:
 
 
 @contextmanager
-def _opened(path: Path, what: str) -> Iterator[Image.Image]:
+def _opened(
+    path: Path, what: str, check: Callable[[Image.Image, Path], None] = lambda picture, path: None
+) -> Iterator[Image.Image]:
     if not path.is_file() and not path.is_symlink():
         raise DatasetError(f"The {what} {path} does not exist. Is the set complete, and the root folder right?")
+
+    def look(picture: Image.Image) -> None:
+        check(picture, path)
+        _check_upright(picture, path)
+
     try:
-        with opened(path) as picture:
+        with opened(path, look=look) as picture:
             yield picture
     except ImageError as error:
         raise DatasetError(f"The {what} {error}") from error

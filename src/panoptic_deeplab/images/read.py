@@ -19,7 +19,7 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ _PROGRAMS = frozenset({"EPS", "WMF"})
 """Formats that Pillow gives to an interpreter (Ghostscript, Windows) to draw."""
 
 _ONE_PICTURE = frozenset({"MPO", "PSD"})
-"""Formats whose first frame is the picture, and further ones are previews or layers of it."""
+"""Formats whose further frames are previews or layers of the first."""
 
 _NO_PAGE = 1 | 4
 """The bits of TIFF's tag 254 (NewSubfileType) that mark a smaller copy of another page, and its mask."""
@@ -77,7 +77,6 @@ _PILLOW_ERRORS = (
     zlib.error,
 )
 """What Pillow raises on broken files."""
-
 
 _BYTES_TO_READ = 6
 """Bytes that a pixel takes while it is read: RGB as Pillow decodes it, and the array."""
@@ -127,9 +126,14 @@ def find_images(source: str | Path) -> list[Path]:
         ImageError: nothing was found.
     """
     path = user_path(source)
-    if path.is_file():
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+        matches = [] if is_file or is_folder else _matches(path)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{str(source)!r} is no path or pattern that can be followed: {error}.") from error
+    if is_file:
         return [path]
-    if path.is_dir():
+    if is_folder:
         paths = image_files(path)
         _name_hidden(str(path), path.iterdir())
         if not paths:
@@ -138,8 +142,6 @@ def find_images(source: str | Path) -> list[Path]:
                 f' for subfolders, pass the pattern "{path}/**/*.jpg".'
             )
         return paths
-    root, pattern = Path(path.anchor), str(path.relative_to(path.anchor))
-    matches = [p for p in root.glob(pattern) if not p.is_dir()] if any(c in pattern for c in "*?[") else []
     hidden = path.name.startswith(".")
     paths = sorted(p for p in matches if hidden or not p.name.startswith("."))
     if not hidden:
@@ -147,6 +149,12 @@ def find_images(source: str | Path) -> list[Path]:
     if not paths:
         raise ImageError(f"There is no file, folder or match for {str(source)!r}. Check the path or pattern.")
     return paths
+
+
+def _matches(path: Path) -> list[Path]:
+    """What a pattern means; nothing where it is none."""
+    root, pattern = Path(path.anchor), str(path.relative_to(path.anchor))
+    return [p for p in root.glob(pattern) if not p.is_dir()] if any(c in pattern for c in "*?[") else []
 
 
 def _name_hidden(where: str, paths: Iterable[Path]) -> None:
@@ -213,18 +221,24 @@ def range_warning(path: Path) -> str | None:
 
 
 @contextmanager
-def opened(path: Path, *, load: bool = True) -> Iterator[Image.Image]:
+def opened(
+    path: Path, *, load: bool = True, look: Callable[[Image.Image], None] = lambda picture: None
+) -> Iterator[Image.Image]:
     """Open an image file and load its pixels.
 
     Args:
         path: the file.
         load: load the pixels now; else whoever asks for them does.
+        look: sees the head of the file before; Pillow forgets with the pixels how they were stored.
 
     Raises:
         ImageError: the file is missing, corrupt, no image, too large or has several pages.
     """
-    if not path.exists():
-        what = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
+    with _pillow_errors(str(path)):
+        is_file = path.is_file()
+    if not is_file:  # a pipe would be waited for
+        absent = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
+        what = "is a folder, a pipe or a device" if path.exists() else absent
         raise ImageError(f"There is no image file {path}: it {what}. Check the path.")
     with _pillow_errors(str(path)), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # else errors begin at twice the limit
@@ -238,6 +252,7 @@ def opened(path: Path, *, load: bool = True) -> Iterator[Image.Image]:
         if picture.format in _PROGRAMS:
             raise _unreadable(str(path), picture.format)
         _check_single(picture, where=str(path))
+        look(picture)
         with _pillow_errors(str(path)):
             if load:
                 picture.load()

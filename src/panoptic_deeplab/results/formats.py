@@ -23,7 +23,7 @@ from PIL import Image
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError, ImageError, require
-from panoptic_deeplab.files import file_name, path_inside, read_json, write_json
+from panoptic_deeplab.files import file_name, make_folder, path_below, path_inside, read_json, user_path, write_json
 from panoptic_deeplab.images.read import opened, save_picture
 from panoptic_deeplab.results.ids import id_to_rgb, rgb_to_id
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
@@ -177,17 +177,17 @@ def save_result(result: PanopticResult, folder: str | Path, stem: str) -> Path:
     Args:
         result: truth or prediction.
         folder: made where it does not exist.
-        stem: file name without suffix; may contain subfolders.
+        stem: file name without suffix; may contain subfolders, but does not lead out of `folder`.
 
     Returns:
         Path of the JSON, for `load_result`.
 
     Raises:
-        DatasetError: the result contradicts itself.
+        DatasetError: the result contradicts itself, or the stem can be no file in the folder.
         OutputError: a file cannot be written.
     """
-    path = Path(folder) / f"{stem}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = path_below(user_path(folder), stem, where="The stem of a result", error=DatasetError)
+    path = path.with_name(f"{path.name}.json")
     name = path.name.removesuffix(".json")  # not `path.stem` of a path with further dots
     annotation, rgb = to_coco_panoptic(result, stem, f"{name}.png")
     for row, segment in zip(annotation["segments_info"], result.segments_info, strict=True):
@@ -201,6 +201,7 @@ def save_result(result: PanopticResult, folder: str | Path, stem: str) -> Path:
         "segments_info": annotation["segments_info"],
         "categories": result.categories.to_json(),
     }
+    make_folder(path.parent)
     save_picture(Image.fromarray(rgb), path.with_name(data["file_name"]))
     if result.semantic_map is not None:
         save_picture(Image.fromarray(result.semantic_map), path.with_name(data["semantic_file_name"]))
@@ -217,7 +218,7 @@ def load_result(path: str | Path) -> PanopticResult:
     Raises:
         DatasetError: a file is missing or corrupt, or map and segments contradict each other.
     """
-    path = Path(path)
+    path = user_path(path)
     data = read_json(path, what="JSON of a result", error=DatasetError)
     try:
         version, (height, width), rows = data["format_version"], data["size"], list(data["segments_info"])

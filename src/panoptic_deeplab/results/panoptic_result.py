@@ -49,8 +49,8 @@ class PanopticResult:
     whether it does. What writes results or measures them checks that first.
 
     Raises:
-        DatasetError: the map is no integer array, or `segments_info` holds something else than segments with whole
-            numbers, or an id twice.
+        DatasetError: a map is no array of integers of the right shape, or `segments_info` holds something else than
+            segments with whole numbers, or an id twice.
     """
 
     panoptic_map: Int32[np.ndarray, "H W"]
@@ -66,6 +66,13 @@ class PanopticResult:
             raise DatasetError(
                 f"`panoptic_map` of a PanopticResult must be an array of integers with the shape (H, W). Got"
                 f" {type(map_).__name__} {getattr(map_, 'dtype', '')} {tuple(getattr(map_, 'shape', ()))} instead."
+            )
+        semantic: Any = self.semantic_map
+        shape, dtype = getattr(semantic, "shape", ()), getattr(semantic, "dtype", None)
+        if semantic is not None and (shape != map_.shape or dtype != np.uint8):
+            raise DatasetError(
+                f"`semantic_map` of a PanopticResult must be uint8 {map_.shape}, as its `panoptic_map`, or None. Got"
+                f" {type(semantic).__name__} {dtype} {tuple(shape)} instead."
             )
         _check_segments(self.segments_info)
 
@@ -206,9 +213,14 @@ class PanopticResult:
 
         Returns:
             A result of `size`, with `area` and `bbox` in its pixels.
+
+        Raises:
+            DatasetError: one of the two sizes has no pixels.
         """
         if self.size == size:
             return self
+        if min(size) < 1 or 0 in self.size:
+            raise DatasetError(f"A result of {self.size} cannot be resized to {size}. Expected positive sizes.")
         # The center of new pixel i lies at (i + 0.5) * old / new - 0.5 of the old pixels, as in an image's own resize.
         rows = ((2 * np.arange(size[0]) + 1) * self.size[0]) // (2 * size[0])
         columns = ((2 * np.arange(size[1]) + 1) * self.size[1]) // (2 * size[1])

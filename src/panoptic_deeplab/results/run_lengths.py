@@ -39,7 +39,7 @@ def find_runs(*maps: Shaped[np.ndarray, "H W"]) -> Runs:
     np.not_equal(first[1:], first[:-1], out=is_start[1:])
     for flat in others:
         is_start[1:] |= flat[1:] != flat[:-1]
-    is_start[::width] = True
+    is_start[:: max(width, 1)] = True
     starts = np.flatnonzero(is_start)
     return Runs(starts, np.diff(starts, append=len(is_start)), (height, width))
 

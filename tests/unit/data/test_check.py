@@ -42,6 +42,15 @@ def test_a_sound_set_has_no_errors_and_exact_statistics(tmp_path):
     assert np.isclose(sum(c.pixel_share for c in statistics.classes) + statistics.void_share, 1)
 
 
+def test_a_set_without_images_is_an_error(tmp_path):
+    path = written(tmp_path).index.path
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"images": [], "annotations": []}))
+    report = check_source(CocoPanopticSource(tmp_path, "val", SYNTHETIC.categories), **LIMITS)
+    assert "The set lists no image. Check data.root and the split." in [
+        f.message for f in report.findings if f.severity == "error"
+    ]
+
+
 def test_every_broken_image_is_listed_and_the_rest_is_counted(tmp_path):
     source = written(tmp_path)
     labels = tmp_path / "annotations" / "panoptic_val"

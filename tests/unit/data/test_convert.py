@@ -45,6 +45,15 @@ def test_a_second_split_goes_beside_the_first_and_none_is_overwritten(tmp_path):
         write_coco_panoptic(source, tmp_path, "val")
 
 
+def test_the_table_that_another_split_needs_is_not_overwritten(tmp_path):
+    write_coco_panoptic(SyntheticSource(1, size=(32, 32)), tmp_path, "train")
+    table = (tmp_path / "categories.json").read_bytes()
+    with pytest.raises(DatasetError, match=r"categories\.json has other classes than 'nuclei'"):
+        write_coco_panoptic(folder_of_images(tmp_path / "set"), tmp_path, "val")
+    assert (tmp_path / "categories.json").read_bytes() == table
+    assert not (tmp_path / "val").exists()
+
+
 def folder_of_images(root) -> FolderSource:
     """Images of several kinds, by their names, with the label of a synthetic one."""
     sample = SyntheticSource(1, seed=5, size=(32, 40))[0]

@@ -1,5 +1,7 @@
 """Reading image and label files, whole and broken."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +67,44 @@ def test_images_that_viewers_turn_are_refused(tmp_path, orientation):
         assert read_upright_image(path).shape == (4, 6, 3)
     exif[0x0112] = orientation
     Image.new("RGB", (6, 4)).save(path, exif=exif)
-    with pytest.raises(DatasetError, match=rf"a.jpg has the EXIF orientation {orientation}.*Store the image upright"):
+    with pytest.raises(DatasetError, match=rf"a.jpg has the EXIF orientation {orientation}.*Store both upright"):
         read_upright_image(path)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png"])
+@pytest.mark.parametrize("read", [read_image, read_rgb_label, read_id_label])
+def test_images_and_labels_are_turned_by_nobody(tmp_path, suffix, read):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    path, mode = tmp_path / f"a.{suffix}", "L" if read is read_id_label else "RGB"
+    Image.new(mode, (4, 4)).save(path, exif=exif)  # Pillow would turn the TIFF, and not the PNG
+    with pytest.raises(DatasetError, match=rf"a.{suffix} has the EXIF orientation 3"):
+        read(path)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_labels_whose_numbers_pillow_scales_are_refused(tmp_path, bits):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 2, 1, bits, 0, 0, 0, 0)  # grey; the two pixels are 1 and 2
+    row = bytes([0, (1 << bits | 2) << 8 - 2 * bits])
+    parts = chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(row)), chunk(b"IEND", b"")
+    path = tmp_path / "few.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    assert images.read_image(path).max() == 2 * 255 // (2**bits - 1)
+    with pytest.raises(DatasetError, match=rf"few.png is stored as grey of few bits .*\(L;{bits}\)"):
+        read_id_label(path)
+
+
+def test_labels_whose_zero_is_white_are_refused(tmp_path):
+    path = saved(tmp_path / "a.tif", Image.fromarray(np.array([[1, 2]], np.uint8)))
+    content = path.read_bytes()
+    black = struct.pack("<HHIHH", 262, 3, 1, 1, 0)  # tag PhotometricInterpretation
+    assert content.count(black) == 1
+    path.write_bytes(content.replace(black, struct.pack("<HHIHH", 262, 3, 1, 0, 0)))
+    with pytest.raises(DatasetError, match=r"a.tif is stored as .*inverted grey \(L;I\)"):
+        read_id_label(path)
 
 
 def test_id_labels_of_8_and_16_bits_and_palettes(tmp_path):

@@ -1,5 +1,6 @@
 """Every kind of image becomes RGB uint8, or an `ImageError`."""
 
+import os
 import re
 import struct
 import warnings
@@ -130,7 +131,7 @@ def test_unusable_inputs_are_errors(source, message):
 def test_missing_corrupt_and_truncated_files_are_errors(tmp_path):
     with pytest.raises(ImageError, match=r"no image file .*none\.jpg"):
         read_image(tmp_path / "none.jpg")
-    with pytest.raises(ImageError, match=r"is corrupt or no image \(IsADirectoryError"):
+    with pytest.raises(ImageError, match=r"it is a folder, a pipe or a device"):
         read_image(tmp_path)
     rng = np.random.default_rng(0)
     for name in ("a.jpg", "a.png", "a.tif", "a.webp", "a.gif"):
@@ -191,6 +192,23 @@ def test_finding_nothing_is_an_error(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match=r"no (file|image file|match)|There is no file"):
         find_images(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a**.png", "**b/*.png", 300 * "x" + ".png", 5000 * "x"])
+def test_paths_that_the_system_refuses_are_one_sentence(tmp_path, name):
+    with pytest.raises(ImageError, match=r"is no path or pattern|There is no file"):
+        find_images(tmp_path / name)
+    with pytest.raises(ImageError, match=r"File name too long|does not exist"):
+        read_image(tmp_path / name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_is_refused_rather_than_waited_for(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    os.mkfifo(path)
+    monkeypatch.setattr(Image, "open", lambda path: pytest.fail("waits for whoever writes into the pipe"))
+    with pytest.raises(ImageError, match=r"no image file .*a\.png: it is a folder, a pipe or a device"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("suffix", ["tif", "gif", "webp", "png", "avif"])

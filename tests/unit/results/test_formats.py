@@ -196,6 +196,25 @@ def test_saved_result_comes_back_equal(result, tmp_path, stem):
     assert loaded.categories == result.categories
 
 
+@pytest.mark.parametrize(
+    "stem", ["../street", "/street", "a/../../street", "C:\\street", "~/street", "a\0b", 300 * "x", ""]
+)
+def test_a_stem_that_leads_elsewhere_or_names_no_file_is_refused(result, tmp_path, stem):
+    with pytest.raises(DatasetError, match=r"The stem of a result names the file .*Expected|lies outside"):
+        save_result(result, tmp_path / "inner", stem)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_know_the_home_folder_and_a_file_is_no_folder(result, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert save_result(result, "~/results", "a") == tmp_path / "results" / "a.json"
+    assert load_result("~/results/a.json").segments_info == result.segments_info
+    with pytest.raises(OutputError, match=r"a\.json cannot be written"):
+        save_result(result, tmp_path / "results" / "a.json", "b")
+    with pytest.raises(OutputError, match="cannot be written: File name too long"):
+        save_result(result, "~/results", 253 * "x")
+
+
 def test_truth_without_semantic_map_comes_back_equal(result, tmp_path):
     segments = [replace(s, score=None, iscrowd=s.isthing) for s in result.segments_info]
     loaded = load_result(save_result(replace(result, segments_info=segments, semantic_map=None), tmp_path, "a"))

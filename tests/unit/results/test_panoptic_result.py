@@ -126,6 +126,15 @@ def test_resizing_to_the_same_size_gives_the_same_result():
     assert result.resized((3, 4)) is result
 
 
+@pytest.mark.parametrize(("before", "after"), [((4, 4), (0, 4)), ((4, 4), (3, -1)), ((0, 0), (4, 4))])
+def test_sizes_without_pixels_are_refused(before, after):
+    table = CategoryTable(name="t", categories=(Category(id=1, name="car", isthing=True, color=(0, 0, 0)),))
+    result = PanopticResult(panoptic_map=np.zeros(before, np.int32), segments_info=[], categories=table)
+    result.check()
+    with pytest.raises(DatasetError, match="Expected positive sizes"):
+        result.resized(after)
+
+
 def test_resizing_a_result_without_segments():
     resized = _measured(np.zeros((3, 4), np.int32)).resized((6, 8))
     assert resized.segments_info == []
@@ -175,6 +184,11 @@ refused(map_, None)
 refused(map_, Segment(**GOOD), Segment(**GOOD))
 refused(map_.tolist())
 refused(map_ / 2)
+for semantic in (map_.astype(np.int64), np.zeros((3, 3), np.uint8), "x"):
+    try:
+        PanopticResult(panoptic_map=map_, segments_info=[], categories=table, semantic_map=semantic)
+    except DatasetError as error:
+        print(error)
 """
 
 
@@ -189,7 +203,8 @@ def test_what_is_no_segment_or_map_is_refused_at_once():
     assert "holds a dict. Expected objects of the class `Segment`" in lines[8]
     assert "holds a NoneType" in lines[9]
     assert "lists id 4 more than once" in lines[10]
-    assert [line.startswith("`panoptic_map` of a PanopticResult must be") for line in lines[11:]] == [True] * 2
+    assert [line.startswith("`panoptic_map` of a PanopticResult must be") for line in lines[11:13]] == [True] * 2
+    assert [line.startswith("`semantic_map` of a PanopticResult must be") for line in lines[13:]] == [True] * 3
 
 
 @pytest.mark.parametrize(

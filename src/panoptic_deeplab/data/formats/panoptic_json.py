@@ -110,6 +110,8 @@ class _Reader:
     label_files: list[str | None] = field(default_factory=list)
     rows: list[_Row] = field(default_factory=list)
     annotated: set[str] = field(default_factory=set)
+    named: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Where each image and each label is named."""
 
     def __post_init__(self) -> None:
         self.known = set(self.categories.train_id_by_dataset_id) | set(self.categories.void_ids)
@@ -126,7 +128,7 @@ class _Reader:
             self.fault("image twice", place, f"lists an image id twice: {image_id}. Expected ids that differ.")
             return
         self.position[image_id] = len(self.image_files)
-        self.image_files.append(self.file_name(entry, f"{place} (image {image_id})", image_id) or "")
+        self.image_files.append(self.file_name(entry, "image", f"{place} (image {image_id})", image_id) or "")
 
     def start_annotations(self) -> None:
         """Make room, now that the images are known."""
@@ -148,7 +150,7 @@ class _Reader:
             )
             return
         self.annotated.add(image_id)
-        label_file = self.file_name(entry, where, image_id)
+        label_file = self.file_name(entry, "label", where, image_id)
         segments = entry.get("segments_info")
         if not isinstance(segments, list):
             self.fault(
@@ -183,7 +185,7 @@ class _Reader:
             self.fault(f"no {key}", place, f"{has}. Expected an integer or a name.")
         return None
 
-    def file_name(self, entry: Mapping[str, Any], place: str, image_id: str) -> str | None:
+    def file_name(self, entry: Mapping[str, Any], what: str, place: str, image_id: str) -> str | None:
         if "file_name" not in entry:
             self.fault("no file_name", place, "has no `file_name`. Expected the name of a file.", image_id)
             return None
@@ -193,7 +195,13 @@ class _Reader:
             text = str(error).removeprefix(f"{self.path}: {place} ")
             self.fault("file_name", place, text, image_id)
             return None
-        return str(entry["file_name"])
+        name = str(entry["file_name"])
+        first = self.named.setdefault((what, name), place)
+        if first != place:
+            fault = f"names the {what} {name!r}, as {first} does. Expected a file of its own."
+            self.fault(f"{what} file twice", place, fault, image_id)
+            return None
+        return name
 
     def checked_row(self, segment: Any, place: str, image_id: str) -> _Row | None:
         """A segment that is not as it should be at first sight; None where it is wrong."""

@@ -131,6 +131,14 @@ def test_what_exporters_leave_out_or_write_otherwise_is_read(tmp_path):
         (lambda d: d["annotations"][1].update(segments_info=None), r"annotations[1] (image 2) has no list `segments"),
         (lambda d: d["annotations"][1]["segments_info"].append(7), r"segments_info[3] (image 2) is no object"),
         (lambda d: d["annotations"][1]["segments_info"][0].pop("id"), r"segments_info[0] (image 2) has no `id`"),
+        (
+            lambda d: d["images"][1].update(file_name=d["images"][0]["file_name"]),
+            r"images[1] (image 2) names the image '1.jpg', as images[0] (image 1) does",
+        ),
+        (
+            lambda d: d["annotations"][1].update(file_name=d["annotations"][0]["file_name"]),
+            r"annotations[1] (image 2) names the label '1.png', as annotations[0] (image 1) does",
+        ),
         (lambda d: d["annotations"].pop(1), r"image 2 is listed without an annotation"),
         (lambda d: d["annotations"].append(d["annotations"][1]), r"annotations[4] (image 2) is one of two"),
     ],
