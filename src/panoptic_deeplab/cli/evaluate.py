@@ -22,7 +22,7 @@ _SEMANTIC_ONLY = "This model has no instance branch: it leaves things void, so t
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(InferenceOnData):
-    """Measure PQ, mIoU and AP of a model on a labelled split.
+    """Measure PQ, mIoU and AP of a model on a labeled split.
 
     AP is COCO's, and on Cityscapes also Cityscapes' own, which the paper reports (it needs cityscapesScripts).
     Settings not named are those the model was trained with. Under torchrun, the images are shared among the processes.

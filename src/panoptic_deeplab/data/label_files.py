@@ -22,7 +22,7 @@ _EXACT_FORMATS = frozenset({"BMP", "PNG", "TGA", "TIFF"})
 """Formats that give every number of a label back as it was written. JPEG does not, and writers of GIF number the colors
 anew."""
 
-_CHANGED_GREY = re.compile(r"[1L];[24I].*")
+_CHANGED_GRAY = re.compile(r"[1L];[24I].*")
 """Pillow's raw modes that it spreads over 0 to 255, or inverts (a TIFF whose 0 is white)."""
 
 _LOSSY_TIFF = frozenset({"jpeg", "tiff_jpeg", "webp"})
@@ -105,10 +105,10 @@ def _check_upright(picture: Image.Image, path: Path) -> None:
 def _check_exact(picture: Image.Image, path: Path) -> None:
     """Raise where a label is stored in a way that changes its numbers."""
     raw_modes = [str(tile.args[0] if isinstance(tile.args, tuple) else tile.args) for tile in picture.tile]  # type: ignore[attr-defined]
-    changed = next(filter(_CHANGED_GREY.fullmatch, raw_modes), None)
+    changed = next(filter(_CHANGED_GRAY.fullmatch, raw_modes), None)
     if changed is not None:
         raise DatasetError(
-            f"The label {path} is stored as grey of few bits or inverted grey ({changed}), whose numbers are scaled on"
+            f"The label {path} is stored as gray of few bits or inverted gray ({changed}), whose numbers are scaled on"
             " reading. Expected 8 or 16 bits a pixel, black = 0; export it again."
         )
     if picture.format not in _EXACT_FORMATS or picture.info.get("compression") in _LOSSY_TIFF:

@@ -34,7 +34,7 @@ class CityscapesScores(NamedTuple):
 
 
 def cityscapes_scores(root: str | Path, split: str, submission: str | Path) -> CityscapesScores:
-    """Score the files of a labelled split with cityscapesScripts.
+    """Score the files of a labeled split with cityscapesScripts.
 
     Args:
         root: of Cityscapes, with `gtFine/{split}/{city}/*_gtFine_{labelIds,instanceIds}.png`.

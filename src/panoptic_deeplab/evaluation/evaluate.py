@@ -1,7 +1,7 @@
-"""`evaluate(predictor, source) -> EvaluationReport`: PQ, mIoU and AP of a model on a labelled set.
+"""`evaluate(predictor, source) -> EvaluationReport`: PQ, mIoU and AP of a model on a labeled set.
 
 One pass over the images, shared among the processes of torchrun; every process gets the report of the whole set.
-The maths is in `metrics/`, the looks in `visualize/`.
+The math is in `metrics/`, the looks in `visualize/`.
 """
 
 import logging
@@ -164,7 +164,7 @@ def evaluate(
     on_image: Callable[[int, int], None] | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> EvaluationReport:
-    """Predict every image of a labelled set and measure PQ, mIoU and AP.
+    """Predict every image of a labeled set and measure PQ, mIoU and AP.
 
     Args:
         predictor: its categories must be those of the source.
@@ -213,7 +213,7 @@ def evaluate(
         if sample.panoptic_map is None:
             raise DatasetError(
                 f"Image {sample.image_id} has no label, so it cannot be evaluated."
-                " Evaluate a labelled split, or use `panoptic-deeplab predict` for this one."
+                " Evaluate a labeled split, or use `panoptic-deeplab predict` for this one."
             )
         truth = sample.truth(source.categories)
         read = perf_counter()
@@ -253,23 +253,23 @@ def evaluate(
     )
 
 
-def check_same_categories(predicted: CategoryTable, labelled: CategoryTable) -> None:
+def check_same_categories(predicted: CategoryTable, labeled: CategoryTable) -> None:
     """Hold the classes of a model against those of a data set: ids, names, thing or stuff, and their order.
 
     Raises:
         CheckpointError: they differ.
     """
-    for train_id, (ours, theirs) in enumerate(zip(predicted.categories, labelled.categories, strict=False)):
+    for train_id, (ours, theirs) in enumerate(zip(predicted.categories, labeled.categories, strict=False)):
         if (ours.id, ours.name, ours.isthing) != (theirs.id, theirs.name, theirs.isthing):
             difference = f"class {train_id} is {_described(ours)} in the model and {_described(theirs)} in the data set"
             break
     else:
-        if len(predicted) == len(labelled):
+        if len(predicted) == len(labeled):
             return
         difference = "the first classes are equal, their number is not"
     raise CheckpointError(
-        f"The model predicts {len(predicted)} classes ({predicted.name}), the data set has {len(labelled)}"
-        f" ({labelled.name}): {difference}. Use a model trained on these categories, or set data.categories to the"
+        f"The model predicts {len(predicted)} classes ({predicted.name}), the data set has {len(labeled)}"
+        f" ({labeled.name}): {difference}. Use a model trained on these categories, or set data.categories to the"
         " model's table."
     )
 

@@ -1,9 +1,9 @@
 """Mean intersection over union of the semantic segmentation, counted as Cityscapes' official tool counts it.
 
-    IoU = TP / (TP + FP + FN) over the labelled pixels of all images together, for each class, then averaged
+    IoU = TP / (TP + FP + FN) over the labeled pixels of all images together, for each class, then averaged
 
 Void pixels of the truth count nowhere. A *predicted* void pixel is a wrong prediction: a false negative of the true
-class, and no class's false positive. Classes that occur neither in the truth nor in the predictions (on labelled
+class, and no class's false positive. Classes that occur neither in the truth nor in the predictions (on labeled
 pixels) are left out of the mean.
 
 Dimension letters: `C` classes, `H W` the image.
@@ -47,7 +47,7 @@ class SemanticIoUReport(MetricReport):
     num_classes: int
     """How many classes were averaged."""
     pixel_accuracy: float | None
-    """Right pixels over labelled pixels."""
+    """Right pixels over labeled pixels."""
     per_class: tuple[ClassIoU, ...]
     """In the order of train ids."""
 
@@ -101,11 +101,11 @@ class SemanticIoU(Metric):
         union = confusion.sum(1) + confusion[:, :num_classes].sum(0) - right
         ious = [int(r) / int(u) if u else None for r, u in zip(right, union, strict=True)]
         occurring = [iou for iou in ious if iou is not None]
-        labelled = int(confusion.sum())
+        labeled = int(confusion.sum())
         return SemanticIoUReport(
             miou=sum(occurring) / len(occurring) if occurring else None,
             num_classes=len(occurring),
-            pixel_accuracy=int(right.sum()) / labelled if labelled else None,
+            pixel_accuracy=int(right.sum()) / labeled if labeled else None,
             per_class=tuple(
                 ClassIoU(category_id=category.id, name=category.name, iou=iou)
                 for category, iou in zip(self.categories.categories, ious, strict=True)

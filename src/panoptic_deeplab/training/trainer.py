@@ -87,7 +87,7 @@ SAVE_EVERY_MINUTES = 15.0
 """A checkpoint is written at least so often, so that a killed run loses little between validations."""
 
 SMALL_BATCH = 4
-"""Fewer images than this at once get a warning about batch normalisation."""
+"""Fewer images than this at once get a warning about batch normalization."""
 
 
 def train(
@@ -357,7 +357,7 @@ def _start_run_folder(
     images_together = images_normalized_together(config, process)
     if settings.batch_norm != "frozen" and images_together < SMALL_BATCH:
         logger.warning(
-            "Batch normalisation sees %d images at once, which makes its statistics poor: use a larger batch with a"
+            "Batch normalization sees %d images at once, which makes its statistics poor: use a larger batch with a"
             " smaller crop, train.batch_norm sync (GPUs), or frozen_backbone with pretrained weights.",
             images_together,
         )

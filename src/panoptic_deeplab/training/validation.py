@@ -37,8 +37,8 @@ def validate(
     """Evaluate the averaged weights where there are such, else the current ones. All processes must call it together.
 
     Args:
-        state: whose weights; left in evaluation mode, and with the first process's statistics of batch normalisation.
-        source: labelled images.
+        state: whose weights; left in evaluation mode, and with the first process's statistics of batch normalization.
+        source: labeled images.
         config: of the run.
         run_folder: the main process writes report.json, table.txt, mosaic.png and per_class_pq.png below it.
         process: this process; it predicts its share of the images.

@@ -82,7 +82,7 @@ def color_wheel() -> Float[np.ndarray, "55 3"]:
 
 
 def draw_offset_legend(side: int = 128) -> Image.Image:
-    """The wheel itself, as seen around a centre in the middle of a square picture."""
+    """The wheel itself, as seen around a center in the middle of a square picture."""
     radius = (side - 1) / 2
     y, x = np.mgrid[:side, :side].astype(np.float64)
     offset = np.stack([radius - y, radius - x])

@@ -87,13 +87,13 @@ def test_labels_whose_numbers_pillow_scales_are_refused(tmp_path, bits):
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    head = struct.pack(">IIBBBBB", 2, 1, bits, 0, 0, 0, 0)  # grey; the two pixels are 1 and 2
+    head = struct.pack(">IIBBBBB", 2, 1, bits, 0, 0, 0, 0)  # gray; the two pixels are 1 and 2
     row = bytes([0, (1 << bits | 2) << 8 - 2 * bits])
     parts = chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(row)), chunk(b"IEND", b"")
     path = tmp_path / "few.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
     assert images.read_image(path).max() == 2 * 255 // (2**bits - 1)
-    with pytest.raises(DatasetError, match=rf"few.png is stored as grey of few bits .*\(L;{bits}\)"):
+    with pytest.raises(DatasetError, match=rf"few.png is stored as gray of few bits .*\(L;{bits}\)"):
         read_id_label(path)
 
 
@@ -103,7 +103,7 @@ def test_labels_whose_zero_is_white_are_refused(tmp_path):
     black = struct.pack("<HHIHH", 262, 3, 1, 1, 0)  # tag PhotometricInterpretation
     assert content.count(black) == 1
     path.write_bytes(content.replace(black, struct.pack("<HHIHH", 262, 3, 1, 0, 0)))
-    with pytest.raises(DatasetError, match=r"a.tif is stored as .*inverted grey \(L;I\)"):
+    with pytest.raises(DatasetError, match=r"a.tif is stored as .*inverted gray \(L;I\)"):
         read_id_label(path)
 
 

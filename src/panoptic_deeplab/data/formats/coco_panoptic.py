@@ -1,4 +1,4 @@
-"""COCO panoptic format: one JSON a split, and one PNG an image whose colours are segment ids.
+"""COCO panoptic format: one JSON a split, and one PNG an image whose colors are segment ids.
 
     root/
     ├── annotations/panoptic_{split}.json

@@ -2,8 +2,8 @@
 
     root/
     ├── images/street_1.jpg ...       any format that Pillow reads: `images.IMAGE_SUFFIXES`
-    ├── instances/street_1.png ...    8 or 16-bit grey: 0 = no instance, 1..N = one instance each
-    ├── semantic/street_1.png ...     8 or 16-bit grey or palette: category ids, as the table lists them
+    ├── instances/street_1.png ...    8 or 16-bit gray: 0 = no instance, 1..N = one instance each
+    ├── semantic/street_1.png ...     8 or 16-bit gray or palette: category ids, as the table lists them
     └── {split}.txt                   file names, with or without suffix, a line each
 
 Without `{split}.txt` the files are in `images/{split}/`, `instances/{split}/` and `semantic/{split}/`. Labels are PNG,

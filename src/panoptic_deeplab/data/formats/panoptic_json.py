@@ -84,7 +84,7 @@ def read_panoptic_json(path: Path, categories: CategoryTable, root: SetRoot, pro
     for place, entry in enumerate(lists["annotations"]):
         reader.add_annotation(entry, f"annotations[{place}]")
     if "annotations" in data:
-        reader.look_for_unlabelled()
+        reader.look_for_unlabeled()
     return PanopticIndex(
         path=path,
         image_ids=list(reader.position),
@@ -167,12 +167,12 @@ class _Reader:
         self.label_files[self.position[image_id]] = label_file
         self.ranges[self.position[image_id]] = begin, len(self.rows)
 
-    def look_for_unlabelled(self) -> None:
+    def look_for_unlabeled(self) -> None:
         """Note images without an annotation."""
         for image_id in self.position:
             if image_id not in self.annotated:
                 fault = "is listed without an annotation. Expected one for each image."
-                self.fault("unlabelled", f"image {image_id}", fault, image_id)
+                self.fault("unlabeled", f"image {image_id}", fault, image_id)
 
     def image_id(self, entry: Any, key: str, place: str) -> str | None:
         value = entry.get(key) if isinstance(entry, dict) else None

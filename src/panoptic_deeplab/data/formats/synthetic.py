@@ -98,7 +98,7 @@ class SyntheticSource:
 
 @dataclass(frozen=True, kw_only=True)
 class _Side:
-    """One side of the street: where its strips begin and end, in metres from the middle."""
+    """One side of the street: where its strips begin and end, in meters from the middle."""
 
     sign: int
     road: float
@@ -171,7 +171,7 @@ class _Scene:
         far_scale: float = 0.0,
         near_scale: float | None = None,
     ) -> None:
-        """A strip along the street, from `begin` to `end` metres right of the middle."""
+        """A strip along the street, from `begin` to `end` meters right of the middle."""
         near_scale = near_scale or 2 * self._nearest
         corners = [(begin, far_scale), (end, far_scale), (end, near_scale), (begin, near_scale)]
         self._canvas.polygon([self._camera.point(a, 0.0, s) for a, s in corners], color, segment_id)
@@ -236,7 +236,7 @@ class _Scene:
             scale = self._random_scale({"car": 3.0, "person": 5.0, "bicycle": 8.0, "ball": 9.0}[kind], 0.85)
             across = self._random_place(kind)
             items.append((scale, kind, across))
-            if rng.random() < 0.35:  # a neighbour that is partly hidden
+            if rng.random() < 0.35:  # a neighbor that is partly hidden
                 items.append(
                     (scale * rng.uniform(0.8, 0.95), kind, across + rng.choice([-1, 1]) * rng.uniform(0.3, 1.4))
                 )
@@ -264,7 +264,7 @@ class _Scene:
         return id_
 
     def _random_scale(self, farthest: float, nearest_share: float) -> float:
-        """Pixels a metre; small things are as frequent as large ones, by factors."""
+        """Pixels a meter; small things are as frequent as large ones, by factors."""
         low, high = farthest * self._unit, max(nearest_share * self._nearest, farthest * self._unit * 1.2)
         return float(np.exp(self._rng.uniform(np.log(low), np.log(high))))
 

@@ -1,6 +1,6 @@
 """Pens and shapes of the synthetic scenes: everything is drawn twice, once in color and once as segment ids.
 
-Shapes are given in metres on a flat ground and projected by a `Camera`; image points are `(x, y)`, Pillow's order.
+Shapes are given in meters on a flat ground and projected by a `Camera`; image points are `(x, y)`, Pillow's order.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,22 +19,22 @@ _OVERSAMPLING = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """A level pinhole camera over a flat ground. Depth is given as `scale`: pixels a metre at that depth."""
+    """A level pinhole camera over a flat ground. Depth is given as `scale`: pixels a meter at that depth."""
 
     horizon: float
     """Image row, pixels."""
     vanishing_x: float
     """Image column to which the street leads, pixels."""
     height: float
-    """Metres above the ground."""
+    """Meters above the ground."""
 
     def point(self, across: float, up: float, scale: float) -> Point:
-        """Image point of a place `across` metres to the right and `up` metres above the ground."""
+        """Image point of a place `across` meters to the right and `up` meters above the ground."""
         return self.vanishing_x + scale * across, self.horizon + scale * (self.height - up)
 
 
 class Canvas:
-    """Two pictures of one scene: colours and segment ids."""
+    """Two pictures of one scene: colors and segment ids."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         height, width = (side * _OVERSAMPLING for side in size)
@@ -80,7 +80,7 @@ class Canvas:
         return np.asarray(self._colors.reduce(_OVERSAMPLING))
 
     def ids(self) -> Int32[np.ndarray, "H W"]:
-        """The segment ids; an id map must not be averaged, so one fine pixel stands for its neighbours."""
+        """The segment ids; an id map must not be averaged, so one fine pixel stands for its neighbors."""
         return np.asarray(self._ids)[::_OVERSAMPLING, ::_OVERSAMPLING].astype(np.int32)
 
     def _hazy(self, color: Color) -> Color:
