@@ -37,7 +37,7 @@ def cityscapes_scores(root: str | Path, split: str, submission: str | Path) -> C
     """Score the files of a labeled split with cityscapesScripts.
 
     Args:
-        root: of Cityscapes, with `gtFine/{split}/{city}/*_gtFine_{labelIds,instanceIds}.png`.
+        root: folder of Cityscapes, with `gtFine/{split}/{city}/*_gtFine_{labelIds,instanceIds}.png`.
         split: `train` or `val`.
         submission: folder of a `SubmissionWriter` that has seen every image of the split.
 

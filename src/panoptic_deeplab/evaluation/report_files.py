@@ -18,7 +18,7 @@ def write_report_files(report: EvaluationReport, folder: Path) -> None:
     Without matplotlib, per_class_pq.png is left out with a warning.
 
     Args:
-        report: of the whole set, so in one process only.
+        report: the report of the whole set, so in one process only.
         folder: made where it does not exist; existing files are replaced.
 
     Raises:

@@ -39,9 +39,9 @@ class SubmissionWriter:
     Args:
         folder: made where it does not exist.
         benchmark: whose files.
-        split: of the images, such as `test`; part of file names.
-        name: of the method, part of COCO's file names.
-        categories: of the predictions: all classes of the benchmark, or some of them. Those of Mapillary Vistas are
+        split: name of the images' split, such as `test`; part of file names.
+        name: the method's name, part of COCO's file names.
+        categories: classes of the predictions: all classes of the benchmark, or some of them. Those of Mapillary Vistas are
             v1.2's.
 
     Raises:
@@ -77,7 +77,7 @@ class SubmissionWriter:
         """Write the files of one image.
 
         Args:
-            image_id: of the source: a number for COCO, `city_sequence_frame` for Cityscapes, the stem for Mapillary.
+            image_id: the source's id: a number for COCO, `city_sequence_frame` for Cityscapes, the stem for Mapillary.
             result: the prediction, with `semantic_map`.
 
         Raises:

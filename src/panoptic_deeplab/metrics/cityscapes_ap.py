@@ -28,7 +28,7 @@ from panoptic_deeplab.results.run_lengths import find_runs
 _TAIL = "_gtFine_instanceIds.png"
 _DIVISOR = 1000
 _SCORE_DIGITS = 6
-"""Of the files that are handed in."""
+"""Digits of a score in the files that are handed in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,8 @@ class CityscapesAP(Metric):
     """Collects the overlaps of predicted instances with the labels of Cityscapes.
 
     Args:
-        categories: of the predictions; its things are those of Cityscapes, by id and name, or some of them.
+        categories: classes of the predictions; their things are those of Cityscapes, by id and name, or some of
+            them.
         label_files: `*_gtFine_instanceIds.png` of each image id.
 
     Raises:

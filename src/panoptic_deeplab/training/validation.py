@@ -39,7 +39,7 @@ def validate(
     Args:
         state: whose weights; left in evaluation mode, and with the first process's statistics of batch normalization.
         source: labeled images.
-        config: of the run.
+        config: settings of the run.
         run_folder: the main process writes report.json, table.txt, mosaic.png and per_class_pq.png below it.
         process: this process; it predicts its share of the images.
         on_image: called after each image with the number of images done and to do, in this process.

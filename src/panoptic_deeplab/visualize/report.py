@@ -36,7 +36,7 @@ class QualityRow:
     sq: float | None
     rq: float | None
     num_classes: int | None = None
-    """Of a group."""
+    """Classes in a group."""
 
 
 @dataclass(frozen=True, kw_only=True)

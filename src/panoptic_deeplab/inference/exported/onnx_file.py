@@ -12,7 +12,7 @@ from panoptic_deeplab.files import path_inside
 from panoptic_deeplab.weights.protobuf import Cursor, as_bytes, protobuf_fields
 
 _DOMAINS = {"", "ai.onnx"}
-"""Of the standard operators: there is no other in the files of `panoptic-deeplab export`."""
+"""Domains of the standard operators: there is no other in the files of `panoptic-deeplab export`."""
 
 _INSIDE: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},

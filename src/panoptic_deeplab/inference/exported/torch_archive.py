@@ -35,7 +35,7 @@ _ALLOWED = re.compile(
 _COMPILED = re.compile(r"data/aotinductor/|.*\.(so|dll|dylib|cpp|cubin|pyc?|hsaco)", re.IGNORECASE)
 
 _MOST_DIMENSIONS = 64
-"""Of a tensor, as in torch."""
+"""Limit of dimensions of a tensor, as in torch."""
 
 DTYPES: dict[int, torch.dtype] = {
     1: torch.uint8,

@@ -58,7 +58,7 @@ class TensorBundle:
         prefix: path of its files up to `.index`.
 
     Attributes:
-        names: of all tensors, sorted.
+        names: names of all tensors, sorted.
 
     Raises:
         CheckpointError: the index is missing, damaged, or of a kind that is not read.

@@ -6,7 +6,7 @@ from jaxtyping import UInt32
 _POLYNOMIAL = 0x82F63B78
 """Castagnoli's, lowest bit first."""
 _MASK_DELTA = 0xA282EAD8
-"""Of masked checksums, see `unmask`."""
+"""Number that masks checksums, see `unmask`."""
 _SHORT = 1024
 """Bytes up to which a plain loop is the quickest checksum."""
 
