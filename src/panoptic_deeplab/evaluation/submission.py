@@ -41,7 +41,7 @@ class SubmissionWriter:
         benchmark: whose files.
         split: name of the images' split, such as `test`; part of file names.
         name: the method's name, part of COCO's file names.
-        categories: classes of the predictions: all classes of the benchmark, or some of them. Those of Mapillary Vistas are
+        categories: classes of the predictions: all of the benchmark, or some of them. Those of Mapillary Vistas are
             v1.2's.
 
     Raises:
