@@ -41,8 +41,8 @@ class SubmissionWriter:
         benchmark: whose files.
         split: name of the images' split, such as `test`; part of file names.
         name: the method's name, part of COCO's file names.
-        categories: classes of the predictions: all classes of the benchmark, or some of them. Those of Mapillary Vistas are
-            v1.2's.
+        categories: classes of the predictions: all classes of the benchmark, or some of them. Those of Mapillary Vistas
+            are v1.2's.
 
     Raises:
         DatasetError: the table merges classes, or has one that the benchmark lacks.
