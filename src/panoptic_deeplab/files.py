@@ -12,7 +12,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path, PureWindowsPath
@@ -190,13 +190,40 @@ def path_inside(
         PanopticDeepLabError: the name leads out of `root`, or no file can have it; of the class `error`.
     """
     path = path_below(root, name, where=where, error=error, outside=outside, option=option)
-    allowed = (root, root if within is None else within)
+    folders = (root, root if within is None else within)
+    return followed(path, folders, name=name, where=where, error=error, outside=outside, option=option)
+
+
+def followed(
+    path: Path,
+    folders: Sequence[Path],
+    *,
+    name: str,
+    where: str,
+    error: type[PanopticDeepLabError],
+    outside: bool = False,
+    option: str = "",
+) -> Path:
+    """Give a path back whose links lead to nowhere but into some folders; its spelling may be any.
+
+    Args:
+        path: the file.
+        folders: where it may lie; they may themselves be links. The message names the last.
+        name: how the file is called, for the message.
+        where: what names it; the message begins with it.
+        error: the class of the errors.
+        outside: the user allows links that lead elsewhere.
+        option: how the user allows it, for the message.
+
+    Raises:
+        PanopticDeepLabError: a link leads out of the folders, or links go in a circle; of the class `error`.
+    """
     try:
         real = path.resolve()
     except (OSError, RuntimeError) as reason:  # Python's word for a circle of links
         raise error(f"{where} names the file {name!r}, whose links cannot be followed: {reason}.") from reason
-    if not outside and not any(real.is_relative_to(folder.resolve()) for folder in allowed):
-        raise error(_lies_outside(name, allowed[-1], where, option))
+    if not outside and not any(real.is_relative_to(folder.resolve()) for folder in folders):
+        raise error(_lies_outside(name, folders[-1], where, option))
     return path
 
 

@@ -317,6 +317,26 @@ def test_a_second_call_adds_to_the_json_of_the_first(run: Run, model_folder: Pat
     assert {row["image_id"] for row in json.loads((output / "instances.json").read_text())} <= {1, 2, 3}
 
 
+def test_images_of_one_relative_path_in_two_folders_are_two_images(
+    run: Run, model_folder: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / name for name in ("x", "y")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "same.jpg").symlink_to(photo)
+    command = ("--model", model_folder, "--output", tmp_path / "out", "--save", "instances")
+    monkeypatch.chdir(folders[0])
+    assert run("predict", "same.jpg", *command).code == 0
+    monkeypatch.chdir(folders[1])
+    assert run("predict", "same.jpg", *command).code == 0
+    images = json.loads((tmp_path / "out" / "images.json").read_text())["images"]
+    assert [(row["id"], row["file_name"]) for row in images] == [
+        (number, str(folder / "same.jpg")) for number, folder in enumerate(folders, start=1)
+    ]
+    again = run("predict", "../x/same.jpg", *command)
+    assert (again.code, "lists the image ../x/same.jpg of an earlier call" in again.err) == (2, True)
+
+
 def test_nothing_of_an_earlier_call_is_replaced(run: Run, model_folder: Path, photo: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     for products, file in ((("overlay",), "photo_overlay.png"), (("instances",), "images.json")):

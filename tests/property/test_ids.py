@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.data.labels import RawSegment, translate_labels
 from panoptic_deeplab.results.ids import MAX_SEGMENT_ID, VOID_ID, id_to_rgb, rgb_to_id
-from panoptic_deeplab.results.panoptic_result import check_consistency
+from panoptic_deeplab.results.places import check_consistency
 
 TABLE = CategoryTable(
     name="small",

@@ -49,9 +49,9 @@ class Predict(InferenceVerb):
     """overlay: NAME_overlay.png. panoptic: NAME_panoptic.png and panoptic.json (COCO panoptic format). semantic:
     NAME_semantic.png, the class of each pixel before instances are merged in, as train ids 0, 1, ... in the order of
     the categories (255 = void, which predictions do not have). instances: instances.json (a list of COCO detections
-    with RLE masks) and images.json ({images, categories}: which image_id is which file). maps: NAME_heatmap.png and
-    NAME_offset.png, what the instance heads say. figure: NAME_figure.png, all steps side by side as in Figure 4 of the
-    paper."""
+    with RLE masks) and images.json ({images, categories}: which image_id is which file, by its absolute path). maps:
+    NAME_heatmap.png and NAME_offset.png, what the instance heads say. figure: NAME_figure.png, all steps side by side
+    as in Figure 4 of the paper."""
     explain: Flag = False
     """Also say what each result leaves out and by which setting: stuff below stuff_area_limit, centers below the
     threshold or beyond top_k, pixels outvoted inside of an instance. Goes image by image."""

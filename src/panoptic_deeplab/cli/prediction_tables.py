@@ -87,7 +87,7 @@ class PredictionTables:
             detections: for instances.json.
         """
         number = self._ids[_place(path)] = self.image_id(path)
-        row = {"id": number, "file_name": str(path), "height": size[0], "width": size[1]}
+        row = {"id": number, "file_name": _place(path), "height": size[0], "width": size[1]}
         self._has_new = True
         if PANOPTIC in self._names:
             self._panoptic = self._panoptic or {"images": [], "annotations": [], "categories": []}
@@ -116,7 +116,7 @@ def _rows(categories: "CategoryTable") -> list[dict[str, Any]]:
 
 
 def _place(path: str | Path) -> str:
-    """What tells one image from another; links stay what they are."""
+    """What tells one image from another, whatever the working folder of a further call; links stay what they are."""
     return os.path.abspath(path)  # noqa: PTH100
 
 

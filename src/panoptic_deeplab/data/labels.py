@@ -14,7 +14,8 @@ from jaxtyping import Int32, Integer
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.results.ids import MAX_SEGMENT_ID, VOID_ID
-from panoptic_deeplab.results.panoptic_result import Segment, check_consistency
+from panoptic_deeplab.results.panoptic_result import Segment
+from panoptic_deeplab.results.places import check_consistency
 from panoptic_deeplab.results.run_lengths import areas_and_boxes, find_runs
 
 

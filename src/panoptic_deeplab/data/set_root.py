@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.files import path_below, path_inside
+from panoptic_deeplab.files import followed, path_below, path_inside
 
 _OPTION = "data.outside_root true"
 
@@ -44,9 +44,17 @@ class SetRoot(NamedTuple):
         )
 
     def listed(self, folder: Path, path: Path) -> Path:
-        """Look where a file leads that was found in a folder of the layout.
+        """Look where a file leads that was found in a folder of the layout; what the disk lists may have any name.
 
         Raises:
             DatasetError: it is a link that leads out of the folder and of the root.
         """
-        return self.inside(folder, path.relative_to(folder).as_posix(), where=f"The folder {folder}")
+        return followed(
+            path,
+            (folder, self.folder),
+            name=str(path.relative_to(folder)),
+            where=f"The folder {folder}",
+            error=DatasetError,
+            outside=self.outside,
+            option=_OPTION,
+        )

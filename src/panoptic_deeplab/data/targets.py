@@ -27,7 +27,8 @@ from panoptic_deeplab.categories import IGNORE_INDEX, CategoryTable
 from panoptic_deeplab.config import TargetConfig
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.maps import Targets
-from panoptic_deeplab.results.panoptic_result import Segment, segment_places
+from panoptic_deeplab.results.panoptic_result import Segment
+from panoptic_deeplab.results.places import segment_places
 from panoptic_deeplab.results.run_lengths import Runs, find_runs
 
 

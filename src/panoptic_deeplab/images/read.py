@@ -360,18 +360,18 @@ def _pillow_errors(where: str) -> Iterator[None]:
 
 def _from_tensor(tensor: torch.Tensor) -> UInt8[np.ndarray, "H W 3"]:
     layout = "(channels, H, W) with 1, 3 or 4 channels"
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_meta or tensor.is_quantized:
+        raise ImageError(f"The tensor is sparse, nested, quantized or meta. Expected a dense one of shape {layout}.")
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3, 4):
         raise ImageError(f"An image tensor must have shape {layout}. Got {tuple(tensor.shape)} instead.")
-    tensor = tensor.detach().cpu()
-    if tensor.is_floating_point():
-        tensor = tensor.float()  # NumPy has no bfloat16
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()  # NumPy has no views that negate
+    tensor = tensor.float() if tensor.is_floating_point() else tensor  # NumPy has no bfloat16
     return _from_array(tensor.permute(1, 2, 0).numpy(), where="the tensor", layout=layout)
 
 
 def _from_array(array: np.ndarray, *, where: str, layout: str) -> UInt8[np.ndarray, "H W 3"]:
     shape = array.shape
-    if array.ndim == 2:
-        array = array[..., None]
+    array = array[..., None] if array.ndim == 2 else array
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         raise ImageError(f"An image array must have shape {layout}. Got {shape} instead.")
     if array.size == 0:

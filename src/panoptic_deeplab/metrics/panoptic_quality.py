@@ -30,7 +30,8 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import visible
 from panoptic_deeplab.metrics.checks import check_prediction_size, train_ids_of
 from panoptic_deeplab.metrics.metric import Metric, MetricReport, percent
-from panoptic_deeplab.results.panoptic_result import PanopticResult, check_consistency, segment_places
+from panoptic_deeplab.results.panoptic_result import PanopticResult
+from panoptic_deeplab.results.places import check_consistency, segment_places
 from panoptic_deeplab.results.run_lengths import find_runs
 
 

@@ -88,7 +88,13 @@ def to_coco_instances(result: PanopticResult, image_id: int | str) -> list[dict[
 
 
 def to_rle(mask: Bool[np.ndarray, "H W"]) -> dict[str, Any]:
-    """Compressed run-length encoding of COCO: `{"size": [height, width], "counts": str}`."""
+    """Compressed run-length encoding of COCO: `{"size": [height, width], "counts": str}`.
+
+    Raises:
+        DatasetError: the mask is no array of booleans `(H, W)`.
+        MissingDependencyError: pycocotools is not installed.
+    """
+    _check_array(mask, np.bool_, "A mask", "booleans")
     return to_rles(mask.astype(np.uint8), [1])[0]
 
 
@@ -103,8 +109,10 @@ def to_rles(panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Sequence[int]
         `{"size": [height, width], "counts": str}` for each id.
 
     Raises:
+        DatasetError: the map is no array of integers `(H, W)`.
         MissingDependencyError: pycocotools is not installed.
     """
+    _check_array(panoptic_map, np.integer, "A panoptic map", "integers")
     coco_mask = require("pycocotools.mask", extra="eval", purpose="Run-length encoding")
     height, width = panoptic_map.shape
     pixels = panoptic_map.T.ravel()  # COCO's runs go down the columns
@@ -133,7 +141,12 @@ def to_polygons(mask: Bool[np.ndarray, "H W"]) -> list[list[float]]:
 
     Returns:
         One `[x0, y0, x1, y1, ...]` a part, at least three corners each.
+
+    Raises:
+        DatasetError: the mask is no array of booleans `(H, W)`.
+        MissingDependencyError: OpenCV is not installed.
     """
+    _check_array(mask, np.bool_, "A mask", "booleans")
     cv2 = require("cv2", extra="eval", purpose="Finding polygons")
     if not mask.size:  # OpenCV takes no picture without pixels
         return []
@@ -142,6 +155,14 @@ def to_polygons(mask: Bool[np.ndarray, "H W"]) -> list[list[float]]:
     )
     polygons = [contour.reshape(-1).astype(float).tolist() for contour in contours if cv2.contourArea(contour) > 0]
     return polygons[::-1]  # OpenCV lists from the bottom up
+
+
+def _check_array(array: Any, kind: Any, what: str, numbers: str) -> None:
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or not np.issubdtype(array.dtype, kind):
+        raise DatasetError(
+            f"{what} must be an array of {numbers} with the shape (H, W). Got {type(array).__name__}"
+            f" {getattr(array, 'dtype', '')} {tuple(getattr(array, 'shape', ()))} instead."
+        )
 
 
 def to_transformers(result: PanopticResult) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from jaxtyping import Bool, Int32, Int64, Integer, UInt8
 
 from panoptic_deeplab.categories import IGNORE_INDEX, CategoryTable
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.results.ids import MAX_SEGMENT_ID, VOID_ID
-from panoptic_deeplab.results.run_lengths import Runs, areas_and_boxes, find_runs
+from panoptic_deeplab.results.ids import MAX_SEGMENT_ID
+from panoptic_deeplab.results.places import check_consistency, check_present, segment_index, segment_places
+from panoptic_deeplab.results.run_lengths import areas_and_boxes, find_runs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +50,8 @@ class PanopticResult:
     whether it does. What writes results or measures them checks that first.
 
     Raises:
-        DatasetError: a map is no array of integers of the right shape, or `segments_info` holds something else than
-            segments with whole numbers, or an id twice.
+        DatasetError: a map is no array of integers of the right shape, `categories` is no table, or `segments_info`
+            holds something else than segments with whole numbers, or an id twice.
     """
 
     panoptic_map: Int32[np.ndarray, "H W"]
@@ -62,11 +63,7 @@ class PanopticResult:
 
     def __post_init__(self) -> None:
         map_: Any = self.panoptic_map
-        if not isinstance(map_, np.ndarray) or map_.ndim != 2 or not np.issubdtype(map_.dtype, np.integer):
-            raise DatasetError(
-                f"`panoptic_map` of a PanopticResult must be an array of integers with the shape (H, W). Got"
-                f" {type(map_).__name__} {getattr(map_, 'dtype', '')} {tuple(getattr(map_, 'shape', ()))} instead."
-            )
+        _check_map(map_)
         semantic: Any = self.semantic_map
         shape, dtype = getattr(semantic, "shape", ()), getattr(semantic, "dtype", None)
         if semantic is not None and (shape != map_.shape or dtype != np.uint8):
@@ -74,6 +71,7 @@ class PanopticResult:
                 f"`semantic_map` of a PanopticResult must be uint8 {map_.shape}, as its `panoptic_map`, or None. Got"
                 f" {type(semantic).__name__} {dtype} {tuple(shape)} instead."
             )
+        _check_table(self.categories)
         _check_segments(self.segments_info)
 
     @classmethod
@@ -106,11 +104,12 @@ class PanopticResult:
             (3, (0, 0, 2, 2))
         """
         where, scores = "The panoptic map", scores or {}
-        cls(panoptic_map=panoptic_map, segments_info=[], categories=categories)  # refuses what is no map
+        _check_map(panoptic_map)
+        _check_table(categories)
         ids = [_whole(id_) for id_ in category_ids]
         runs = find_runs(panoptic_map)
         areas, boxes = areas_and_boxes(runs, segment_places(panoptic_map, runs, ids, where=where), len(ids))
-        _check_present(ids, areas, where=where)
+        check_present(ids, areas, where=where)
         segments = []
         for id_, category_id, area, box in zip(ids, category_ids.values(), areas.tolist(), boxes.tolist(), strict=True):
             category = categories[_train_id(id_, category_id, categories, where=where)]
@@ -155,7 +154,7 @@ class PanopticResult:
 
         Raises:
             DatasetError: an id is in the map or in `segments_info` only, an area is not the number of its pixels, a
-                bbox leaves the map, or the table lacks a category.
+                bbox leaves the map, or the table lacks a category or a train id of `semantic_map`.
         """
         ids = [int(segment.id) for segment in self.segments_info]
         check_categories(self.segments_info, self.categories, where=where)
@@ -172,6 +171,14 @@ class PanopticResult:
                 raise DatasetError(
                     f"{where}: segment {segment.id} ({segment.name}) has the bbox {segment.bbox}, which leaves the map"
                     f" of {width} x {height} pixels. Expected (x, y, width, height)."
+                )
+        if self.semantic_map is not None:
+            count = len(self.categories)
+            beyond = self.semantic_map[(self.semantic_map >= count) & (self.semantic_map != IGNORE_INDEX)]
+            if beyond.size:
+                raise DatasetError(
+                    f"{where}: semantic_map has the train id {beyond[0]}, but the category table"
+                    f" {self.categories.name!r} has {count} classes. Expected 0 to {count - 1}, or {IGNORE_INDEX}."
                 )
 
     def masks(self) -> Bool[np.ndarray, "N H W"]:
@@ -243,104 +250,6 @@ class PanopticResult:
         )
 
 
-def segment_index(
-    panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Sequence[int], *, where: str
-) -> Int64[np.ndarray, "H W"]:
-    """Place of each pixel's segment in a list: 0 = void, n = `segment_ids[n - 1]`.
-
-    Args:
-        panoptic_map: segment ids.
-        segment_ids: non-zero, in any order; ids without a pixel may be listed.
-        where: file or image, for the message.
-
-    Raises:
-        DatasetError: the map has an id that is not listed, or an id is listed twice or out of range.
-    """
-    runs = find_runs(panoptic_map)
-    return runs.spread(segment_places(panoptic_map, runs, segment_ids, where=where))
-
-
-def segment_places(
-    panoptic_map: Integer[np.ndarray, "H W"], runs: Runs, segment_ids: Sequence[int], *, where: str
-) -> Int64[np.ndarray, " R"]:
-    """Place of each run's segment in a list: 0 = void, n = `segment_ids[n - 1]`.
-
-    Args:
-        panoptic_map: segment ids.
-        runs: stretches in which the map is constant.
-        segment_ids: non-zero, in any order; ids without a pixel may be listed.
-        where: file or image, for the message.
-
-    Raises:
-        DatasetError: as for `segment_index`.
-    """
-    try:
-        ids = np.array(segment_ids, np.int64)
-    except OverflowError as error:
-        raise DatasetError(
-            f"{where}: segments_info lists an id of more than 64 bits. Expected 1 to {MAX_SEGMENT_ID}."
-        ) from error
-    unique_ids, counts = np.unique(ids, return_counts=True)
-    if (counts > 1).any():
-        raise DatasetError(f"{where}: segments_info lists id {unique_ids[counts > 1][0]} more than once.")
-    values = runs.of(panoptic_map)
-    smallest, largest = int(values.min(initial=VOID_ID)), int(values.max(initial=VOID_ID))
-    if smallest < 0 or largest > MAX_SEGMENT_ID:
-        raise DatasetError(
-            f"{where} has segment ids from {smallest} to {largest}. Expected 0 (void) to {MAX_SEGMENT_ID};"
-            " renumber the segments."
-        )
-    impossible = unique_ids[(unique_ids <= VOID_ID) | (unique_ids > MAX_SEGMENT_ID)]
-    if impossible.size:
-        raise DatasetError(
-            f"{where}: segments_info lists id {impossible[0]}. Expected 1 to {MAX_SEGMENT_ID}; {VOID_ID} means void."
-        )
-    # A table over all ids: zeroed memory is only touched where an id is looked up, so sparse 24-bit ids cost little.
-    place_of_id = np.zeros(largest + 1, np.int64)
-    visible = ids <= largest
-    place_of_id[ids[visible]] = 1 + np.flatnonzero(visible)
-    places: Int64[np.ndarray, " R"] = place_of_id[values]
-    if np.count_nonzero(places) != np.count_nonzero(values):
-        unknown = np.flatnonzero((places == 0) & (values != VOID_ID))[0]
-        y, x = divmod(int(runs.starts[unknown]), runs.size[1])
-        raise DatasetError(
-            f"{where} has id {values[unknown]} at (y={y}, x={x}), but segments_info lists no such segment."
-            " Expected every non-zero id of the map in segments_info (COCO panoptic format)."
-        )
-    return places
-
-
-def check_consistency(
-    panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Sequence[int], *, where: str
-) -> Int64[np.ndarray, " N"]:
-    """Hold map and table against each other.
-
-    Args:
-        panoptic_map: segment ids.
-        segment_ids: ids that the table lists.
-        where: file or image, for the message.
-
-    Returns:
-        Number of pixels of each.
-
-    Raises:
-        DatasetError: an id is in one of the two only, twice in the table, or out of range.
-    """
-    runs = find_runs(panoptic_map)
-    places = segment_places(panoptic_map, runs, segment_ids, where=where)
-    areas: Int64[np.ndarray, " N"] = np.bincount(places, runs.lengths, minlength=len(segment_ids) + 1)[1:].astype(
-        np.int64
-    )
-    _check_present(segment_ids, areas, where=where)
-    return areas
-
-
-def _check_present(segment_ids: Sequence[int], areas: Int64[np.ndarray, " N"], *, where: str) -> None:
-    absent = np.flatnonzero(areas == 0)
-    if absent.size:
-        raise DatasetError(f"{where}: segments_info lists id {segment_ids[absent[0]]}, but no pixel of the map has it.")
-
-
 def check_categories(segments: Sequence[Segment], categories: CategoryTable, *, where: str) -> None:
     """Hold the classes of segments against a table.
 
@@ -366,6 +275,24 @@ def _whole(segment_id: Any) -> int:
         return operator.index(segment_id)
     except TypeError as error:
         raise DatasetError(f"Segment id {segment_id!r} is no whole number. Expected 1 to {MAX_SEGMENT_ID}.") from error
+
+
+def _check_map(panoptic_map: Any) -> None:
+    array = isinstance(panoptic_map, np.ndarray)
+    if not array or panoptic_map.ndim != 2 or not np.issubdtype(panoptic_map.dtype, np.integer):
+        got = f"{getattr(panoptic_map, 'dtype', '')} {tuple(getattr(panoptic_map, 'shape', ()))}"
+        raise DatasetError(
+            "`panoptic_map` of a PanopticResult must be an array of integers with the shape (H, W). Got"
+            f" {type(panoptic_map).__name__} {got} instead."
+        )
+
+
+def _check_table(categories: Any) -> None:
+    if not isinstance(categories, CategoryTable):
+        raise DatasetError(
+            f"`categories` of a PanopticResult must be a CategoryTable. Got {categories!r} instead; CategoryTable.load"
+            " reads one by its name or from a file."
+        )
 
 
 def _check_segments(segments: Sequence[Any]) -> None:

@@ -26,6 +26,12 @@ def _alpha(image: np.ndarray) -> np.ndarray:
     return np.dstack([image, np.zeros(image.shape[:2], np.uint8)])
 
 
+def _closed_picture() -> Image.Image:
+    picture = Image.new("RGB", (4, 4))
+    picture.close()
+    return picture
+
+
 @pytest.mark.parametrize(
     ("array", "expected"),
     [
@@ -347,3 +353,26 @@ def test_a_folder_lists_what_cannot_be_read_and_leaves_out_what_the_system_hides
     assert [p.name for p in find_images(f"{tmp_path}/*.*f")] == ["a.jfif"]
     assert [p.name for p in find_images(f"{tmp_path}/*.png")] == ["c.png"]
     assert [p.name for p in find_images(f"{tmp_path}/._*")] == ["._a.jfif"]
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda: torch.zeros(3, 4, 4).to_sparse(), "sparse"),
+        (lambda: torch.zeros(3, 4, 4).permute(1, 2, 0).to_sparse(), "sparse"),
+        (lambda: torch.zeros(3, 4, 4, device="meta"), "meta"),
+        (lambda: torch.zeros(3, 4, 4, dtype=torch.complex64).conj(), "complex64"),
+        (lambda: np.full((4, 4, 3), None), "object"),
+        (lambda: np.zeros((4, 4), [("red", "u1")]), "red"),
+        (_closed_picture, "closed"),
+    ],
+)
+def test_images_without_pixels_in_memory_are_one_sentence(make, word):
+    with pytest.raises(ImageError, match=word) as caught:
+        read_image(make())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_view_that_negates_is_read_by_its_values():
+    values = torch.full((1, 2, 2), -1j, dtype=torch.complex64).conj().imag
+    assert (read_image(values) == 255).all()

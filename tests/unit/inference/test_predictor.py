@@ -14,7 +14,7 @@ from panoptic_deeplab.errors import CheckpointError, ConfigError, ImageError
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.results.panoptic_result import check_consistency
+from panoptic_deeplab.results.places import check_consistency
 from panoptic_deeplab.weights.folder import save_pretrained
 
 CATEGORIES = CategoryTable(

@@ -9,7 +9,7 @@ from panoptic_deeplab.config import PostprocessConfig
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
-from panoptic_deeplab.results.panoptic_result import check_consistency
+from panoptic_deeplab.results.places import check_consistency
 
 TABLE = CategoryTable(
     name="test",

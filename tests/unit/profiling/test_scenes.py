@@ -9,7 +9,7 @@ from panoptic_deeplab.config import PostprocessConfig
 from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
 from panoptic_deeplab.profiling.scenes import DrawnMaps, draw_labels, draw_raw_maps, make_categories, shifted
-from panoptic_deeplab.results.panoptic_result import check_consistency
+from panoptic_deeplab.results.places import check_consistency
 
 CATEGORIES = make_categories(6, 2)
 

@@ -1,6 +1,8 @@
 """Formats of other tools, and the round trip to disk."""
 
 import json
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 
@@ -333,3 +335,26 @@ def test_a_full_disk_leaves_nothing_half_written(result, tmp_path, monkeypatch):
     with pytest.raises(OutputError, match=r"a\.png cannot be written: No space left on device"):
         save_result(result, tmp_path, "a")
     assert list(tmp_path.iterdir()) == []
+
+
+UNTYPED = """
+import numpy as np
+from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.results.formats import to_polygons, to_rle, to_rles
+cube, flags, numbers = np.zeros((2, 2, 2), bool), np.zeros((2, 2), bool), np.full((2, 2), 255, np.uint8)
+calls = [(f, (m,)) for f in (to_rle, to_polygons) for m in (cube, cube[0, 0], numbers, numbers / 255, None, [[True]])]
+calls += [(to_rles, (m, [1])) for m in (cube.astype(int), cube[0, 0].astype(int), numbers / 255, flags, None, [[1]])]
+for function, arguments in calls:
+    try:
+        function(*arguments)
+    except DatasetError as error:
+        print(error)
+"""
+
+
+def test_what_is_no_mask_or_map_is_one_sentence():
+    """In a process without the type checks of the tests, as users have it."""
+    done = subprocess.run([sys.executable, "-c", UNTYPED], check=True, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 18
+    assert all("must be an array of" in line for line in lines)

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment, check_consistency, segment_index
+from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
+from panoptic_deeplab.results.places import check_consistency, segment_index
 
 CATEGORIES = CategoryTable(
     name="test",
@@ -189,6 +190,11 @@ for semantic in (map_.astype(np.int64), np.zeros((3, 3), np.uint8), "x"):
         PanopticResult(panoptic_map=map_, segments_info=[], categories=table, semantic_map=semantic)
     except DatasetError as error:
         print(error)
+for no_table in (None, "coco", [], CategoryTable):
+    try:
+        PanopticResult(panoptic_map=map_, segments_info=[], categories=no_table)
+    except DatasetError as error:
+        print(error)
 """
 
 
@@ -204,7 +210,21 @@ def test_what_is_no_segment_or_map_is_refused_at_once():
     assert "holds a NoneType" in lines[9]
     assert "lists id 4 more than once" in lines[10]
     assert [line.startswith("`panoptic_map` of a PanopticResult must be") for line in lines[11:13]] == [True] * 2
-    assert [line.startswith("`semantic_map` of a PanopticResult must be") for line in lines[13:]] == [True] * 3
+    assert [line.startswith("`semantic_map` of a PanopticResult must be") for line in lines[13:16]] == [True] * 3
+    assert [line.startswith("`categories` of a PanopticResult must be") for line in lines[16:]] == [True] * 4
+
+
+@pytest.mark.parametrize("beyond", [2, 254])
+def test_a_check_finds_train_ids_that_the_table_lacks(beyond):
+    def result(train_id: int) -> PanopticResult:
+        semantic_map = np.array([[0, train_id], [1, 255]], np.uint8)
+        return PanopticResult(
+            panoptic_map=np.zeros((2, 2), np.int32), segments_info=[], categories=CATEGORIES, semantic_map=semantic_map
+        )
+
+    result(1).check()
+    with pytest.raises(DatasetError, match=rf"a\.png: semantic_map has the train id {beyond}, but .* 2 classes"):
+        result(beyond).check(where="a.png")
 
 
 @pytest.mark.parametrize(

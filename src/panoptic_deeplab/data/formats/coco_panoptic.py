@@ -81,6 +81,7 @@ class CocoPanopticSource(ListedSource):
 
     def _labels(self, index: int, image: UInt8[np.ndarray, "H W 3"], image_path: Path) -> Labels:
         if self.label_folder is None:
+            self.index.check_size(index, (image.shape[0], image.shape[1]), image_path)
             return None, []
         return self._panoptic_labels(self.index, index, self.label_folder, image, image_path)
 

@@ -99,6 +99,7 @@ class ListedSource(ABC):
             )
         raw_map = rgb_to_id(read_rgb_label(label_path))
         check_same_size(image, raw_map, image_path=image_path, label_path=label_path)
+        index.check_size(position, (image.shape[0], image.shape[1]), image_path)
         where = f"{label_path} (image {image_id} of {index.path.name})"
         return self._translated(raw_map, index.raw_segments(position), where)
 

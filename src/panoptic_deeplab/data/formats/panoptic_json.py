@@ -34,6 +34,8 @@ class PanopticIndex:
     image_ids: list[str]
     image_files: list[str]
     """`file_name` of each image."""
+    image_sizes: list[tuple[int | None, int | None]]
+    """`height, width` of each image; None where the file does not say it."""
     label_files: list[str | None]
     """`file_name` of each PNG; None where the JSON has no annotation for the image, or a wrong one."""
     segment_ranges: Int64[np.ndarray, "images 2"]
@@ -46,6 +48,19 @@ class PanopticIndex:
         """Segments of image number `index`."""
         begin, end = self.segment_ranges[index]
         return [RawSegment(id_, category, bool(crowd)) for id_, category, crowd, _ in self.segments[begin:end].tolist()]
+
+    def check_size(self, index: int, size: tuple[int, int], image_path: Path) -> None:
+        """Hold the `(height, width)` of an image file against what the JSON says of image number `index`.
+
+        Raises:
+            DatasetError: they differ, so the JSON is probably that of another set.
+        """
+        for key, number, listed in zip(("height", "width"), size, self.image_sizes[index], strict=True):
+            if listed not in (None, number):
+                raise DatasetError(
+                    f"{self.path} says that image {self.image_ids[index]} has the `{key}` {listed}, but {image_path}"
+                    f" has {number}. Expected the JSON of these images; correct its entry, or restore the image."
+                )
 
 
 def read_panoptic_json(path: Path, categories: CategoryTable, root: SetRoot, problems: Problems) -> PanopticIndex:
@@ -89,6 +104,7 @@ def read_panoptic_json(path: Path, categories: CategoryTable, root: SetRoot, pro
         path=path,
         image_ids=list(reader.position),
         image_files=reader.image_files,
+        image_sizes=reader.image_sizes,
         label_files=reader.label_files,
         segment_ranges=reader.ranges,
         segments=np.array(reader.rows, np.int64).reshape(-1, 4),
@@ -107,6 +123,7 @@ class _Reader:
     position: dict[str, int] = field(default_factory=dict)
     """Number of each image id, in their order."""
     image_files: list[str] = field(default_factory=list)
+    image_sizes: list[tuple[int | None, int | None]] = field(default_factory=list)
     label_files: list[str | None] = field(default_factory=list)
     rows: list[_Row] = field(default_factory=list)
     annotated: set[str] = field(default_factory=set)
@@ -128,7 +145,15 @@ class _Reader:
             self.fault("image twice", place, f"lists an image id twice: {image_id}. Expected ids that differ.")
             return
         self.position[image_id] = len(self.image_files)
-        self.image_files.append(self.file_name(entry, "image", f"{place} (image {image_id})", image_id) or "")
+        where = f"{place} (image {image_id})"
+        self.image_files.append(self.file_name(entry, "image", where, image_id) or "")
+        sides = []
+        for key in ("height", "width"):
+            fault = integer_fault(entry, key, 1, _MAX_NUMBER) if key in entry else None
+            if fault is not None:
+                self.fault(f"image {key}", where, fault, image_id)
+            sides.append(entry.get(key) if fault is None else None)
+        self.image_sizes.append((sides[0], sides[1]))
 
     def start_annotations(self) -> None:
         """Make room, now that the images are known."""

@@ -13,7 +13,7 @@ from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.results.ids import id_to_rgb
-from panoptic_deeplab.results.panoptic_result import check_consistency
+from panoptic_deeplab.results.places import check_consistency
 
 TABLE = CategoryTable(
     name="farm",
@@ -155,7 +155,7 @@ def test_broken_json_is_named(tmp_path):
 
 def test_an_image_without_annotation_is_refused(tmp_path):
     data = write_set(tmp_path)
-    data["images"].append({"id": 6, "file_name": "street.jpg"})
+    data["images"].append({"id": 6, "file_name": "other.jpg"})
     write_json(tmp_path, data)
     with pytest.raises(DatasetError, match=r"image 6 is listed without an annotation"):
         CocoPanopticSource(tmp_path, "val", TABLE)

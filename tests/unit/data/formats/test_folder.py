@@ -1,5 +1,6 @@
 """Images with instance maps, semantic maps or both."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.data.formats.folder import FolderSource, labels_from_maps
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.results.panoptic_result import check_consistency
+from panoptic_deeplab.results.places import check_consistency
 
 THING = Category(id=3, name="cell", isthing=True, color=(1, 1, 1))
 OTHER_THING = Category(id=5, name="vessel", isthing=True, color=(2, 2, 2))
@@ -79,6 +80,13 @@ def test_sub_folders_are_splits(tmp_path):
     source = FolderSource(tmp_path, "train", BOTH)
     assert list(source.image_ids) == ["a", "b"]
     assert len(facts(source[1])) == 5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no files of these names")
+@pytest.mark.parametrize("name", ["a:b", r"a\b", "con", "~a", "C:a", "a\nb", "-a"])
+def test_what_the_disk_lists_may_have_any_name(tmp_path, name):
+    write_set(tmp_path, split="train", name=name)
+    assert FolderSource(tmp_path, "train", BOTH)[0].image_id == name
 
 
 def test_a_split_without_label_files_has_no_labels(tmp_path):

@@ -280,3 +280,25 @@ def test_real_annotations_have_no_problem(shared_folder):
         for split in ("train", "dev"):
             CocoPanopticSource(root, split, CategoryTable.load(table), problems=problems)
         assert (problems.messages(), problems.warnings) == ([], [])
+
+
+@pytest.mark.parametrize("labeled", [True, False])
+@pytest.mark.parametrize(("key", "number", "true"), [("height", 3, 2), ("width", 400, 4)])
+def test_a_size_that_is_not_that_of_the_image_is_named(tmp_path, labeled, key, number, true):
+    data = make_set(tmp_path)
+    data["images"][1] |= {"height": 2, "width": 4} | {key: number}
+    if not labeled:
+        del data["annotations"]
+    source, _ = collect(tmp_path, data)
+    assert source[0].size == (2, 4)
+    with pytest.raises(DatasetError, match=rf"image 2 has the `{key}` {number}, but .*2\.jpg has {true}\."):
+        source[1]
+
+
+@pytest.mark.parametrize("value", [None, "2", 2.5, 0, True])
+def test_a_size_that_is_no_number_of_pixels_is_named(tmp_path, value):
+    data = make_set(tmp_path)
+    data["images"][1]["height"] = value
+    ((message, image_id),) = collect(tmp_path, data)[1].messages()
+    assert "images[1] (image 2) has the `height`" in message
+    assert image_id == "2"

@@ -8,7 +8,7 @@ from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.results.ids import VOID_ID
-from panoptic_deeplab.results.panoptic_result import check_consistency
+from panoptic_deeplab.results.places import check_consistency
 
 
 def test_a_scene_is_a_function_of_seed_and_index():
