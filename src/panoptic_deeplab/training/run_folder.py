@@ -157,7 +157,8 @@ def _locked_by_main(run_folder: Path) -> Iterator[None]:
         write_json(run_folder / _OWNER, owner)
         yield
     finally:
-        (run_folder / _OWNER).unlink(missing_ok=True)
+        with suppress(OSError):  # it is no file, which `write_json` has said
+            (run_folder / _OWNER).unlink()
         if is_new and {entry.name for entry in run_folder.iterdir()} <= {_LOCK}:
             (run_folder / _LOCK).unlink(missing_ok=True)
             with suppress(OSError):  # somebody has put a file there meanwhile

@@ -105,6 +105,12 @@ def test_a_second_training_is_told_of_the_first(tmp_path: Path) -> None:
     assert not (folder / ".lock.json").exists()
 
 
+def test_a_folder_in_the_place_of_the_owner_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / ".lock.json").mkdir()
+    with pytest.raises(OutputError, match=r"lock\.json cannot be written: Is a directory"), locked(tmp_path, MAIN):
+        pass
+
+
 def test_only_the_first_process_locks(tmp_path: Path) -> None:
     with locked(tmp_path, MAIN), locked(tmp_path, Process(rank=1)):
         pass
