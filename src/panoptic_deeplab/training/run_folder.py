@@ -102,16 +102,23 @@ def tidy(run_folder: Path) -> None:
     folder = run_folder / CHECKPOINTS
     for replaced in folder.glob(f"{REPLACED}*"):
         original = replaced.with_name(replaced.name.removeprefix(REPLACED))
-        if original.exists():
-            shutil.rmtree(replaced)
+        if original.exists() or not replaced.is_dir():
+            _remove(replaced)
         else:
             replaced.rename(original)
     for unfinished in folder.glob(f"{WRITING}*"):
-        shutil.rmtree(unfinished)
+        _remove(unfinished)
     for place in (run_folder, *folder.glob("step_*"), *run_folder.glob("validation/step_*")):
         for path in place.glob(".*.*"):
             if _UNFINISHED.fullmatch(path.name) and path.is_file():
                 path.unlink()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 @contextmanager

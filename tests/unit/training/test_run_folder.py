@@ -83,6 +83,8 @@ def test_what_a_kill_left_half_written_is_removed_and_nothing_else(tmp_path: Pat
     _step(tmp_path, ".writing_xyz")
     (_step(tmp_path, ".replaced_step_000002") / "old").touch()
     (_step(tmp_path, ".replaced_step_000004") / "whole").touch()
+    for name in (".writing_step_000009", ".replaced_step_000009"):
+        (tmp_path / "checkpoints" / name).touch()  # a copy to a disk without links, a hand: no folder
     tidy(tmp_path)
     assert not any(path.exists() for path in unfinished)
     assert all(path.exists() for path in kept)
