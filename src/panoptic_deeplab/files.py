@@ -257,9 +257,10 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         with _refused(path):
             yield path
         return
-    path = path.resolve()  # a link stays, and the file that it points to is replaced
+    suffix = path.suffix[:40]
+    path = Path(os.path.realpath(path))  # a link stays, unless it leads to itself: what it points to is replaced
     with _refused(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=path.suffix[:40], dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:

@@ -192,6 +192,17 @@ def test_a_link_stays_and_a_device_is_written_to(tmp_path: Path) -> None:
     assert Path("/dev/null").is_char_device()
 
 
+def test_links_to_other_suffixes_and_to_themselves(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to("target")
+    with written_whole(tmp_path / "link.json") as temporary:
+        assert temporary.suffix == ".json"  # writers choose the format by it
+        temporary.write_text("1")
+    assert (tmp_path / "target").read_text() == "1"
+    (tmp_path / "circle.json").symlink_to("circle.json")
+    write_json(tmp_path / "circle.json", 2)
+    assert (tmp_path / "circle.json").read_text() == "2\n"
+
+
 def test_a_lone_surrogate_is_written_as_an_escape(tmp_path):
     write_text(tmp_path / "a.txt", "stra\udcdfe straße")
     assert (tmp_path / "a.txt").read_text("utf-8") == "stra\\udcdfe straße"

@@ -150,9 +150,8 @@ def located(model: str) -> Path:
     from panoptic_deeplab.inference.exported.model_file import is_model_file
     from panoptic_deeplab.weights.locations import model_folder
 
-    path = user_path(model)
-    if path.is_dir() or is_model_file(path):
-        return path
+    if is_model_file(model):
+        return user_path(model)
     with progress_bar("download") as progress:
         return model_folder(model, progress=progress)
 

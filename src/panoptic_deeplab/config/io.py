@@ -33,6 +33,8 @@ _Section = TypeVar("_Section")
 
 _BASE = "base"
 """The key that names the file to start from."""
+_MOST_BASES = 20
+"""A configuration may come from so many files."""
 
 
 def load_config(recipe_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -118,12 +120,16 @@ def _load(
         named_in: the place whose `base` it is.
         descendants: the documents that led here, the first one first.
     """
+    data, places = _read(recipe_or_path, named_in=named_in)
     is_recipe = str(recipe_or_path) in recipe_names()
     identity = str(recipe_or_path) if is_recipe else os.path.realpath(recipe_or_path)
     if identity in descendants:
         circle = " -> ".join((*descendants[descendants.index(identity) :], identity))
         raise ConfigError(f"`{_BASE}` goes in a circle: {circle} ({named_in}). Remove it in one of them.")
-    data, places = _read(recipe_or_path, named_in=named_in)
+    if len(descendants) > _MOST_BASES:
+        raise ConfigError(
+            f"`{_BASE}` leads over more than {_MOST_BASES} files ({named_in}). Write some of them in one."
+        )
     if _BASE not in data:
         return data, places
     base, place = data[_BASE], places[_BASE]
@@ -153,9 +159,13 @@ def _read(recipe_or_path: str | Path, *, named_in: str) -> tuple[dict[str, Any],
         where, path = f"recipe {name}", _recipes() / f"{name}.yaml"
     else:
         where, path = name, Path(recipe_or_path)
-        if path.is_dir():
+        try:
+            is_folder, is_there = path.is_dir(), path.exists()
+        except (OSError, ValueError):  # a name that no file can have
+            is_folder, is_there = False, False
+        if is_folder:
             raise ConfigError(f"{name} is a folder. Expected a recipe or a YAML file, such as {path / 'config.yaml'}.")
-        if not path.exists():
+        if not is_there:
             naming = f", which is the `{_BASE}` in {named_in}" if named_in else ""
             raise ConfigError(
                 f"There is no recipe and no YAML file {name!r}{naming}."

@@ -27,9 +27,9 @@ def parse_yaml(text: str, where: str) -> tuple[Any, Places]:
     Raises:
         ConfigError: it is no YAML, nested too deeply, or more than data.
     """
-    loader = _Loader(text)
     places = {"": where}
     try:
+        loader = _Loader(text)  # refuses control characters
         root = loader.get_single_node()
         return None if root is None else _Plain(loader, where, places).value(root, ""), places
     except yaml.MarkedYAMLError as error:
@@ -41,8 +41,6 @@ def parse_yaml(text: str, where: str) -> tuple[Any, Places]:
         raise ConfigError(f"{where} is not valid YAML: {first_line(error)}.") from error
     except RecursionError as error:
         raise ConfigError(f"{where} is nested too deeply to be read. Expected sections with keys.") from error
-    finally:
-        loader.dispose()
 
 
 class _Loader(yaml.SafeLoader):

@@ -166,9 +166,14 @@ def _check_finite(run_folder: Path, state: TrainingState) -> None:
 def _point(link: Path, target: Path) -> None:
     """A relative symbolic link, so that the run folder can be moved; replaced in one step."""
     temporary = link.with_name(f".{link.name}_new")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
-    temporary.replace(link)
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
+        temporary.replace(link)
+    except OSError as error:  # somebody has put a folder there, for example
+        raise OutputError(
+            f"The link {link} cannot be written: {error.strerror or error}. Remove what is there."
+        ) from error
 
 
 def _delete_old(run_folder: Path, *, keep: int) -> None:

@@ -102,16 +102,23 @@ def tidy(run_folder: Path) -> None:
     folder = run_folder / CHECKPOINTS
     for replaced in folder.glob(f"{REPLACED}*"):
         original = replaced.with_name(replaced.name.removeprefix(REPLACED))
-        if original.exists():
-            shutil.rmtree(replaced)
+        if original.exists() or not replaced.is_dir():
+            _remove(replaced)
         else:
             replaced.rename(original)
     for unfinished in folder.glob(f"{WRITING}*"):
-        shutil.rmtree(unfinished)
+        _remove(unfinished)
     for place in (run_folder, *folder.glob("step_*"), *run_folder.glob("validation/step_*")):
         for path in place.glob(".*.*"):
             if _UNFINISHED.fullmatch(path.name) and path.is_file():
                 path.unlink()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 @contextmanager
@@ -157,7 +164,8 @@ def _locked_by_main(run_folder: Path) -> Iterator[None]:
         write_json(run_folder / _OWNER, owner)
         yield
     finally:
-        (run_folder / _OWNER).unlink(missing_ok=True)
+        with suppress(OSError):  # it is no file, which `write_json` has said
+            (run_folder / _OWNER).unlink()
         if is_new and {entry.name for entry in run_folder.iterdir()} <= {_LOCK}:
             (run_folder / _LOCK).unlink(missing_ok=True)
             with suppress(OSError):  # somebody has put a file there meanwhile

@@ -26,11 +26,17 @@ def model_folder(model: str | Path, *, progress: Progress | None = None) -> Path
         CheckpointError: it means nothing, or what it means cannot be had.
     """
     path, name = user_path(model), str(model)
-    if path.is_dir():
+    if not model:  # an empty variable of a shell, which a path would take for the current folder
+        raise CheckpointError("The model has an empty name. Expected a folder, or a name of the zoo or the hub.")
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except OSError as error:  # a name too long
+        raise CheckpointError(f"There is no model folder {name:.80}...: {error.strerror}.") from error
+    if is_folder:
         return path
     if name.startswith("hf://"):
         return _from_hub(name.removeprefix("hf://"), name)
-    if isinstance(model, Path) or path.exists() or len(path.parts) != 2:
+    if isinstance(model, Path) or is_there or len(path.parts) != 2:
         raise CheckpointError(_nothing(name))
     from panoptic_deeplab.weights.zoo import zoo_model
     from panoptic_deeplab.weights.zoo_list import is_zoo_family

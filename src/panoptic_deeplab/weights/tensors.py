@@ -66,7 +66,7 @@ def _readable(path: Path) -> Iterator[None]:
 def check_entries(
     state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, where: str, what: str = "the model", advice: str
 ) -> None:
-    """Compare names and shapes; only `COUNTER` may be missing.
+    """Compare names, shapes and kinds of numbers; only `COUNTER` may be missing.
 
     Args:
         state: what a file holds.
@@ -76,8 +76,8 @@ def check_entries(
         advice: what to do, as a clause.
 
     Raises:
-        CheckpointError: names the first entries that are missing, unexpected or of another shape, and how many there
-            are. All of them are in a note, which a traceback shows.
+        CheckpointError: names the first entries that are missing, unexpected, of another shape, or integers instead of
+            fractions, and how many there are. All of them are in a note, which a traceback shows.
     """
     problems = {
         "missing": [name for name in expected if name not in state and not name.endswith(COUNTER)],
@@ -86,6 +86,12 @@ def check_entries(
             f"{name} {tuple(state[name].shape)} instead of {tuple(expected[name].shape)}"
             for name in expected
             if name in state and state[name].shape != expected[name].shape
+        ],
+        "of another kind of numbers": [
+            f"{name} {state[name].dtype} instead of {expected[name].dtype}"
+            for name in expected
+            if name in state and not name.endswith(COUNTER)
+            if state[name].is_floating_point() != expected[name].is_floating_point()
         ],
     }
     problems = {kind: names for kind, names in problems.items() if names}

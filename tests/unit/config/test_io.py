@@ -155,6 +155,7 @@ def test_tuples_optionals_and_literals(load: Load) -> None:
         ('train:\n  "\\e[31m": 1\n', "unknown key `train.'\\x1b[31m'` in my.yaml, line 2. Choose from: "),
         ('data:\n  root: "\\ud83d"\n', "A value in my.yaml, line 2 is no str that can be read."),
         ("train: " + "[" * 5000, "my.yaml is nested too deeply to be read. Expected sections with keys."),
+        ("train: \0", "my.yaml is not valid YAML: unacceptable character #x0000: special characters are not allowed."),
         ("train: " + "{a: " * 5000, "my.yaml is nested too deeply to be read. Expected sections with keys."),
     ],
 )  # fmt: skip
@@ -324,6 +325,20 @@ def test_bases_that_cannot_be(load: Load) -> None:
                           " mean `demo`? See all with: panoptic-deeplab train --help"),
     ):  # fmt: skip
         assert message(load, text) == expected
+
+
+def test_bases_over_too_many_files(load: Load) -> None:
+    for number in range(30):
+        write(Path(f"{number}.yaml"), f"base: {number + 1}.yaml\n")
+    write(Path("30.yaml"), "base: demo\n")
+    assert message(load, "base: 0.yaml\n").startswith("`base` leads over more than 20 files (")
+    assert load("base: 15.yaml\n") == load_config("demo")
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "\ud800"])
+def test_names_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(ConfigError, match="There is no recipe and no YAML file"):
+        load_config(name)
 
 
 def test_a_base_is_found_from_the_file_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -269,3 +269,13 @@ def test_a_best_that_is_gone_is_replaced_by_any_other(small_run: Any, tmp_path: 
     small_run.save(state, quality=0.4)
     assert (tmp_path / "best").resolve().name == "step_000004"
     assert state.best_metric == 0.5
+
+
+@pytest.mark.parametrize("name", ["best", ".best_new"])
+def test_a_folder_in_the_place_of_a_link_is_one_sentence(small_run: Any, tmp_path: Path, name: str) -> None:
+    state = small_run.state()
+    small_run.make_step(state)
+    small_run.save(state)
+    (tmp_path / name).mkdir()
+    with pytest.raises(OutputError, match=r"best cannot be written: Is a directory\. Remove what is there\."):
+        small_run.validate(state, 0.5)

@@ -83,6 +83,8 @@ def test_what_a_kill_left_half_written_is_removed_and_nothing_else(tmp_path: Pat
     _step(tmp_path, ".writing_xyz")
     (_step(tmp_path, ".replaced_step_000002") / "old").touch()
     (_step(tmp_path, ".replaced_step_000004") / "whole").touch()
+    for name in (".writing_step_000009", ".replaced_step_000009"):
+        (tmp_path / "checkpoints" / name).touch()  # a copy to a disk without links, a hand: no folder
     tidy(tmp_path)
     assert not any(path.exists() for path in unfinished)
     assert all(path.exists() for path in kept)
@@ -103,6 +105,12 @@ def test_a_second_training_is_told_of_the_first(tmp_path: Path) -> None:
     with locked(folder, MAIN):
         pass
     assert not (folder / ".lock.json").exists()
+
+
+def test_a_folder_in_the_place_of_the_owner_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / ".lock.json").mkdir()
+    with pytest.raises(OutputError, match=r"lock\.json cannot be written: Is a directory"), locked(tmp_path, MAIN):
+        pass
 
 
 def test_only_the_first_process_locks(tmp_path: Path) -> None:

@@ -125,6 +125,15 @@ def test_missing_and_unexpected_names_are_listed(folder: Path) -> None:
         open_pretrained(folder)
 
 
+def test_integers_do_not_become_weights(folder: Path) -> None:
+    state = read_weights(folder / "model.safetensors")
+    name = "semantic_head.predict.bias"
+    save_weights(folder / "model.safetensors", {**state, name: state[name].view(torch.int32)})
+    match = r"1 of another kind of numbers: semantic_head\.predict\.bias torch\.int32 instead of torch\.float32\."
+    with pytest.raises(CheckpointError, match=match):
+        open_pretrained(folder)
+
+
 def test_missing_counters_of_batch_norm_are_no_error(folder: Path) -> None:
     state = read_weights(folder / "model.safetensors")
     counters = [name for name in state if name.endswith("num_batches_tracked")]

@@ -64,6 +64,14 @@ def test_nothing_is_asked_for_what_looks_like_a_path(asked: list[tuple], tmp_pat
     assert asked == []
 
 
+@pytest.mark.parametrize(("name", "said"), [("", "an empty name"), ("a" * 5000, "File name too long")])
+def test_names_that_no_model_can_have(asked: list[tuple], name: str, said: str) -> None:
+    with pytest.raises(CheckpointError, match=said) as caught:
+        model_folder(name)
+    assert len(str(caught.value)) < 200
+    assert asked == []
+
+
 def test_a_path_object_is_never_a_name(asked: list[tuple]) -> None:
     with pytest.raises(CheckpointError, match="There is no model folder someone/street"):
         model_folder(Path("someone/street"))

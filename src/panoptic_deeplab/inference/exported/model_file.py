@@ -71,16 +71,20 @@ class ModelFileInfo:
         """
         document = parse_json(text, where=f"What {where} says of itself", error=CheckpointError)
         try:
-            size = document["input"]["size"]
+            size, version, commit = document["input"]["size"], document["version"], document["commit"]
             if document["kind"] not in ("network", "panoptic") or document["precision"] not in ("float32", "int8"):
                 raise ValueError(f"kind {document['kind']!r}, precision {document['precision']!r}")
+            if not isinstance(version, str) or not isinstance(commit, str | None):
+                raise ValueError(f"version {version!r}, commit {commit!r}")
+            if size is not None and (len(size) != 2 or any(type(side) is not int or side < 1 for side in size)):
+                raise ValueError(f"input size {size!r}, which is no [height, width]")
             return cls(
                 kind=document["kind"],
                 config=config_from_dict(document["config"], where=where),
                 categories=CategoryTable.from_json(document["categories"], where=where),
-                version=str(document["version"]),
-                commit=document["commit"],
-                input_size=None if size is None else (int(size[0]), int(size[1])),
+                version=version,
+                commit=commit,
+                input_size=None if size is None else (size[0], size[1]),
                 precision=document["precision"],
             )
         except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:  # JSON of any shape
