@@ -122,3 +122,11 @@ def test_a_broken_pipe_that_is_not_stdout_is_an_error(
     with pytest.raises(SystemExit, match="2"):
         main(["models"])
     assert "the worker is gone" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["data check", "data show"])
+def test_a_number_is_no_recipe(run: Callable[..., Any], verb: str) -> None:
+    options = ("--output", "out") if verb == "data show" else ()
+    outcome = run(*verb.split(), "-1", *options)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("ConfigError: There is no recipe '-1'.")

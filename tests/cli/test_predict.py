@@ -265,6 +265,10 @@ def test_arguments_that_make_no_sense(
     assert message in outcome.err
 
 
+def test_a_batch_may_be_as_large_as_one_likes(run: Run, model_folder: Path, photo: Path) -> None:
+    assert run("predict", photo, "--model", model_folder, "--batch-size", 10**20).code == 0
+
+
 def test_maps_of_a_model_without_instance_heads(run: Run, photo: Path, tmp_path: Path, tiny_config: Config) -> None:
     config = replace(tiny_config, model=replace(tiny_config.model, instance_branch=False))
     categories = CategoryTable.load("synthetic")

@@ -121,6 +121,8 @@ def parse(arguments: list[str]) -> Any:
         return options
     # The recipe stands behind an option, so its settings were not the defaults of this parse.
     assert leading_recipe(rest) is None
+    if recipe.startswith("-"):  # tyro takes -1 for a value
+        raise ConfigError(f"There is no recipe {recipe!r}. Expected a name or a YAML file: {prog} RECIPE ...")
     if rest.count(recipe) > 1:
         raise ConfigError(f"Name the recipe first: {prog} {recipe} ...")
     rest.remove(recipe)

@@ -6,6 +6,7 @@ What goes wrong, in the source, in an image or in the model, is raised in the pl
 results of all images before it have been given.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
@@ -36,7 +37,7 @@ def in_batches(
         One result an image, in the order of `images`.
     """
     stream = iter(images)
-    window = 1 if batch_size == 1 else _WINDOW * batch_size
+    window = 1 if batch_size == 1 else min(_WINDOW * batch_size, sys.maxsize)  # more is no number for islice
     while True:
         ready: list[ReadyImage] = []
         failure = None
