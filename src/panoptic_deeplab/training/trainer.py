@@ -19,6 +19,7 @@ Other launchers that set RANK, LOCAL_RANK and WORLD_SIZE work too.
 """
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -40,6 +41,7 @@ from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.data.sources import open_source
 from panoptic_deeplab.distributed import Process, any_process, of_main_process, process_group
 from panoptic_deeplab.errors import ConfigError, StoppedBySignal
+from panoptic_deeplab.inference.free_memory import available_memory
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.training.allocator import keep_freed_memory
 from panoptic_deeplab.training.callbacks import Callback
@@ -80,6 +82,7 @@ from panoptic_deeplab.training.validation import Validation, validate
 from panoptic_deeplab.visualize.curves import draw_curves
 from panoptic_deeplab.weights.backbone import load_backbone_weights
 from panoptic_deeplab.weights.initial import load_initial_weights
+from panoptic_deeplab.weights.size_limit import TooLargeError, at_most
 
 logger = logging.getLogger(__name__)
 
@@ -316,7 +319,15 @@ def _new_state(
 
 def _new_network(config: Config, categories: CategoryTable, *, with_weights: bool) -> PanopticDeepLab:
     """The network that the configuration describes, with the weights that it starts from."""
-    model = PanopticDeepLab(config.model, categories.num_classes)
+    limit = available_memory() or sys.maxsize
+    try:
+        with at_most(limit):
+            model = PanopticDeepLab(config.model, categories.num_classes)
+    except TooLargeError as error:
+        raise ConfigError(
+            f"`model` describes a network of more than the {limit / 1e9:.0f} GB of memory that are free. Choose a"
+            " smaller backbone or fewer channels."
+        ) from error
     if with_weights and config.model.weights is not None:
         load_initial_weights(model, config, categories)
     elif with_weights:

@@ -336,3 +336,10 @@ def test_a_run_on_a_set_in_python_claims_no_folder(tiny_config: Config, tmp_path
     sources = {"source": SyntheticSource(2, size=(64, 128)), "validation_source": SyntheticSource(1, size=(64, 128))}
     best = train(config, run_folder=tmp_path, device="cpu", **sources)
     assert json.loads((best / "dataset.json").read_text("utf-8"))["format"] == "python"
+
+
+@pytest.mark.parametrize("width", [10**9, 2**62])
+def test_a_network_larger_than_memory_is_one_sentence(tmp_path: Path, tiny_config: Config, width: int) -> None:
+    config = dataclasses.replace(tiny_config, model=dataclasses.replace(tiny_config.model, aspp_channels=width))
+    with pytest.raises(ConfigError, match=r"`model` describes a network of more than the \d+ GB"):
+        train(config, run_folder=tmp_path / "run", device="cpu")
