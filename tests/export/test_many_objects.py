@@ -25,7 +25,7 @@ from panoptic_deeplab.export.writers import onnx_model, openvino_model, save_onn
 
 predictor, target = runpy.run_path(sys.argv[1])["predictor"](), Path(sys.argv[2])
 info = describe(predictor, kind="panoptic", size=None)
-program = trace(predictor.model, info.config, info.categories, kind="panoptic")
+program = trace(predictor.engine.model, info.config, info.categories, kind="panoptic")
 save_torch(program, target / "dots.pt2", info)
 proto = onnx_model(program, info)
 save_onnx(proto, target / "dots.onnx")

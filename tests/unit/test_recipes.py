@@ -14,7 +14,7 @@ import panoptic_deeplab
 from panoptic_deeplab import cli
 from panoptic_deeplab.cli.evaluate import Evaluate
 from panoptic_deeplab.config import Config, TestTimeAugmentationConfig, TrainConfig
-from panoptic_deeplab.config.io import config_to_dict, load_config, recipe_names
+from panoptic_deeplab.config.io import config_to_dict, load_config, recipe_names, with_changes
 from panoptic_deeplab.profiling.paper import PAPER_ROWS, PaperRow
 from panoptic_deeplab.weights.zoo_list import ZooModel, zoo_models
 
@@ -164,9 +164,10 @@ def test_scales_are_used_with_the_option_in_the_headers(tmp_path: Path) -> None:
     (options,) = (line.lstrip("# ").split() for line in lines)
     (tmp_path / "config.json").write_text(json.dumps(config_to_dict(config_of("cityscapes_xception71"))))
     for given in ([], options):
-        verb = cli._parse(["evaluate", "--model", str(tmp_path), *given])
+        verb = cli.parse(["evaluate", "--model", str(tmp_path), *given])
         assert isinstance(verb, Evaluate)
-        assert verb.test_time_augmentation == TestTimeAugmentationConfig(
+        own = config_of("cityscapes_xception71").test_time_augmentation
+        assert with_changes(own, verb.test_time_augmentation, name="options") == TestTimeAugmentationConfig(
             enabled=bool(given), scales=SEVEN_SCALES, flip=True
         )
 

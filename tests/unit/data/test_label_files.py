@@ -72,7 +72,7 @@ def test_images_that_viewers_turn_are_refused(tmp_path, orientation):
 
 
 @pytest.mark.parametrize("suffix", ["tif", "png"])
-@pytest.mark.parametrize("read", [read_image, read_rgb_label, read_id_label])
+@pytest.mark.parametrize("read", [read_upright_image, read_rgb_label, read_id_label])
 def test_images_and_labels_are_turned_by_nobody(tmp_path, suffix, read):
     exif = Image.Exif()
     exif[0x0112] = 3
