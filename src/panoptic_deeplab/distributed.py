@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from panoptic_deeplab.errors import ConfigError, PanopticDeepLabError
+from panoptic_deeplab.errors import ConfigError, PanopticDeepLabError, TrainingError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -145,21 +145,26 @@ def gather_objects(value: Any) -> list[Any]:
 def of_main_process(process: Process, action: Callable[[], _Value]) -> _Value:
     """What `action` returns in the first process, which alone calls it; all processes must call this function together.
 
-    An error of this package or the system is raised in all of them, so that none waits for a process that has left.
+    An error is raised in all of them, so that none waits for a process that has left: errors of this package and of the
+    system as they are, others (of a callback of the user) as a `TrainingError` that names them in the other processes.
 
     Args:
         process: this process.
         action: returns what can be pickled.
     """
     value: _Value | None = None
-    error: PanopticDeepLabError | OSError | None = None
+    error: Exception | None = None
     if process.is_main:
         try:
             value = action()
-        except (PanopticDeepLabError, OSError) as reason:
+        except Exception as reason:
             error = reason
     if _several_processes():
-        value, error = gather_objects((value, error))[0]
+        told = error  # what can be pickled
+        if error is not None and not isinstance(error, (PanopticDeepLabError, OSError)):
+            told = TrainingError(f"The first process has failed ({type(error).__name__}: {first_line(error)}).")
+        value, told = gather_objects((value, told))[0]
+        error = error or told
     if error is not None:
         raise error
     return value  # type: ignore[return-value]  # None only where `action` returned it

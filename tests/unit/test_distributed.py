@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from panoptic_deeplab import distributed
 from panoptic_deeplab.distributed import (
     Process,
     all_reduce_sum,
@@ -14,7 +15,7 @@ from panoptic_deeplab.distributed import (
     process_group,
     resolve_device,
 )
-from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.errors import ConfigError, TrainingError
 
 
 @pytest.fixture
@@ -93,3 +94,22 @@ def test_one_process_does_and_decides_for_itself() -> None:
 
     with pytest.raises(ConfigError, match="no"):
         of_main_process(Process(), refuse)
+
+
+def test_an_error_of_a_callback_reaches_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[None, Exception | None]] = []
+
+    def gather(item: tuple[None, Exception | None]) -> list[tuple[None, Exception | None]]:
+        told.append(item)
+        return told[:1]
+
+    monkeypatch.setattr(distributed, "_several_processes", lambda: True)
+    monkeypatch.setattr(distributed, "gather_objects", gather)
+
+    def fails() -> None:
+        raise ZeroDivisionError("of the user")
+
+    with pytest.raises(ZeroDivisionError, match="of the user"):
+        of_main_process(Process(rank=0, world_size=2), fails)
+    with pytest.raises(TrainingError, match=r"The first process has failed \(ZeroDivisionError: of the user\)"):
+        of_main_process(Process(rank=1, world_size=2), fails)
