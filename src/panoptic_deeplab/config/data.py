@@ -13,7 +13,9 @@ Overlap = Literal["smallest", "file", "z_order"]
 class DataConfig:
     """Which images and labels, and how they are augmented for training."""
 
-    format: Literal["coco_panoptic", "cityscapes", "mapillary_vistas", "folder", "synthetic"] = "coco_panoptic"
+    format: Literal["coco_panoptic", "cityscapes", "mapillary_vistas", "folder", "object_masks", "synthetic"] = (
+        "coco_panoptic"
+    )
     """Layout on disk; see `data/`."""
     root: str = "datasets"
     """Folder of the data set (ignored by `synthetic`)."""

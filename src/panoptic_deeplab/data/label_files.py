@@ -1,8 +1,8 @@
 """Reading image and label files: every way a file can be missing, corrupt or of the wrong kind is one `DatasetError`.
 
 Five kinds of files: photographs (any mode, become RGB by the rules of `panoptic_deeplab/images/read.py`), COCO
-panoptic PNG files (8-bit RGB that encodes ids), single-channel label maps (whole numbers), label maps that may be colored,
-and masks of one object.
+panoptic PNG files (8-bit RGB that encodes ids), single-channel label maps (whole numbers), label maps that may be
+colored, and masks of one object.
 """
 
 import re
@@ -104,22 +104,23 @@ def read_object_mask(path: Path) -> Bool[np.ndarray, "H W"]:
         DatasetError: the file is missing, corrupt, lossy, or holds several small numbers (objects, rather than one).
     """
     with _opened(path, "mask", _check_lossless) as picture:
-        if picture.mode.startswith(("I", "F")):
-            values, opaque = np.asarray(picture).astype(np.float64), np.ones(picture.size[::-1], bool)
-        else:
+        values = np.asarray(picture)
+        opaque = np.ones(values.shape[:2], np.bool_)
+        if picture.mode not in ("1", "L", "F") and not picture.mode.startswith("I"):
             rgba = np.asarray(picture.convert("RGBA"))
-            values, opaque = rgba[..., :3].max(axis=2), rgba[..., 3] > 127
-        values = np.where(opaque, values, 0)
+            opaque = rgba[..., 3] > 127
+            values = np.where(opaque, rgba[..., :3].max(axis=2), np.uint8(0))
         largest = values.max(initial=0)
         if largest == 0:
             return np.zeros_like(opaque) if opaque.all() else opaque
-        numbers = np.unique(values[values > 0])
-        if len(numbers) > 1 and largest < _SOFT_EDGE:
+        if values.dtype != np.bool_ and largest < _SOFT_EDGE and len(np.unique(values[values > 0])) > 1:
             raise DatasetError(
-                f"The mask {path} holds several numbers, {numbers[0]:g} to {numbers[-1]:g}. Expected one object, black"
-                " outside; pictures with a number for each object are read by the format label_images."
+                f"The mask {path} holds several numbers up to {largest}. Expected one object, black outside; pictures"
+                " with a number for each object are read by the format label_images."
             )
-        return values * 2 > largest
+        if values.dtype == np.bool_:
+            return values
+        return values > (largest - 1) // 2
 
 
 def read_lines(path: Path) -> list[str]:
@@ -132,14 +133,12 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def check_same_size(
-    image: UInt8[np.ndarray, "H W 3"], label: np.ndarray, *, image_path: Path, label_path: Path
-) -> None:
-    """Raise `DatasetError` where an image and its label have different heights or widths."""
-    if image.shape[:2] != label.shape[:2]:
+def check_same_size(size: tuple[int, int], label: np.ndarray, *, image_path: Path, label_path: Path) -> None:
+    """Raise `DatasetError` where a label has not the `(height, width)` of its image."""
+    if label.shape[:2] != size:
         raise DatasetError(
             f"{label_path} has the size (height, width) {label.shape[:2]}, but its image {image_path} has"
-            f" {image.shape[:2]}. Expected the same size; labels are never resized on loading."
+            f" {size}. Expected the same size; labels are never resized on loading."
         )
 
 

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
-from panoptic_deeplab.errors import DatasetError, MissingDependencyError, first_line, require
+from panoptic_deeplab.errors import DatasetError, ImageError, MissingDependencyError, first_line, require
+from panoptic_deeplab.images.read import opened
 
-_RAW = 1
-"""TIFF's number for "not compressed"."""
+_COMPRESSION, _RAW = 259, 1
+_SAMPLE_FORMAT, _SIGNED = 339, 2
+"""Tags of TIFF, and values of them. Of signed integers and floats that are compressed and big-endian, Pillow swaps the
+bytes."""
 
 
 def needs_tifffile(path: Path) -> bool:
@@ -19,17 +23,17 @@ def needs_tifffile(path: Path) -> bool:
     if path.suffix.lower() not in (".tif", ".tiff") or not path.is_file():
         return False
     try:
-        with Image.open(path) as picture:
-            tags = getattr(picture, "tag_v2", None)
-            if tags is None:
+        with opened(path, load=False) as picture:
+            if not isinstance(picture, TiffImageFile):
                 return False
-            swapped = tags.prefix == b"MM" and picture.mode.startswith("I") and 2 in _tuple(tags.get(339, 1))
-            return bool(swapped and tags.get(259, _RAW) != _RAW)
-    except UnidentifiedImageError:
+            tags = picture.tag_v2
+            signed = _SIGNED in np.atleast_1d(tags.get(_SAMPLE_FORMAT, 1))
+            return (signed or picture.mode == "F") and tags.prefix == b"MM" and tags.get(_COMPRESSION, _RAW) != _RAW
+    except ImageError as error:
+        if not isinstance(error.__cause__, UnidentifiedImageError):
+            return False  # whoever reads the file says what is wrong with it
         with path.open("rb") as file:
             return file.read(2) in (b"II", b"MM")
-    except Exception:  # whoever reads the file says what is wrong with it
-        return False
 
 
 def read_with_tifffile(path: Path) -> np.ndarray:
@@ -56,7 +60,8 @@ def read_with_tifffile(path: Path) -> np.ndarray:
             height, width = pages[0].shape
             if Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS:
                 raise DatasetError(
-                    f"The label {path} is too large: {height * width} pixels. At most {Image.MAX_IMAGE_PIXELS} are read."
+                    f"The label {path} is too large: {height * width} pixels. At most {Image.MAX_IMAGE_PIXELS} are"
+                    " read."
                 )
             values: np.ndarray = pages[0].asarray()
             return values
