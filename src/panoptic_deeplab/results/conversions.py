@@ -14,6 +14,7 @@ A result that contradicts itself (`PanopticResult.check`) is refused with a `Dat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Int32, UInt16
 
 from panoptic_deeplab.errors import require
@@ -128,8 +129,6 @@ def to_transformers(result: PanopticResult) -> dict[str, Any]:
     Raises:
         DatasetError: the result contradicts itself.
     """
-    import torch
-
     result.check()
     train_ids = result.categories.train_id_by_category_id
     return {
