@@ -147,7 +147,7 @@ class ShowData(Verb):
 
         from panoptic_deeplab.data.loader import training_batches
         from panoptic_deeplab.data.sources import open_source
-        from panoptic_deeplab.images.read import save_picture
+        from panoptic_deeplab.images.write import save_picture
         from panoptic_deeplab.visualize.draw import draw_panoptic
         from panoptic_deeplab.visualize.mosaic import draw_train_batch, tile
 
