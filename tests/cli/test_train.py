@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from panoptic_deeplab.cli.train import default_run_folder
 from panoptic_deeplab.cli.option_values import COMMON_SETTINGS
+from panoptic_deeplab.cli.train import default_run_folder
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config.io import load_config, recipe_names
 from panoptic_deeplab.training import trainer
