@@ -25,16 +25,13 @@ def in_batches(
     prepare: Callable[[ImageLike], ReadyImage],
     predict: Callable[[Sequence[ReadyImage]], list[PanopticResult]],
 ) -> Iterator[PanopticResult]:
-    """Predict images, those of one size together.
+    """Predict images, read as needed, those of one size together; yields one result an image, in their order.
 
     Args:
-        images: read as needed.
-        batch_size: images that are predicted together at most.
+        images: what `prepare` reads one by one.
+        batch_size: images that `predict` gets together at most.
         prepare: reads an image.
-        predict: the results of images of one group.
-
-    Yields:
-        One result an image, in the order of `images`.
+        predict: gives the results of images of one group.
     """
     stream = iter(images)
     window = 1 if batch_size == 1 else min(_WINDOW * batch_size, sys.maxsize)  # more is no number for islice

@@ -16,13 +16,9 @@ def available_memory() -> int | None:
     """
     if sys.platform == "darwin":
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    found = [size for size in (_of_machine(), _of_container()) if size is not None]
-    return min(found, default=None)
-
-
-def _of_machine() -> int | None:
     kilobytes = _table(_MEMINFO).get("MemAvailable:")
-    return None if kilobytes is None else 1024 * kilobytes
+    found = [size for size in (None if kilobytes is None else 1024 * kilobytes, _of_container()) if size is not None]
+    return min(found, default=None)
 
 
 def _of_container() -> int | None:

@@ -29,14 +29,7 @@ _SHARE_IN_16_BITS = 0.6
 
 
 class MemoryNeed:
-    """Compares what an image takes with what there is.
-
-    Args:
-        model: `images -> RawMaps`. Of what is no `nn.Module` nothing is known, and every image passes.
-        config: its `input`, `model` and `test_time_augmentation` sections are used.
-        device: where the model runs.
-        precision: the one in which it runs.
-    """
+    """Compares what an image takes in `model` (of what is no `nn.Module` nothing is known) with what there is."""
 
     def __init__(
         self, model: Callable[[Tensor], RawMaps], config: Config, *, device: torch.device, precision: Precision
@@ -48,15 +41,7 @@ class MemoryNeed:
         self._of_a_pixel: float | None = None
 
     def check(self, size: Size, *, where: str) -> None:
-        """See that an image can be predicted.
-
-        Args:
-            size: `(height, width)` of the image as it is read.
-            where: its name, for the message.
-
-        Raises:
-            ImageError: it needs more memory than there is; the message says how much.
-        """
+        """See that an image can be predicted; see `Engine.check_memory`."""
         if not isinstance(self._model, nn.Module):
             return
         free = _free(self._device)

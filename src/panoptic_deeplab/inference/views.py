@@ -43,13 +43,8 @@ from panoptic_deeplab.model.aspp import ASPP
 class AugmentedModel:
     """`images -> RawMaps` as the model itself, with the mean over all views of each image.
 
-    Memory: the network at the largest scale, one view at a time, and four times its class scores.
-
-    Args:
-        model: `images (B, 3, H, W) -> RawMaps`, for any size that its output stride allows.
-        config: scales and flip.
-        output_stride: output stride of the model.
-        align_corners: convention of the model.
+    Memory: the network at the largest scale, one view at a time, and four times its class scores. `model` takes images
+    of any size that its output stride allows.
     """
 
     def __init__(
@@ -67,14 +62,10 @@ class AugmentedModel:
 
     @torch.inference_mode()
     def __call__(self, images: Float[Tensor, "B 3 H W"]) -> RawMaps:
-        """Predict all views.
+        """Predict all views of images that are normalized and padded, as the model takes them.
 
-        Args:
-            images: normalized and padded, as the model takes them.
-
-        Returns:
-            Maps of the images as they came in; of the model's stride in the view of the largest scale, so a smaller one
-            where there are scales above 1.
+        The maps have the model's stride in the view of the largest scale, so a smaller one where there are scales
+        above 1.
         """
         if not self.config.enabled:
             return self._predict(images, images)

@@ -43,16 +43,7 @@ def queue_postprocessing(
     config: PostprocessConfig,
     align_corners: bool,
 ) -> Queued:
-    """Queue all work on the maps of a batch.
-
-    Args:
-        raw_maps: the network's maps of B images, in float32.
-        input_size: size of the network input, padding included.
-        content_sizes: size of each image without padding.
-        thing_mask: which classes are things, on the device of the maps.
-        config: thresholds.
-        align_corners: convention of the model's resizing.
-    """
+    """Queue all work on float32 maps of images that were padded from `content_sizes` to `input_size`."""
     # Indices that come of NaN would end the process on a GPU.
     maps = each_map(raw_maps, lambda map_: map_.nan_to_num(0.0, 0.0, 0.0))
     height, width = maps.semantic_logits.shape[-2:]
@@ -63,16 +54,9 @@ def queue_postprocessing(
     )
     images = tuple(
         panoptic_tensors(
-            maps,
-            i,
-            input_size,
-            content_size,
-            thing_mask=thing_mask,
-            config=config,
-            align_corners=align_corners,
-            grid=grid,
+            maps, i, input_size, size, thing_mask=thing_mask, config=config, align_corners=align_corners, grid=grid
         )
-        for i, (content_size, grid) in enumerate(zip(content_sizes, grids, strict=True))
+        for i, (size, grid) in enumerate(zip(content_sizes, grids, strict=True))
     )
     return Queued(raw_maps, are_finite(raw_maps), images, grids)
 

@@ -88,10 +88,7 @@ class NetworkEngine(Engine):
         self._thing_mask = torch.from_numpy(categories.thing_mask).to(self.device)
 
     def check_memory(self, size: Size, *, where: str) -> None:
-        """See that an image can be predicted; see `Engine.check_memory`. Only PyTorch networks are looked at.
-
-        Not known either is the need of several images in a batch.
-        """
+        """See that an image can be predicted; see `Engine.check_memory`. Only PyTorch networks are looked at."""
         self._memory_need.check(size, where=where)
 
     @torch.inference_mode()
@@ -111,11 +108,7 @@ class NetworkEngine(Engine):
 
     @torch.inference_mode()
     def unchecked_maps(self, batch: Sequence[ReadyImage]) -> RawMaps:
-        """Run the network alone, whatever its numbers are: a GPU is not waited for.
-
-        Raises:
-            CheckpointError: the maps do not fit the categories.
-        """
+        """Run the network alone, whatever its numbers are (a GPU is not waited for); errors as for `maps_of`."""
         return self.maps_of(self._images(batch))
 
     def explain(self, image: ReadyImage) -> tuple[PanopticResult, Dropped]:
@@ -132,15 +125,7 @@ class NetworkEngine(Engine):
 
     @torch.inference_mode()
     def results(self, raw_maps: RawMaps, batch: Sequence[ReadyImage]) -> list[PanopticResult]:
-        """Turn maps into results at the sizes of the images.
-
-        Args:
-            raw_maps: one set of maps for each image, on `device`, in float32.
-            batch: the images that they belong to.
-
-        Raises:
-            CheckpointError: the maps hold numbers that are not finite.
-        """
+        """Turn the float32 maps of a batch into results at the sizes of its images; errors are those of `predict`."""
         if self.device.type != "cpu":
             return self._collect(self._queue(raw_maps, batch[0].prepared.tensor, _content_sizes(batch)), batch)
         self.check_finite(are_finite(raw_maps))
@@ -166,9 +151,10 @@ class NetworkEngine(Engine):
         return self._captured[1]
 
     def _queue(self, raw_maps: RawMaps, images: Float32[Tensor, "*B 3 H W"], content_sizes: tuple[Size, ...]) -> Queued:
+        size = (images.shape[-2], images.shape[-1])
         return queue_postprocessing(
             raw_maps,
-            (images.shape[-2], images.shape[-1]),
+            size,
             content_sizes,
             thing_mask=self._thing_mask,
             config=self.config.postprocess,
@@ -189,7 +175,11 @@ class NetworkEngine(Engine):
         return images.to(self.device, non_blocking=True)
 
     def maps_of(self, images: Float32[Tensor, "B 3 H W"]) -> RawMaps:
-        """Run the network on prepared images that are on its device, whatever its numbers are."""
+        """Run the network on prepared images that are on its device, whatever its numbers are.
+
+        Raises:
+            CheckpointError: the maps do not fit the categories.
+        """
         model = AugmentedModel(
             self._network.current(),
             self.config.test_time_augmentation,
@@ -207,14 +197,7 @@ class NetworkEngine(Engine):
         return each_map(raw_maps, Tensor.float)
 
     def check_finite(self, is_finite: Bool[Tensor, ""]) -> None:
-        """Refuse maps with NaN or infinity.
-
-        Args:
-            is_finite: what `are_finite` says of them.
-
-        Raises:
-            CheckpointError: they are not finite.
-        """
+        """Raise a `CheckpointError` for maps with NaN or infinity, given what `are_finite` says of them."""
         if not is_finite:
             raise CheckpointError(
                 f"The model's output is not finite (NaN or infinity) in precision {self.precision}. The weights are"
