@@ -79,10 +79,7 @@ def upsample(map_: Float[Tensor, "B C h w"], size: Size, *, align_corners: bool)
 def offset_scale(from_size: Size, to_size: Size, *, align_corners: bool) -> tuple[float, float]:
     """By how much `(dy, dx)` grow when a map is resized: the ratio of pixel distances, for each axis by itself."""
     if align_corners:  # the corner pixels' centers coincide, so the distance between them is kept
-        return (
-            (to_size[0] - 1) / max(from_size[0] - 1, 1),
-            (to_size[1] - 1) / max(from_size[1] - 1, 1),
-        )
+        return ((to_size[0] - 1) / max(from_size[0] - 1, 1), (to_size[1] - 1) / max(from_size[1] - 1, 1))
     return to_size[0] / from_size[0], to_size[1] / from_size[1]
 
 

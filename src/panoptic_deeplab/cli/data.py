@@ -30,6 +30,7 @@ from panoptic_deeplab.config import (
 from panoptic_deeplab.config.io import load_config
 from panoptic_deeplab.errors import ConfigError
 
+
 @dataclass(frozen=True, kw_only=True)
 class DataVerb(Verb):
     """A verb with a labeled set: the one of a recipe, or the one that the options describe."""

@@ -85,10 +85,7 @@ class InputConfig:
         check_positive(self, "input", "scale")
         check(self.longest_side is None or self.longest_side > 1, "input.longest_side", "above 1", self.longest_side)
         check(
-            self.longest_side is None or self.scale == 1,
-            "input.scale",
-            "1 when input.longest_side is set",
-            self.scale,
+            self.longest_side is None or self.scale == 1, "input.scale", "1 when input.longest_side is set", self.scale
         )
         check(self.pad_to is None or min(self.pad_to) > 0, "input.pad_to", "two positive numbers", self.pad_to)
         check(min(self.pixel_std) > 0, "input.pixel_std", "three positive numbers", self.pixel_std)

@@ -30,11 +30,7 @@ class RawSegment(NamedTuple):
 
 
 def translate_labels(
-    raw_map: Integer[np.ndarray, "H W"],
-    raw_segments: Sequence[RawSegment],
-    *,
-    categories: CategoryTable,
-    where: str,
+    raw_map: Integer[np.ndarray, "H W"], raw_segments: Sequence[RawSegment], *, categories: CategoryTable, where: str
 ) -> tuple[Int32[np.ndarray, "H W"], list[Segment]]:
     """Translate the labels of one image into the ids of a table.
 

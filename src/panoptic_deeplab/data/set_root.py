@@ -34,13 +34,7 @@ class SetRoot(NamedTuple):
             DatasetError: name or link leads out of the folder and of the root, or no file can have the name.
         """
         return path_inside(
-            folder,
-            name,
-            where=where,
-            error=DatasetError,
-            outside=self.outside,
-            option=_OPTION,
-            within=self.folder,
+            folder, name, where=where, error=DatasetError, outside=self.outside, option=_OPTION, within=self.folder
         )
 
     def listed(self, folder: Path, path: Path) -> Path:

@@ -76,13 +76,7 @@ class SeparableConv(nn.Sequential):
 
 
 def refinement_conv(
-    in_channels: int,
-    out_channels: int,
-    *,
-    mid_channels: int,
-    kind: ConvolutionKind,
-    mid_norm: bool,
-    norm_eps: float,
+    in_channels: int, out_channels: int, *, mid_channels: int, kind: ConvolutionKind, mid_norm: bool, norm_eps: float
 ) -> nn.Module:
     """The convolution of a decoder stage or a head: one separable 5x5 (section 3.1), or two dense 3x3.
 

@@ -134,11 +134,7 @@ class PanopticDeepLab(nn.Module):
         if config.dual_decoder:
             decoded_channels = config.instance_decoder_channels
             self.instance_decoder = _decoder(
-                config,
-                context_channels,
-                low_level,
-                projections=config.instance_projections,
-                channels=decoded_channels,
+                config, context_channels, low_level, projections=config.instance_projections, channels=decoded_channels
             )
         self.center_head = _head(
             config, decoded_channels, config.instance_head_channels, 1, conv=config.compat.center_head_conv

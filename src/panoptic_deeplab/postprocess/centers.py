@@ -82,9 +82,7 @@ def strongest(strength: Float32[Tensor, " N"], place: Int64[Tensor, " N"], *, wi
     valid = best > -torch.inf
     points = torch.stack([place // width, place % width], dim=1).to(torch.float32)
     return Centers(
-        points=torch.where(valid[:, None], points, torch.inf),
-        scores=torch.where(valid, best, 0.0),
-        valid=valid,
+        points=torch.where(valid[:, None], points, torch.inf), scores=torch.where(valid, best, 0.0), valid=valid
     )
 
 

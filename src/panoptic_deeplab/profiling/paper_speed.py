@@ -6,11 +6,7 @@ from panoptic_deeplab.maps import Size
 from panoptic_deeplab.profiling.inference import Subject, untrained_subject
 from panoptic_deeplab.profiling.paper import PAPER_ROWS, PaperRow
 
-_IMAGE_SIZES: dict[str, Size] = {
-    "Cityscapes": (1024, 2048),
-    "Mapillary Vistas": (2448, 3264),
-    "COCO": (480, 640),
-}
+_IMAGE_SIZES: dict[str, Size] = {"Cityscapes": (1024, 2048), "Mapillary Vistas": (2448, 3264), "COCO": (480, 640)}
 """Typical `(height, width)` of a data set's files. Those of Mapillary Vistas and COCO have many sizes."""
 
 _MILLISECONDS = {

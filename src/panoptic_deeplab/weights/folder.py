@@ -36,12 +36,7 @@ _IF_CHANGED = f" Copy or download it again; if the change is yours, delete {CHEC
 
 
 def save_pretrained(
-    folder: str | Path,
-    model: nn.Module,
-    *,
-    config: Config,
-    categories: CategoryTable,
-    card: str | None = None,
+    folder: str | Path, model: nn.Module, *, config: Config, categories: CategoryTable, card: str | None = None
 ) -> None:
     """Write a model folder (see the tree above, without `ema.safetensors`); existing files are replaced.
 

@@ -78,9 +78,7 @@ class Xception(nn.Module):
 def xception(config: ModelConfig) -> Xception:
     """The network that `config.backbone` names."""
     return Xception(
-        config.backbone,
-        output_stride=config.output_stride,
-        before_relu=config.compat.xception_taps == "before_relu",
+        config.backbone, output_stride=config.output_stride, before_relu=config.compat.xception_taps == "before_relu"
     )
 
 

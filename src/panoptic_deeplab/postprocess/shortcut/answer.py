@@ -17,13 +17,7 @@ from torch import Tensor
 from panoptic_deeplab.config import PostprocessConfig
 from panoptic_deeplab.maps import Size
 from panoptic_deeplab.postprocess.centers import Centers, find_centers, no_centers
-from panoptic_deeplab.postprocess.merging import (
-    PanopticTensors,
-    Rectangles,
-    SlotSums,
-    decide_segments,
-    score_segments,
-)
+from panoptic_deeplab.postprocess.merging import PanopticTensors, Rectangles, SlotSums, decide_segments, score_segments
 from panoptic_deeplab.postprocess.pixels import ImageMaps, look_up, make_grid, resize
 from panoptic_deeplab.postprocess.shortcut.cells import CellGrid, expand, is_pixel, make_cells, pixel_rows_and_columns
 from panoptic_deeplab.postprocess.shortcut.corners import decided_runs, label_cells, undecided_cells

@@ -109,10 +109,7 @@ def _pixels_of(axis: CellAxis, radius: int) -> _Pixels:
 
 
 def _values_at(
-    samples: Float32[np.ndarray, "h w"],
-    axes: list[_Pixels],
-    y: Int64[np.ndarray, "*N"],
-    x: Int64[np.ndarray, "*N"],
+    samples: Float32[np.ndarray, "h w"], axes: list[_Pixels], y: Int64[np.ndarray, "*N"], x: Int64[np.ndarray, "*N"]
 ) -> Float32[np.ndarray, "*N"]:
     """Values of the resized heatmap at indices into `axes`: those of `interpolate`, and -infinity outside."""
     rows, columns = axes
