@@ -66,14 +66,7 @@ def find_peaks(
 
 
 def strongest(strength: Float32[Tensor, " N"], place: Int64[Tensor, " N"], *, width: int, top_k: int) -> Centers:
-    """Keep the best of some peaks; equal ones in their order.
-
-    Args:
-        strength: value of each; -infinity is no peak.
-        place: flat index of each.
-        width: W, of the image.
-        top_k: how many to keep at most.
-    """
+    """Keep the best `top_k` of some peaks (-infinity is none) at flat indices of an image of `width`, ties in order."""
     best, order = strength.sort(descending=True, stable=True)
     best, place = best[:top_k], place[order][:top_k]
     missing = top_k - len(best)

@@ -37,19 +37,9 @@ def quick_answer(
     align_corners: bool,
     stopwatch: Stopwatch | None = None,
 ) -> PanopticTensors | None:
-    """Give the answer for one image without a look at most of its pixels.
+    """Give the answer for one image without a look at most of its pixels; arguments as for `panoptic_tensors`.
 
-    Args:
-        maps: the image's maps.
-        input_size: size of the network input, in pixels.
-        content_size: size of its top-left part that is image, not padding.
-        thing_mask: which classes are things.
-        config: thresholds.
-        align_corners: convention of the model's resizing.
-        stopwatch: measures the stages of `PanopticPostprocessor`.
-
-    Returns:
-        The answer; None off the CPU, where the host would have to wait to learn which pixels are left.
+    None off the CPU, where the host would have to wait to learn which pixels are left.
     """
     logits, _, offset = maps
     if logits.device.type != "cpu":
