@@ -15,13 +15,7 @@ from panoptic_deeplab.model.layers import ConvNormRelu
 
 
 class HRNetMixing(nn.Module):
-    """Resize, concatenate, 1x1 convolution -> BN -> ReLU. The number of channels stays.
-
-    Args:
-        channels: number of all features' channels together.
-        align_corners: convention of the resizes.
-        norm_eps: epsilon of the BN.
-    """
+    """Resize, concatenate, 1x1 convolution -> BN -> ReLU. `channels`, those of all features together, stay."""
 
     def __init__(self, channels: int, *, align_corners: bool, norm_eps: float) -> None:
         super().__init__()
@@ -43,12 +37,7 @@ class HRNetMixing(nn.Module):
 
 
 class PointwiseHead(nn.Module):
-    """One task's prediction: 1x1 with bias, without activation.
-
-    Args:
-        in_channels: channels of the mixed features.
-        out_channels: number of classes; 1 for the center heatmap; 2 for the offset `(dy, dx)`.
-    """
+    """One task's prediction: 1x1 with bias, without activation, from mixed features; channels as for `Head`."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

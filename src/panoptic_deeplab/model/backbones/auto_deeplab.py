@@ -170,16 +170,9 @@ def _conv_norm(
     in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, dilation: int = 1
 ) -> nn.Sequential:
     """Convolution with PyTorch's initial values, which are those of the original (variance 1 / (3 fan-in)), and BN."""
+    padding = dilation * (kernel // 2)
     return nn.Sequential(
-        nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel,
-            stride=stride,
-            padding=dilation * (kernel // 2),
-            dilation=dilation,
-            bias=False,
-        ),
+        nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, bias=False),
         nn.BatchNorm2d(out_channels, eps=_NORM_EPS),
     )
 

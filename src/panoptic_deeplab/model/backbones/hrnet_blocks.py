@@ -67,14 +67,7 @@ class HRNetLayout:
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 around a shortcut, which is a 1x1 where the number of channels changes.
-
-    Args:
-        in_channels: channels of the input.
-        channels: channels of the 3x3 convolution; the output has four times as many.
-        layout: form of the 3x3 convolution.
-        rate: atrous rate of the 3x3 convolution.
-    """
+    """1x1, 3x3 of `channels`, 1x1 to four times as many; a shortcut, which is a 1x1 where the number changes."""
 
     def __init__(self, in_channels: int, channels: int, *, layout: HRNetLayout, rate: int = 1) -> None:
         super().__init__()
@@ -99,13 +92,7 @@ class Bottleneck(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut.
-
-    Args:
-        channels: channels of input and output.
-        layout: form of the convolutions.
-        rate: atrous rate of the convolutions.
-    """
+    """Two 3x3 convolutions around a shortcut."""
 
     def __init__(self, channels: int, *, layout: HRNetLayout, rate: int) -> None:
         super().__init__()
@@ -124,11 +111,7 @@ class HighResolutionModule(nn.Module):
     """Convolve each branch by itself, then add to each what all others have, brought to its size and channels.
 
     From a branch to a deeper one lead strided 3x3 convolutions, to a shallower one a convolution and a resize.
-
-    Args:
-        branches: how many.
-        layout: shape of the network.
-        upward: whether deep branches give to shallower ones.
+    With `upward`, deep branches give to shallower ones, too.
     """
 
     def __init__(self, branches: int, *, layout: HRNetLayout, upward: bool = True) -> None:

@@ -1,7 +1,5 @@
 """`use_symmetric_padding`: timm's networks without TensorFlow's "same" padding."""
 
-from typing import Any
-
 from timm.layers.cond_conv2d import CondConv2d
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
@@ -9,6 +7,7 @@ from timm.layers.std_conv import ScaledStdConv2dSame, StdConv2dSame
 from torch import nn
 
 from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.model.layers import pair
 
 
 def use_symmetric_padding(network: nn.Module) -> None:
@@ -17,8 +16,7 @@ def use_symmetric_padding(network: nn.Module) -> None:
     "Same" pads by an amount that depends on the parity of the input, more at the bottom and right: the features of an
     image would move by pixels when it is padded to another size. For the odd sizes k * stride + 1 both agree.
 
-    Raises:
-        ConfigError: a layer pads like that and has no symmetric form.
+    A layer that pads like that and has no symmetric form is a `ConfigError`.
     """
     for module in network.modules():
         for name, child in module.named_children():
@@ -35,7 +33,7 @@ def _pads_by_size(layer: nn.Module) -> bool:
     if not dynamic:
         return False
     # With stride 1 the amount is constant; an extent of 2 is padded, if at all, at the bottom and right only.
-    return max(_pair(layer.stride)) > 1 and max(_extent(layer)) > 2
+    return max(pair(layer.stride)) > 1 and max(_extent(layer)) > 2
 
 
 def _symmetric(layer: nn.Module) -> nn.Module:
@@ -51,10 +49,10 @@ def _symmetric(layer: nn.Module) -> nn.Module:
             layer.in_channels,
             layer.out_channels,
             layer.kernel_size,  # type: ignore[arg-type]
-            stride=layer.stride,  # type: ignore[arg-type]
-            padding=padding,
-            dilation=layer.dilation,  # type: ignore[arg-type]
-            groups=layer.groups,
+            layer.stride,  # type: ignore[arg-type]
+            padding,
+            layer.dilation,  # type: ignore[arg-type]
+            layer.groups,
             bias=layer.bias is not None,
         )
         convolution.weight, convolution.bias = layer.weight, layer.bias
@@ -77,9 +75,5 @@ def _symmetric(layer: nn.Module) -> nn.Module:
 
 def _extent(layer: nn.Module) -> tuple[int, int]:
     """Height and width in pixels of what one output of a convolution or pooling sees."""
-    kernel, dilation = _pair(layer.kernel_size), _pair(getattr(layer, "dilation", 1))
+    kernel, dilation = pair(layer.kernel_size), pair(getattr(layer, "dilation", 1))
     return dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])

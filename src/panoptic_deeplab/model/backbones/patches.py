@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from panoptic_deeplab.maps import Size
+from panoptic_deeplab.model.layers import pair
 
 
 def pad_patches(network: nn.Module, *, align_corners: bool) -> None:
@@ -29,9 +30,7 @@ def pad_patches(network: nn.Module, *, align_corners: bool) -> None:
 
     Pooling over patches does so too, but keeps its place: beside it there may be another path, to which it belongs.
 
-    Args:
-        network: a network of timm; its patches follow one upon the other in the order of `modules()`.
-        align_corners: where features should lie; see above.
+    `network` is timm's, whose patches follow one upon the other in the order of `modules()`.
     """
     turn = 0
     for module in list(network.modules()):
@@ -46,12 +45,7 @@ def pad_patches(network: nn.Module, *, align_corners: bool) -> None:
 
 
 class _PatchConv(nn.Conv2d):
-    """A convolution whose input is padded by one pixel less than its kernel has.
-
-    Args:
-        layer: gives everything else, weights too.
-        before: how many pixels of the padding go to the top and to the left.
-    """
+    """The convolution `layer` with one pixel of padding less than its kernel has, `before` (y, x) of them in front."""
 
     def __init__(self, layer: nn.Conv2d, *, before: Size) -> None:
         height, width = layer.kernel_size
@@ -73,13 +67,9 @@ class _PatchConv(nn.Conv2d):
 
 
 def _is_patch(layer: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> bool:
-    kernel, stride, dilation = (_pair(getattr(layer, name, 1)) for name in ("kernel_size", "stride", "dilation"))
+    kernel, stride, dilation = (pair(getattr(layer, name, 1)) for name in ("kernel_size", "stride", "dilation"))
     if kernel == (1, 1) or dilation != (1, 1):
         return False
     if isinstance(layer, Conv2dSame):  # between stages, once atrous convolution has taken its stride away
         return kernel == (2, 2) and stride == (1, 1)
     return kernel == stride and layer.padding in (0, (0, 0))
-
-
-def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
-    return (value, value) if isinstance(value, int) else value
