@@ -32,7 +32,7 @@ from panoptic_deeplab.inference.engines.engine import Engine, ReadyImage
 from panoptic_deeplab.inference.engines.ensemble import EnsembleEngine
 from panoptic_deeplab.inference.engines.network import NetworkEngine
 from panoptic_deeplab.inference.engines.open import open_engine
-from panoptic_deeplab.maps import RawMaps, Size, upsample, upsample_offset
+from panoptic_deeplab.maps import RawMaps, Size, size_of, upsample, upsample_offset
 from panoptic_deeplab.postprocess.dropped import Dropped
 from panoptic_deeplab.results.panoptic_result import PanopticResult
 
@@ -231,7 +231,7 @@ class PanopticPredictor:
     def _upsampled_maps(self, raw_maps: RawMaps, ready: ReadyImage) -> UpsampledMaps:
         if raw_maps.center_heatmap is None or raw_maps.offset is None:
             return UpsampledMaps(None, None)
-        input_size = (ready.prepared.tensor.shape[-2], ready.prepared.tensor.shape[-1])
+        input_size = size_of(ready.prepared.tensor)
         height, width = ready.prepared.content_size
         align_corners = self.config.model.align_corners
         heatmap = upsample(raw_maps.center_heatmap, input_size, align_corners=align_corners)[..., :height, :width]

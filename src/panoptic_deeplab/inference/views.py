@@ -36,7 +36,7 @@ from torch.nn import functional as F
 
 from panoptic_deeplab.config import TestTimeAugmentationConfig
 from panoptic_deeplab.inference.fusion import Average, Estimate, mirrored, resized, to_estimate, to_raw_maps
-from panoptic_deeplab.maps import RawMaps, Size, offset_scale, upsample
+from panoptic_deeplab.maps import RawMaps, Size, offset_scale, size_of, upsample
 from panoptic_deeplab.model.aspp import ASPP
 
 
@@ -91,12 +91,12 @@ class AugmentedModel:
     def _view(self, images: Tensor, scale: float) -> Tensor:
         if scale == 1:
             return images
-        size = scaled_size(_size(images), scale, output_stride=self.output_stride, align_corners=self.align_corners)
+        size = scaled_size(size_of(images), scale, output_stride=self.output_stride, align_corners=self.align_corners)
         return resize_images(images, size, align_corners=self.align_corners)
 
     def _predict(self, view: Tensor, images: Tensor) -> RawMaps:
         """Run the model on a view of `images`."""
-        ratio = offset_scale(_size(images), _size(view), align_corners=self.align_corners)
+        ratio = offset_scale(size_of(images), size_of(view), align_corners=self.align_corners)
         with _scaled_image_pools(self.model, ratio):
             return self.model(view.contiguous(memory_format=torch.channels_last))
 
@@ -122,7 +122,7 @@ def resize_images(images: Float[Tensor, "B C H W"], size: Size, *, align_corners
     """
     if not align_corners:
         return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
-    height, width = _size(images)
+    height, width = size_of(images)
     if size[0] < height:
         images = _reduction(height, size[0], images) @ images
     if size[1] < width:
@@ -166,7 +166,3 @@ def _scaled_window(window: Size, ratio: tuple[float, float], align_corners: bool
         max(1, round((length - extra) * factor) + extra) for length, factor in zip(window, ratio, strict=True)
     )
     return height, width
-
-
-def _size(images: Tensor) -> Size:
-    return images.shape[-2], images.shape[-1]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from panoptic_deeplab.maps import upsample
+from panoptic_deeplab.maps import size_of, upsample
 from panoptic_deeplab.model.backbones.build import Features
 from panoptic_deeplab.model.layers import ConvNormRelu
 
@@ -25,11 +25,9 @@ class HRNetMixing(nn.Module):
     def forward(self, features: Features) -> Float[Tensor, "B C h4 w4"]:
         """Features of all strides -> features at the shallowest one's size."""
         shallow_to_deep = [*reversed(features.low_level), features.deepest]
-        height, width = shallow_to_deep[0].shape[-2:]
+        size = size_of(shallow_to_deep[0])
         resized = [
-            feature
-            if tuple(feature.shape[-2:]) == (height, width)
-            else upsample(feature, (height, width), align_corners=self.align_corners)
+            feature if size_of(feature) == size else upsample(feature, size, align_corners=self.align_corners)
             for feature in shallow_to_deep
         ]
         output: Tensor = self.mix(torch.cat(resized, dim=1))

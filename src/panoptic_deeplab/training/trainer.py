@@ -269,13 +269,9 @@ def _validates_after(step: int, settings: TrainConfig) -> bool:
 
 
 def _stopping(interruption: Interruption, tracker: Tracker, step: int, *, common: int) -> Callable[[int, int], None]:
-    """What a validation calls after each image. It stops where a signal came, as long as all processes have images.
+    """What a validation calls after each image: it stops where a signal came, while all processes have images.
 
-    Args:
-        interruption: knows of the signal.
-        tracker: shows progress.
-        step: whose checkpoint is validated.
-        common: so many images every process has.
+    So many (`common`) has every process.
     """
 
     def on_image(done: int, total: int) -> None:
@@ -354,15 +350,8 @@ def _start_run_folder(
     settings = config.train
     logger.info(
         "Training %s on %d images (%s), step %d to %d with %d images a step on %d x %s. Everything goes to %s.",
-        config.model.backbone,
-        len(source),
-        source.categories.name,
-        start_step,
-        settings.max_steps,
-        settings.batch_size,
-        process.world_size,
-        process.device,
-        run_folder,
+        *(config.model.backbone, len(source), source.categories.name, start_step, settings.max_steps),
+        *(settings.batch_size, process.world_size, process.device, run_folder),
     )
     logger.info("Learning rate: %s.", describe_schedule(settings))
     images_together = images_normalized_together(config, process)

@@ -25,7 +25,7 @@ from panoptic_deeplab.inference.engines.engine import Answer, Engine, ReadyImage
 from panoptic_deeplab.inference.engines.fast_network import FastNetwork
 from panoptic_deeplab.inference.memory_need import MemoryNeed
 from panoptic_deeplab.inference.views import AugmentedModel
-from panoptic_deeplab.maps import RawMaps, Size, are_finite, each_map
+from panoptic_deeplab.maps import RawMaps, Size, are_finite, each_map, size_of
 from panoptic_deeplab.postprocess.dropped import Dropped
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
 from panoptic_deeplab.results.panoptic_result import PanopticResult
@@ -118,8 +118,9 @@ class NetworkEngine(Engine):
     @torch.inference_mode()
     def explained(self, raw_maps: RawMaps, image: ReadyImage) -> tuple[PanopticResult, Dropped]:
         """Turn the finite maps of one image into its result, and say what that leaves out."""
-        height, width = image.prepared.tensor.shape[-2:]
-        result, dropped = self._postprocess.explain(raw_maps, (height, width), image.prepared.content_size)
+        result, dropped = self._postprocess.explain(
+            raw_maps, size_of(image.prepared.tensor), image.prepared.content_size
+        )
         resized = result.resized(image.original_size)
         return resized, dropped.after_resizing(result, resized)
 
@@ -129,8 +130,7 @@ class NetworkEngine(Engine):
         if self.device.type != "cpu":
             return self._collect(self._queue(raw_maps, batch[0].prepared.tensor, _content_sizes(batch)), batch)
         self.check_finite(are_finite(raw_maps))
-        height, width = batch[0].prepared.tensor.shape[-2:]
-        return _resized(self._postprocess(raw_maps, (height, width), _content_sizes(batch)), batch)
+        return _resized(self._postprocess(raw_maps, size_of(batch[0].prepared.tensor), _content_sizes(batch)), batch)
 
     def _predict_on_device(self, batch: Sequence[ReadyImage]) -> Answer:
         """The host looks at nothing before all work is queued."""
@@ -151,10 +151,9 @@ class NetworkEngine(Engine):
         return self._captured[1]
 
     def _queue(self, raw_maps: RawMaps, images: Float32[Tensor, "*B 3 H W"], content_sizes: tuple[Size, ...]) -> Queued:
-        size = (images.shape[-2], images.shape[-1])
         return queue_postprocessing(
             raw_maps,
-            size,
+            size_of(images),
             content_sizes,
             thing_mask=self._thing_mask,
             config=self.config.postprocess,

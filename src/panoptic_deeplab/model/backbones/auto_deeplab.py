@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from panoptic_deeplab.config import ModelConfig
 from panoptic_deeplab.errors import ConfigError
-from panoptic_deeplab.maps import Size, upsample
+from panoptic_deeplab.maps import Size, size_of, upsample
 
 _LEVELS = (0, 0, 0, 1, 2, 1, 2, 2, 3, 3, 2, 1)
 """Level of each cell. A cell of level l has F * 2^l channels a convolution, and ends at stride 4 * 2^l, or 16 for
@@ -74,7 +74,7 @@ class AutoDeepLab(nn.Module):
         """Features at `strides`."""
         before_last = self.stem(images)
         last = self.stem_end(before_last)
-        sizes = [(last.shape[-2], last.shape[-1])]
+        sizes = [size_of(last)]
         for _ in range(_COARSEST_RESOLUTION):
             sizes.append(_half(sizes[-1]))
         outputs = []
@@ -154,7 +154,7 @@ class _Atrous(nn.Module):
         """Same size, or half of it."""
         features = F.relu(features)
         if self.halves:
-            size = _half((features.shape[-2], features.shape[-1]))
+            size = _half(size_of(features))
             features = upsample(features, size, align_corners=self.align_corners)
         output: Tensor = self.conv(features)
         return output
@@ -188,6 +188,6 @@ def _half(size: Size) -> Size:
 
 
 def _resized(features: Tensor, size: Size, *, align_corners: bool) -> Tensor:
-    if features.shape[-2:] == size:
+    if size_of(features) == size:
         return features
     return upsample(features, size, align_corners=align_corners)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from panoptic_deeplab.maps import Size, upsample
+from panoptic_deeplab.maps import Size, size_of, upsample
 
 _EXPANSION = 4
 """Output channels of a bottleneck over its inner ones."""
@@ -49,7 +49,7 @@ class HRNetLayout:
 
     def resize(self, feature: Float[Tensor, "B C h w"], size: Size) -> Float[Tensor, "B C H W"]:
         """Bring a feature of a deeper branch to another one's size: not by a factor, since sizes may be odd."""
-        if tuple(feature.shape[-2:]) == size:
+        if size_of(feature) == size:
             return feature
         if self.exchange == "nearest":
             return F.interpolate(feature, size=size, mode="nearest")
@@ -136,16 +136,15 @@ class HighResolutionModule(nn.Module):
         return [self._fuse(target, features) for target in range(len(features))]
 
     def _fuse(self, target: int, features: Sequence[Tensor]) -> Tensor:
-        height, width = features[target].shape[-2:]
-        terms = []
+        size, terms = size_of(features[target]), []
         paths: nn.ModuleList = self.fuse_layers[target]  # type: ignore[assignment]
         for source, path in enumerate(paths):
             if source <= target:
                 terms.append(path(features[source]))
             elif self.layout.exchange == "inferred":
-                terms.append(path(self.layout.resize(features[source], (height, width))))
+                terms.append(path(self.layout.resize(features[source], size)))
             else:
-                terms.append(self.layout.resize(path(features[source]), (height, width)))
+                terms.append(self.layout.resize(path(features[source]), size))
         total = terms[0]
         for term in terms[1:]:
             total = total + term
