@@ -233,18 +233,8 @@ class PanopticPostprocessor:
         ids, train_ids, areas, boxes, scores = (column.cpu().numpy() for column in (*tensors.table, tensors.scores))
         segments = []
         for slot in np.flatnonzero(ids != VOID_ID):  # ids ascend with the slots
-            category = self.categories[int(train_ids[slot])]
-            x, y, width, height = boxes[slot].tolist()
-            segment = Segment(
-                id=int(ids[slot]),
-                category_id=category.id,
-                name=category.name,
-                isthing=category.isthing,
-                area=int(areas[slot]),
-                bbox=(x, y, width, height),
-                score=float(scores[slot]),
-            )
-            segments.append(segment)
+            category, box = self.categories[int(train_ids[slot])], boxes[slot].tolist()
+            segments.append(Segment.of(category, int(ids[slot]), int(areas[slot]), box, score=float(scores[slot])))
         return PanopticResult(
             panoptic_map=tensors.panoptic_map.cpu().numpy(),
             segments_info=segments,

@@ -13,13 +13,11 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, Precision
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.distributed import resolve_device
-from panoptic_deeplab.images.prepare import prepare_image
 from panoptic_deeplab.images.read import read_image
-from panoptic_deeplab.inference.engines.engine import ReadyImage
 from panoptic_deeplab.inference.engines.network import NetworkEngine
 from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
 from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.maps import Size
+from panoptic_deeplab.maps import Size, size_of
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
 from panoptic_deeplab.profiling.measure import WARM_UP_RUNS, Timing, peak_memory, run_repeatedly
@@ -160,27 +158,15 @@ class _Stages:
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Path], stopwatch: Stopwatch) -> None:
-        predictor, config = self._predictor, self._predictor.config
+        predictor = self._predictor
         with stage(stopwatch, "decode"):
             pixels = [read_image(image) for image in images]
         with stage(stopwatch, "resize"):
-            prepared = [
-                prepare_image(
-                    image,
-                    input_config=config.input,
-                    output_stride=config.model.output_stride,
-                    align_corners=config.model.align_corners,
-                )
-                for image in pixels
-            ]
-            batch = [
-                ReadyImage(image, (original.shape[0], original.shape[1]))
-                for image, original in zip(prepared, pixels, strict=True)
-            ]
+            batch = [predictor.engine.ready(image) for image in pixels]
         with stage(stopwatch, "network"):
             raw_maps = predictor.engine.raw_maps(batch)
-        input_size = (prepared[0].tensor.shape[1], prepared[0].tensor.shape[2])
-        content_sizes = [image.content_size for image in prepared]
+        content_sizes = [item.prepared.content_size for item in batch]
+        input_size = size_of(batch[0].prepared.tensor)
         results = self._postprocess(raw_maps, input_size, content_sizes, stopwatch=stopwatch)
         with stage(stopwatch, "merging"):
             results = [result.resized(item.original_size) for result, item in zip(results, batch, strict=True)]

@@ -136,14 +136,7 @@ def draw_labels(size: Size, categories: CategoryTable, *, num_instances: int, se
         owner[segment_id] = things[int(rng.integers(len(things)))]
     ids, areas = np.unique(panoptic_map, return_counts=True)
     segments = [
-        Segment(
-            id=segment_id,
-            category_id=owner[segment_id].id,
-            name=owner[segment_id].name,
-            isthing=owner[segment_id].isthing,
-            area=area,
-            bbox=(0, 0, width, height),
-        )
+        Segment.of(owner[segment_id], segment_id, area, (0, 0, width, height))
         for segment_id, area in zip(ids.tolist(), areas.tolist(), strict=True)
     ]
     return PanopticResult(panoptic_map=panoptic_map, segments_info=segments, categories=categories)
