@@ -51,17 +51,7 @@ def untrained_subject(
     compile: bool = False,  # noqa: A002 - torch's name
     published_milliseconds: float | None = None,
 ) -> Subject:
-    """A network with random weights, as fast as a trained one; post-processing works on a drawn scene.
-
-    Args:
-        name: name of the row.
-        config: its `input`, `model`, `postprocess` sections.
-        categories: classes.
-        device: `cpu`, `cuda`, ... or `auto`.
-        precision: as for `PanopticPredictor`.
-        compile: as for `PanopticPredictor`.
-        published_milliseconds: for one image, in Table 9.
-    """
+    """A network with random weights, as fast as a trained one; post-processing works on a drawn scene."""
     torch.manual_seed(0)
     network = PanopticDeepLab(config.model, categories.num_classes).to(resolve_device(device)).eval()
     drawn = DrawnMaps(network, categories.thing_mask)
@@ -72,12 +62,7 @@ def untrained_subject(
 
 
 def write_picture(folder: Path, size: Size) -> Path:
-    """Write a photograph-like image, a drawn street scene as JPEG.
-
-    Args:
-        folder: exists.
-        size: `(height, width)`, at least 32 each.
-    """
+    """Write a photograph-like image, a drawn street scene of at least 32 x 32 pixels, as JPEG."""
     path = folder / f"street_{size[0]}x{size[1]}.jpg"
     Image.fromarray(SyntheticSource(1, size=size)[0].image).save(path, quality=_JPEG_QUALITY)
     return path
@@ -86,14 +71,7 @@ def write_picture(folder: Path, size: Size) -> Path:
 def measure_inference(subject: Subject, image: Path, *, batch_size: int = 1, seconds: float = 5.0) -> InferenceRow:
     """Measure one model with one image file, which fills the batch.
 
-    Args:
-        subject: the model.
-        image: file.
-        batch_size: images at once.
-        seconds: how long to measure the stages, and again the whole; at least three batches each.
-
-    Raises:
-        ImageError: the image cannot be read.
+    The stages are measured for so many seconds, and again the whole; at least three batches each.
     """
     predictor = subject.predictor
     pixels = read_image(image)
@@ -143,11 +121,7 @@ def encode(result: PanopticResult) -> bytes:
 
 
 class _Stages:
-    """The steps of `PanopticPredictor`, one by one.
-
-    Args:
-        predictor: whose parts are used.
-    """
+    """The steps of a `PanopticPredictor`, one by one."""
 
     def __init__(self, predictor: PanopticPredictor) -> None:
         self._predictor = predictor

@@ -30,11 +30,7 @@ def paper_rows() -> list[PaperRow]:
 
 
 def paper_setting(row: PaperRow) -> tuple[Config, CategoryTable, Size]:
-    """Configuration and classes of a network of Table 9, and the size of a picture for it.
-
-    Args:
-        row: one of `paper_rows()`.
-    """
+    """Configuration and classes of a network of Table 9, and the size of a picture for it."""
     return row.config, row.categories, _IMAGE_SIZES[row.row.partition(",")[0]]
 
 
@@ -45,14 +41,7 @@ def paper_subject(
     precision: Precision,
     compile: bool = False,  # noqa: A002 - torch's name
 ) -> tuple[Subject, Size]:
-    """A network of Table 9 with random weights, ready to be measured, and the size of a picture for it.
-
-    Args:
-        row: one of `paper_rows()`.
-        device: `cpu`, `cuda`, ... or `auto`.
-        precision: as for `PanopticPredictor`.
-        compile: as for `PanopticPredictor`.
-    """
+    """A network of Table 9 with random weights, ready to be measured, and the size of a picture for it."""
     config, categories, image_size = paper_setting(row)
     published = _MILLISECONDS[row.row]
     subject = untrained_subject(
