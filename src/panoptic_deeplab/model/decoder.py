@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from panoptic_deeplab.maps import size_of, upsample
+from panoptic_deeplab.maps import upsample
 from panoptic_deeplab.model.layers import ConvNormRelu, ConvolutionKind, refinement_conv
 
 
@@ -69,8 +69,8 @@ class Decoder(nn.Module):
         """Context at output stride and low-level features, deep to shallow -> features at the shallowest one's size."""
         decoded = context
         for project, stage, feature in zip(self.projections, self.stages, low_level, strict=True):
-            # Not by a scale factor: sizes may be odd.
-            decoded = upsample(decoded, size_of(feature), align_corners=self.align_corners)
+            height, width = feature.shape[-2:]  # not a scale factor: sizes may be odd
+            decoded = upsample(decoded, (height, width), align_corners=self.align_corners)
             on_cpu = decoded.device.type == "cpu" and not torch.compiler.is_compiling()
             if decoded.requires_grad and on_cpu and decoded.is_contiguous(memory_format=torch.channels_last):
                 decoded.register_hook(_as_channels_last)  # type: ignore[no-untyped-call]

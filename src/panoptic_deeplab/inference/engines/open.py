@@ -92,4 +92,4 @@ def _changed(config: Config, changes: Changes) -> Config:
             asked = with_changes(getattr(config, name), asked, name=name) if asked else None
         if asked is not None:
             sections[name] = asked
-    return replace(config, **sections)
+    return replace(config, **sections) if sections else config
