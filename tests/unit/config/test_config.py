@@ -27,7 +27,7 @@ def test_defaults_are_the_papers() -> None:
         ("InputConfig", {"scale": 0.0}, "`input.scale` must be positive"),
         ("InputConfig", {"scale": 2.0, "longest_side": 641}, "`input.scale` must be 1 when input.longest_side is set"),
         ("ModelConfig", {"decoder_strides": (4, 8)}, "`model.decoder_strides` must be falling strides"),
-        ("ModelConfig", {"projections": (64,)}, "`model.projections` must be one number for each"),
+        ("ModelConfig", {"projections": (64,)}, "`model.projections` must be one positive number for each"),
         ("ModelConfig", {"dual_decoder": False}, "`model.dual_aspp` must be false when model.dual_decoder is false"),
         ("ModelConfig", {"aspp_channels": 0}, "`model.aspp_channels` must be positive"),
         ("ModelConfig", {"instance_head_channels": -1}, "`model.instance_head_channels` must be positive"),
