@@ -54,12 +54,13 @@ def _in_order(
     ready: Sequence[ReadyImage], batch_size: int, predict: Callable[[Sequence[ReadyImage]], list[PanopticResult]]
 ) -> Iterator[PanopticResult]:
     """The results of images that were read together; a batch is predicted when its first image's turn has come."""
+    groups = [item.group for item in ready]
     by_size: dict[tuple[object, ...], list[int]] = {}
-    for index, item in enumerate(ready):
-        by_size.setdefault(item.group, []).append(index)
+    for index, group in enumerate(groups):
+        by_size.setdefault(group, []).append(index)
     results: dict[int, PanopticResult] = {}
-    for index, item in enumerate(ready):
+    for index, group in enumerate(groups):
         if index not in results:
-            chosen, by_size[item.group] = by_size[item.group][:batch_size], by_size[item.group][batch_size:]
+            chosen, by_size[group] = by_size[group][:batch_size], by_size[group][batch_size:]
             results.update(zip(chosen, predict([ready[i] for i in chosen]), strict=True))
         yield results.pop(index)

@@ -228,9 +228,8 @@ def _head(config: ModelConfig, in_channels: int, channels: int, out_channels: in
 
 def _initialize(model: PanopticDeepLab) -> None:
     """He-normal convolutions outside the backbone; N(0, 0.001) for the last layers, so that training starts at zero."""
-    for child in model.children():
-        if child is not model.backbone:
-            initialize_convolutions(child, mode="fan_in")
+    parts = nn.ModuleList(child for child in model.children() if child is not model.backbone)
+    initialize_convolutions(parts, mode="fan_in")
     for head in (model.semantic_head, model.center_head, model.offset_head):
         if head is not None:
             nn.init.normal_(head.predict.weight, std=0.001)

@@ -41,7 +41,7 @@ from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.data.sources import open_source
 from panoptic_deeplab.distributed import Process, any_process, of_main_process, process_group
 from panoptic_deeplab.errors import ConfigError, StoppedBySignal
-from panoptic_deeplab.inference.free_memory import available_memory
+from panoptic_deeplab.inference.memory_need import available_memory
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.training.allocator import keep_freed_memory
 from panoptic_deeplab.training.callbacks import Callback

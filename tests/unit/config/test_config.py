@@ -31,7 +31,11 @@ def test_defaults_are_the_papers() -> None:
         ("ModelConfig", {"dual_decoder": False}, "`model.dual_aspp` must be false when model.dual_decoder is false"),
         ("ModelConfig", {"aspp_channels": 0}, "`model.aspp_channels` must be positive"),
         ("ModelConfig", {"instance_head_channels": -1}, "`model.instance_head_channels` must be positive"),
-        ("ModelConfig", {"projections": (64, 0)}, "`model.projections` must be one positive number for each of decoder_strides (8, 4). Got (64, 0) instead."),
+        (
+            "ModelConfig",
+            {"projections": (64, 0)},
+            "`model.projections` must be one positive number for each of decoder_strides (8, 4). Got (64, 0) instead.",
+        ),
         ("ModelConfig", {"atrous_rates": (6, 12, 0)}, "`model.atrous_rates` must be positive numbers"),
         ("ModelConfig", {"image_pool_size": (0, 65)}, "`model.image_pool_size` must be positive numbers"),
         ("CompatConfig", {"norm_eps": 0.0}, "`model.compat.norm_eps` must be positive"),

@@ -80,8 +80,9 @@ class NetworkEngine(Engine):
         )
         self._memory_need = MemoryNeed(self.model, config, device=self.device, precision=precision)
         self._postprocess = PanopticPostprocessor(categories, config.postprocess, align_corners=align_corners)
-        is_plain = config.test_time_augmentation.is_plain  # averages take small tensors from the host in between
-        self._is_captured = compile and self.device.type == "cuda" and is_plain
+        self._is_plain = config.test_time_augmentation.is_plain
+        # Averages take small tensors from the host in between.
+        self._is_captured = compile and self.device.type == "cuda" and self._is_plain
         self._captured: tuple[object, CapturedPath] | None = None
         # A recording has one place for its images and its answer; averages change windows of pools inside of the model.
         self._lock = threading.Lock()
@@ -179,14 +180,14 @@ class NetworkEngine(Engine):
         Raises:
             CheckpointError: the maps do not fit the categories.
         """
-        model = AugmentedModel(
-            self._network.current(),
-            self.config.test_time_augmentation,
-            output_stride=self.config.model.output_stride,
-            align_corners=self.config.model.align_corners,
-        )
-        with self._lock if not self.config.test_time_augmentation.is_plain else nullcontext():
+        model, settings = self._network.current(), self.config.model
+        if self._is_plain:
             raw_maps = model(images)
+        else:
+            stride, align_corners = settings.output_stride, settings.align_corners
+            averages = self.config.test_time_augmentation
+            with self._lock:
+                raw_maps = AugmentedModel(model, averages, output_stride=stride, align_corners=align_corners)(images)
         num_classes = raw_maps.semantic_logits.shape[1]
         if num_classes != len(self.categories):
             raise CheckpointError(

@@ -32,8 +32,7 @@ from panoptic_deeplab.model.backbones.mobilenet_v3 import (
     mobilenet_v3_large_seg,
 )
 from panoptic_deeplab.model.backbones.multi_grid import use_multi_grid
-from panoptic_deeplab.model.backbones.padding import use_symmetric_padding
-from panoptic_deeplab.model.backbones.patches import pad_patches
+from panoptic_deeplab.model.backbones.padding import pad_patches, use_symmetric_padding
 from panoptic_deeplab.model.backbones.resnet_beta import resnet50_beta
 from panoptic_deeplab.model.backbones.xception import xception
 
