@@ -91,7 +91,7 @@ class AugmentedModel:
     def _view(self, images: Tensor, scale: float) -> Tensor:
         if scale == 1:
             return images
-        size = scaled_size(size_of(images), scale, output_stride=self.output_stride, align_corners=self.align_corners)
+        size = view_size(size_of(images), scale, output_stride=self.output_stride, align_corners=self.align_corners)
         return resize_images(images, size, align_corners=self.align_corners)
 
     def _predict(self, view: Tensor, images: Tensor) -> RawMaps:
@@ -101,12 +101,12 @@ class AugmentedModel:
             return self.model(view.contiguous(memory_format=torch.channels_last))
 
 
-def scaled_size(size: Size, scale: float, *, output_stride: int, align_corners: bool) -> Size:
+def view_size(size: Size, scale: float, *, output_stride: int, align_corners: bool) -> Size:
     """The size nearest to `scale` times a size that a network of this stride maps without a remainder.
 
-    >>> scaled_size((1025, 2049), 0.75, output_stride=16, align_corners=True)
+    >>> view_size((1025, 2049), 0.75, output_stride=16, align_corners=True)
     (769, 1537)
-    >>> scaled_size((481, 641), 0.75, output_stride=16, align_corners=True)
+    >>> view_size((481, 641), 0.75, output_stride=16, align_corners=True)
     (369, 481)
     """
     extra = 1 if align_corners else 0
