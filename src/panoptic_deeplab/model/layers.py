@@ -89,6 +89,17 @@ def _convolution(
     return nn.Conv2d(in_channels, out_channels, kernel_size, 1, padding, dilation, groups, bias=bias)
 
 
+def conv_norm(
+    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, dilation: int = 1, norm_eps: float = 1e-5
+) -> nn.Sequential:
+    """Convolution, padded evenly on all sides, then BN, for backbones."""
+    padding = dilation * (kernel // 2)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, bias=False),
+        nn.BatchNorm2d(out_channels, eps=norm_eps),
+    )
+
+
 def initialize_convolutions(network: nn.Module, *, mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:
     """He-normal weights for ReLU, and biases of 0, in all convolutions below `network`."""
     for module in network.modules():

@@ -9,6 +9,7 @@ channels and run at stride 16. The path ends at stride 8, so the ASPP reads feat
     tap                      ▲                             ▲
 """
 
+from functools import partial
 from itertools import chain, pairwise
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from panoptic_deeplab.config import ModelConfig
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.maps import Size, size_of, upsample
+from panoptic_deeplab.model.layers import conv_norm
 
 _LEVELS = (0, 0, 0, 1, 2, 1, 2, 2, 3, 3, 2, 1)
 """Level of each cell. A cell of level l has F * 2^l channels a convolution, and ends at stride 4 * 2^l, or 16 for
@@ -41,7 +43,8 @@ of the one before it, 2 to 6 are those of the blocks."""
 
 _OUTPUT_STRIDE = 8
 
-_NORM_EPS = 1e-3
+_conv_norm = partial(conv_norm, norm_eps=1e-3)
+"""With PyTorch's initial values, which are those of the original (variance 1 / (3 fan-in))."""
 
 
 class AutoDeepLab(nn.Module):
@@ -164,17 +167,6 @@ def _separable(channels: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
     """ReLU, depthwise and pointwise convolution without anything between, BN."""
     depthwise = nn.Conv2d(channels, channels, kernel, stride=stride, padding=kernel // 2, groups=channels, bias=False)
     return nn.Sequential(nn.ReLU(), depthwise, *_conv_norm(channels, channels, 1))
-
-
-def _conv_norm(
-    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, dilation: int = 1
-) -> nn.Sequential:
-    """Convolution with PyTorch's initial values, which are those of the original (variance 1 / (3 fan-in)), and BN."""
-    padding = dilation * (kernel // 2)
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, bias=False),
-        nn.BatchNorm2d(out_channels, eps=_NORM_EPS),
-    )
 
 
 def _resolution(level: int) -> int:
