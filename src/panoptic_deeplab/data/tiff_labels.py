@@ -27,7 +27,7 @@ def needs_tifffile(path: Path) -> bool:
             if not isinstance(picture, TiffImageFile):
                 return False
             tags = picture.tag_v2
-            signed = _SIGNED in np.atleast_1d(tags.get(_SAMPLE_FORMAT, 1))
+            signed = _SIGNED in np.ravel(tags.get(_SAMPLE_FORMAT, 1))
             return (signed or picture.mode == "F") and tags.prefix == b"MM" and tags.get(_COMPRESSION, _RAW) != _RAW
     except ImageError as error:
         if not isinstance(error.__cause__, UnidentifiedImageError):
