@@ -14,6 +14,9 @@ Format = Literal[
     "cityscapes",
     "mapillary_vistas",
     "folder",
+    "label_images",
+    "color_masks",
+    "voc",
     "object_masks",
     "synthetic",
 ]

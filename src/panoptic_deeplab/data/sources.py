@@ -13,6 +13,7 @@ from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.formats.drawn import DrawnSource
 from panoptic_deeplab.data.formats.folder import FolderSource
 from panoptic_deeplab.data.formats.mapillary_vistas import MapillaryVistasSource
+from panoptic_deeplab.data.formats.mask_folders import ColorMasksSource, LabelImagesSource, VocSource
 from panoptic_deeplab.data.formats.object_masks import ObjectMasksSource
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.problems import Problems
@@ -26,6 +27,9 @@ FORMATS: Mapping[str, Callable[..., PanopticSource]] = MappingProxyType(
         "cityscapes": CityscapesSource,
         "mapillary_vistas": MapillaryVistasSource,
         "folder": FolderSource,
+        "label_images": LabelImagesSource,
+        "color_masks": ColorMasksSource,
+        "voc": VocSource,
         "object_masks": ObjectMasksSource,
     }
 )

@@ -2,8 +2,8 @@
 
     root/
     ├── images/street_1.jpg ...       any format that Pillow reads: `images.IMAGE_SUFFIXES`
-    ├── instances/street_1.png ...    8 or 16-bit gray: 0 = no instance, 1..N = one instance each
-    ├── semantic/street_1.png ...     8 or 16-bit gray or palette: category ids, as the table lists them
+    ├── instances/street_1.png ...    whole numbers: 0 = no instance, 1..N = one instance each; or a color each
+    ├── semantic/street_1.png ...     whole numbers or palette: category ids of the table; or RGB: its colors
     └── {split}.txt                   file names, with or without suffix, a line each
 
 Without `{split}.txt` the files are in `images/{split}/`, `instances/{split}/` and `semantic/{split}/`. Labels are PNG,
@@ -26,24 +26,31 @@ Numbers that mean void (often 0 or 255) belong in `void_ids` of the table; a num
 error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Int32, Int64, Integer, UInt8
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.data.formats.folder_files import KINDS, find_files
+from panoptic_deeplab.data.formats.folder_files import FOLDER, Layout, find_files
+from panoptic_deeplab.data.formats.label_colors import (
+    NO_CLASS,
+    Color,
+    ids_of_colors,
+    objects_of_colors,
+    table_colors,
+)
 from panoptic_deeplab.data.formats.listed import Labels, ListedSource
+from panoptic_deeplab.data.label_files import check_same_size, read_colored_label
 from panoptic_deeplab.data.labels import RawSegment, translate_labels
 from panoptic_deeplab.data.problems import Problems, collected
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.results.ids import VOID_ID
 from panoptic_deeplab.results.panoptic_result import Segment
 from panoptic_deeplab.results.run_lengths import find_runs
-
-NO_CLASS = -1
-"""Stands for "the table has no class here" while pixels are grouped; numbers in files are never negative."""
 
 
 class FolderSource(ListedSource):
@@ -63,6 +70,10 @@ class FolderSource(ListedSource):
             nobody collects `problems`, an image or a label is missing, or there are files that nothing uses.
     """
 
+    layout: ClassVar[Layout] = FOLDER
+    palette: ClassVar[bool] = False
+    """Labels with a palette mean its colors; else its indices are numbers."""
+
     def __init__(
         self,
         root: str | Path,
@@ -74,7 +85,7 @@ class FolderSource(ListedSource):
     ) -> None:
         super().__init__(root, categories, outside_root=outside_root)
         with collected(problems) as found:
-            self._files = find_files(Path(root), split, found)
+            self._files = find_files(Path(root), split, found, self.layout)
         self.image_ids: Sequence[str] = list(self._files.images)
         if list(self._files.labels) == ["instances"]:
             only_classes(categories)
@@ -89,7 +100,15 @@ class FolderSource(ListedSource):
         for kind, labels in self._files.labels.items():
             folder = self._files.label_folders[kind]
             label_paths.append(labels.get(image_id, folder / f"{image_id}.png"))
-            maps[kind] = self._id_label(folder, label_paths[-1], image, image_path)
+            label_path = self._root.listed(folder, label_paths[-1])
+            label = read_colored_label(label_path, palette=self.palette)
+            check_same_size((image.shape[0], image.shape[1]), label, image_path=image_path, label_path=label_path)
+            if label.ndim == 2:
+                maps[kind] = label
+            elif kind == "instances":
+                maps[kind] = objects_of_colors(label)
+            else:
+                maps[kind] = ids_of_colors(label, self._colors, self.categories, where=label_path)
         if not maps:
             return None, []
         return labels_from_maps(
@@ -99,10 +118,14 @@ class FolderSource(ListedSource):
             where=" and ".join(str(path) for path in label_paths),
         )
 
-    def label_paths(self, image_id: str) -> tuple[Path, Path]:
-        """Where an image's instance map and semantic map belong; either kind may be missing."""
-        instances, semantic = (self._files.label_folders[kind] / f"{image_id}.png" for kind in KINDS)
-        return instances, semantic
+    @cached_property
+    def _colors(self) -> Mapping[Color, int]:
+        """Dataset id of each color in class maps."""
+        return table_colors(self.categories)
+
+    def label_paths(self, image_id: str) -> list[Path]:
+        """Where the labels of an image belong, one path a kind; kinds may be missing."""
+        return [self._files.label_folders[kind] / f"{image_id}.png" for kind in self.layout.labels]
 
 
 def labels_from_maps(
@@ -157,6 +180,8 @@ def _check_pairs(
     for instance, dataset_id in zip(instances.tolist(), classes.tolist(), strict=True):
         if instance == 0:
             continue
+        if dataset_id == NO_CLASS:
+            raise DatasetError(f"{where}: instance {instance} has no class. Expected one for all of its pixels.")
         train_id = categories.train_id_by_dataset_id.get(dataset_id)
         if train_id is not None and not categories[train_id].isthing:
             raise DatasetError(

@@ -7,9 +7,10 @@ taken for absent trains a network on something else without a word.
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from panoptic_deeplab.data.label_files import read_lines
 from panoptic_deeplab.data.problems import Problems
@@ -20,6 +21,9 @@ KINDS = ("instances", "semantic")
 
 _TAIL = re.compile(r"[-_. ][^\W\d][^\d]*")
 """What may stand between the name of an image and the suffix of its label: words, no numbers."""
+
+_BESIDE = re.compile(r".+[-_. ](?:masks?|labels?|seg|segmentation|gt)", re.IGNORECASE)
+"""Names of labels that lie beside the images."""
 
 _OTHER_SUFFIXES = frozenset(
     ("", ".csv", ".db", ".gz", ".html", ".ini", ".json", ".md", ".pdf", ".tar", ".txt", ".xml", ".yaml", ".yml", ".zip")
@@ -40,37 +44,63 @@ class FolderFiles:
     """Kind -> image id -> label file; a kind that the split does not have is left out."""
 
 
-def find_files(root: Path, split: str, problems: Problems) -> FolderFiles:
+class Layout(NamedTuple):
+    """Where a format has its files: names below the root, in which `{}` is the split."""
+
+    lists: tuple[str, ...]
+    """Lists of the images of a split, the first that exists. Without one, the split is a folder."""
+    images: tuple[str, ...]
+    labels: Mapping[str, tuple[str, ...]]
+    """Kind -> folders."""
+    beside: bool = False
+    """Labels may lie beside the images, under their names with `_mask` and the like."""
+
+    def folders(self, root: Path, names: Sequence[str], split: str, *, listed: bool) -> list[Path]:
+        """The folders that may hold files of a split; all of them where a list chooses among the files."""
+        return [root / name.format(split) for name in names if listed or "{}" in name]
+
+
+FOLDER = Layout(("{}.txt",), ("images", "images/{}"), {kind: (kind, f"{kind}/{{}}") for kind in KINDS})
+
+
+def find_files(root: Path, split: str, problems: Problems, layout: Layout = FOLDER) -> FolderFiles:
     """Find the images and labels of a split.
 
     Args:
         root: folder of the set.
         split: name of a list or of sub-folders.
         problems: takes names without a file and files that nothing uses.
+        layout: where the format has its files.
 
     Raises:
         DatasetError: there is no such split, or no folder of its images.
     """
-    list_path = root / f"{split}.txt"
-    if list_path.is_file():
-        found = _listed(root, split, list_path, problems)
-        places = {kind: [root / kind, root / kind / split] for kind in KINDS}
-        known = {path.stem for folder in _folders(root / "images") for path in image_files(folder)}
-    elif (root / "images" / split).is_dir():
-        image_folder = root / "images" / split
-        found = FolderFiles(image_folder=image_folder, images=_by_name(image_folder, problems), label_folders={})
-        places = {kind: [root / kind / split] for kind in KINDS}
-        known = set(found.images)
-        for folder in (image_folder, *(root / kind / split for kind in KINDS)):
-            _look_for_nested(folder, problems)
+    list_path = next(filter(Path.is_file, (root / name.format(split) for name in layout.lists)), None)
+    listed = list_path is not None
+    image_folders = [folder for folder in layout.folders(root, layout.images, split, listed=listed) if folder.is_dir()]
+    if not image_folders:
+        raise DatasetError(_no_folder(root, split, layout, list_path))
+    places = {kind: layout.folders(root, names, split, listed=listed) for kind, names in layout.labels.items()}
+    if list_path is not None:
+        found = _listed(list_path, image_folders, layout, problems)
+        known = {stem for outer in image_folders for inner in _folders(outer) for stem in _images(inner, layout)[0]}
     else:
-        raise DatasetError(
-            f"Split {split!r} is not in {root.absolute()}. Expected {list_path.name} with a file name (without"
-            f" suffix) a line, or images in {Path('images') / split}/."
-        )
+        image_folder = next(filter(image_files, image_folders), image_folders[0])
+        images = _images(image_folder, layout, problems)[0]
+        found = FolderFiles(image_folder=image_folder, images=images, label_folders={})
+        known = set(images)
+        used = [folder for folders in places.values() for folder in folders]
+        for folder in (image_folder, *used):
+            _look_for_nested(folder, used, problems)
     for kind, folders in places.items():
         found.label_folders[kind] = folders[0]
-        holding = [(folder, _labels(folder, found.images, known, problems)) for folder in folders if folder.is_dir()]
+        holding = [
+            (folder, _labels(_by_name(folder, problems), folder, found.images, known, problems))
+            for folder in folders
+            if folder.is_dir()
+        ]
+        beside = _images(found.image_folder, layout)[1] if layout.beside else {}
+        holding.append((found.image_folder, _labels(beside, found.image_folder, found.images, known, problems)))
         holding = [(folder, labels) for folder, labels in holding if labels]
         if len(holding) > 1:
             fault = f"and {holding[1][0]} both hold labels of split {split!r}. Remove or rename one of them."
@@ -78,18 +108,26 @@ def find_files(root: Path, split: str, problems: Problems) -> FolderFiles:
         if holding:
             found.label_folders[kind], found.labels[kind] = holding[0]
     _look_for_unreadable(found, problems)
-    _look_for_missing(root, split, found, problems)
-    _look_for_unused(root, found, {folder for folders in places.values() for folder in folders}, problems)
+    _look_for_missing(root, split, found, layout, problems)
+    used = [*image_folders, *(folder for folders in places.values() for folder in folders)]
+    _look_for_unused(root, found, used, layout, problems)
     return found
 
 
-def _listed(root: Path, split: str, list_path: Path, problems: Problems) -> FolderFiles:
+def _no_folder(root: Path, split: str, layout: Layout, list_path: Path | None) -> str:
+    if list_path is not None:
+        return f"The folder {root / layout.images[0].format(split)} does not exist. Expected the images there."
+    places = " or ".join(f"{name.format(split)}/" for name in layout.images if "{}" in name)
+    return (
+        f"Split {split!r} is not in {root.absolute()}. Expected {' or '.join(layout.lists).format(split)} with a file"
+        " name (without suffix) a line" + (f", or images in {places}." if places else ".")
+    )
+
+
+def _listed(list_path: Path, folders: Sequence[Path], layout: Layout, problems: Problems) -> FolderFiles:
     """The images that a list names, by their name with or without suffix."""
-    folders = [folder for folder in (root / "images", root / "images" / split) if folder.is_dir()]
-    if not folders:
-        raise DatasetError(f"The folder {root / 'images'} does not exist. Expected the images there.")
     names = read_lines(list_path)
-    by_folder = [(folder, _by_name(folder, problems)) for folder in folders]
+    by_folder = [(folder, _images(folder, layout, problems)[0]) for folder in folders]
     image_folder, available = max(
         by_folder, key=lambda pair: len(pair[1].keys() & {_stem(name, pair[1]) for name in names})
     )
@@ -129,16 +167,29 @@ def _by_name(folder: Path, problems: Problems) -> dict[str, Path]:
     return paths
 
 
-def _labels(folder: Path, images: Collection[str], known: Collection[str], problems: Problems) -> dict[str, Path]:
-    """Image id -> label, of the labels of these images in a folder.
+def _images(folder: Path, layout: Layout, problems: Problems | None = None) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The images of a folder by their name without suffix, and the labels beside them."""
+    paths = _by_name(folder, Problems() if problems is None else problems)
+    beside = {stem: path for stem, path in paths.items() if layout.beside and _BESIDE.fullmatch(stem)}
+    return {stem: path for stem, path in paths.items() if stem not in beside}, beside
+
+
+def _labels(
+    by_name: Mapping[str, Path],
+    folder: Path,
+    images: Collection[str],
+    known: Collection[str],
+    problems: Problems,
+) -> dict[str, Path]:
+    """Image id -> label, of the labels of these images.
 
     Args:
-        folder: the folder.
+        by_name: labels by their name without suffix.
+        folder: where they lie.
         images: ids of the split.
         known: names of all images of the set, whose labels may lie here too.
         problems: takes labels of no image.
     """
-    by_name = _by_name(folder, problems)
     owners = {stem: (stem, "") if stem in known else _owner(stem, known) for stem in by_name}
     tails = {tail for _, tail in filter(None, owners.values())}
     tail = "" if "" in tails else next(iter(tails), "")
@@ -160,8 +211,10 @@ def _labels(folder: Path, images: Collection[str], known: Collection[str], probl
 def _owner(stem: str, known: Collection[str]) -> tuple[str, str] | None:
     """The image that a label belongs to by the start of its name, and the tail of the name."""
     for cut in range(len(stem) - 1, 0, -1):
-        if stem[:cut] in known and _TAIL.fullmatch(stem, cut):
-            return stem[:cut], stem[cut:]
+        if _TAIL.fullmatch(stem, cut):
+            for name in (stem[:cut], f"{stem[:cut]}_img"):  # cellpose has 000_img and 000_masks
+                if name in known:
+                    return name, stem[cut:]
     return None
 
 
@@ -184,37 +237,40 @@ def _look_for_unreadable(found: FolderFiles, problems: Problems) -> None:
                 problems.add("no decoder", path, fault, image_id=image_id)
 
 
-def _look_for_missing(root: Path, split: str, found: FolderFiles, problems: Problems) -> None:
+def _look_for_missing(root: Path, split: str, found: FolderFiles, layout: Layout, problems: Problems) -> None:
     """Note images without a label of a kind that others have."""
-    for kind in KINDS:
-        labels, folder = found.labels.get(kind), found.label_folders[kind]
+    for kind, names in layout.labels.items():
+        labels, folder, all_splits = found.labels.get(kind), found.label_folders[kind], root / Path(names[0]).parts[0]
         if labels is not None:
             for image_id in found.images:
                 if image_id not in labels:
                     fault = f"does not exist, though other images have {kind}. Add it, or take the image out."
                     problems.add(f"no {kind}", folder / f"{image_id}.png", fault, image_id=image_id)
-        elif found.labels and any(image_files(place) for place in _folders(root / kind)):
+        elif found.labels and any(image_files(place) for place in _folders(all_splits)):
             fault = f"holds files, but none for an image of split {split!r}. Expected {folder}/NAME.png for each."
-            problems.add(f"none of {kind}", root / kind, fault)
+            problems.add(f"none of {kind}", all_splits, fault)
 
 
-def _look_for_nested(folder: Path, problems: Problems) -> None:
+def _look_for_nested(folder: Path, used: Collection[Path], problems: Problems) -> None:
     for inner in list(_folders(folder))[1:]:
-        if image_files(inner):
+        if inner not in used and image_files(inner):
             problems.add("nested", inner, f"holds files that are not read. Expected them directly in {folder}.")
 
 
-def _look_for_unused(root: Path, found: FolderFiles, used: Collection[Path], problems: Problems) -> None:
-    """Note folders that may hold the other kind of labels under another name: they have files named as the images."""
-    absent = [kind for kind in KINDS if kind not in found.labels]
+def _look_for_unused(
+    root: Path, found: FolderFiles, used: Collection[Path], layout: Layout, problems: Problems
+) -> None:
+    """Note folders that may hold the labels of a kind under another name: they have files named as the images."""
+    absent = [kind for kind in layout.labels if kind not in found.labels]
     if len(absent) != 1:
         return
+    outers = {Path(name).parts[0] for names in layout.labels.values() for name in names}
     for outer in list(_folders(root))[1:]:
         for folder in _folders(outer):
             of_another_split = folder != outer and (
                 (root / "images" / folder.name).is_dir() or (root / f"{folder.name}.txt").is_file()
             )
-            if outer.name == "images" or folder in used or (outer.name in KINDS and of_another_split):
+            if outer.name == "images" or folder in used or (outer.name in outers and of_another_split):
                 continue
             stems = [path.stem for path in image_files(folder)]
             if any(stem in found.images or _owner(stem, found.images) is not None for stem in stems):

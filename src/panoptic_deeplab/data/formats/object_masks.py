@@ -22,7 +22,8 @@ from jaxtyping import Int32, UInt8
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config.data import Overlap
 from panoptic_deeplab.data.formats.drawn import DrawnSource
-from panoptic_deeplab.data.formats.folder import NO_CLASS, only_classes
+from panoptic_deeplab.data.formats.folder import only_classes
+from panoptic_deeplab.data.formats.label_colors import NO_CLASS
 from panoptic_deeplab.data.formats.listed import Labels
 from panoptic_deeplab.data.formats.shapes import Shape, mask_patch
 from panoptic_deeplab.data.label_files import check_same_size, read_lines, read_object_mask
