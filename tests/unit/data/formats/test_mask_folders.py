@@ -71,7 +71,7 @@ def test_a_list_chooses_images(tmp_path, place):
     for name in ("b", "c"):
         put(tmp_path / image.replace("b.", f"{name}."))
         put(tmp_path / label.replace("b", name, 1), OBJECTS)
-    (tmp_path / "train.txt").write_text("\ufeffc.png\r\n", encoding="utf-16")
+    (tmp_path / "train.txt").write_text("c.png\r\n", encoding="utf-16")
     source = LabelImagesSource(tmp_path, "train", CELLS)
     assert list(source.image_ids) == ["c"]
     assert len(facts(source[0])) == 3
