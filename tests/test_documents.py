@@ -38,7 +38,7 @@ def _anchors(text: str) -> set[str]:
 
 
 def test_there_are_documents_to_check() -> None:
-    assert {"README.md", "CONTRIBUTING.md", "your-own-data.md"} <= {path.name for path in DOCUMENTS}
+    assert {"README.md", "CONTRIBUTING.md", "label-formats.md"} <= {path.name for path in DOCUMENTS}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -85,7 +85,7 @@ def test_what_the_page_about_the_paper_names_exists() -> None:
         for field in fields(getattr(Config(), section.name))
     }
     missing = []
-    named = _CODE.findall((ROOT / "docs" / "the-paper-line-by-line.md").read_text("utf-8"))
+    named = _CODE.findall((ROOT / "docs" / "explanation" / "the-paper-line-by-line.md").read_text("utf-8"))
     for code in named:
         if file := _FILE.fullmatch(code):
             is_there = _exists(file[1], file[2] or "")
