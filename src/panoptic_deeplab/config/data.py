@@ -18,8 +18,13 @@ class DataConfig:
     """Name of a packaged category table, or a path to a JSON file."""
     outside_root: bool = False
     """Read files outside of `root` too, where the set names them: absolute names, `..`, and links."""
+    void_ids: tuple[int, ...] | None = None
+    """Ids in the files that mean "no label", in place of those of the table; null = those of the table."""
     train_split: str = "train"
     val_split: str = "val"
+    held_out: str | None = None
+    """For a set with one split: a text file with an image id a line. These images of `train_split` are the split that
+    `val_split` names, and training does without them."""
     crop_size: tuple[int, int] = (1025, 2049)
     """Training crop. Section 4: whole Cityscapes images; k * output_stride + 1 with `model.align_corners`."""
     min_scale: float = 0.5
@@ -48,7 +53,13 @@ class DataConfig:
     """Loader processes; 0 loads in the training process. The batches do not depend on it."""
 
     def __post_init__(self) -> None:
-        expand_home(self, "root", "categories")
+        expand_home(self, "root", "categories", "held_out")
+        check(
+            self.held_out is None or self.train_split != self.val_split,
+            "data.val_split",
+            "another name than data.train_split when data.held_out is set",
+            self.val_split,
+        )
         check(min(self.crop_size) > 0, "data.crop_size", "two positive numbers", self.crop_size)
         check(0 < self.min_scale <= self.max_scale, "data.min_scale", "positive and at most max_scale", self.min_scale)
         for name in ("flip_probability", "vertical_flip_probability", "grayscale_probability"):

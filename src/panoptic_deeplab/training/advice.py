@@ -12,7 +12,6 @@ The fractions are those with which the packaged recipes `nuclei_lite0` and `coco
 paper's own (sigma 8 for objects of about 100 pixels) are of the same kind. `budget.py` adds the number of steps.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,11 +58,12 @@ def objections(measures: Measures, config: Config) -> list[tuple[Any, Advice]]:
     Returns:
         The value that the recipe has, and what is advised.
     """
-    found = []
+    found: list[tuple[Any, Advice]] = []
+    if not measures.image_sizes:
+        return found
     sizes = _in_input(measures, config.input, measures.object_sizes)
     if len(sizes) and not 1 / _MATTERS <= np.median(sizes) / OBJECT_SIZE <= 2 * _MATTERS:  # the paper's have 100
-        for item in input_advice(measures):
-            found.append((_value(config, item.setting), item))
+        found += [(_value(config, item.setting), item) for item in input_advice(measures)]
     for item in object_advice(measures, config.input):
         value = _value(config, item.setting)
         if item.setting in _WARNED_OF:
@@ -177,7 +177,9 @@ def _stuff_advice(measures: Measures, input_config: InputConfig) -> list[Advice]
     areas = [np.sqrt(np.array(image, np.float64)) for image in measures.stuff_areas]
     small = float(np.quantile(_in_input(measures, input_config, areas), 0.15)) ** 2
     limit = min(2 ** round(np.log2(max(small, 1))), 4096)
-    return [Advice("postprocess.stuff_area_limit", limit, f"15 % of the stuff regions have less than {small:.0f} pixels")]
+    return [
+        Advice("postprocess.stuff_area_limit", limit, f"15 % of the stuff regions have less than {small:.0f} pixels")
+    ]
 
 
 def _in_input(
