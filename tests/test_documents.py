@@ -13,7 +13,14 @@ from panoptic_deeplab.config import Config
 from panoptic_deeplab.config.io import recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+_MADE = tuple(f"docs/{place}" for place in ("_build/", "reference/api/", "reference/python-api", "reference/settings"))
+_MADE += ("docs/reference/commands",)
+"""What `make docs` writes."""
+DOCUMENTS = [
+    path
+    for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+    if not path.relative_to(ROOT).as_posix().startswith(_MADE)
+]
 
 _LINK = re.compile(r"\]\(\s*<?([^)\s>]+)|<(?:img|source|a)\b[^>]*?\b(?:src|srcset|href)=[\"']([^\"']+)")
 _PLACEHOLDER = re.compile(r"^\s*[A-Z]{4,}\s*$|\bURL-OF\b|\b(?:TODO|FIXME|TBD|XXX)\b|<(?:fill|insert)", re.MULTILINE)

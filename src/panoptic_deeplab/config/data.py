@@ -5,6 +5,9 @@ from typing import Literal
 
 from panoptic_deeplab.config.checks import check, check_at_least_0, check_positive, expand_home
 
+Overlap = Literal["smallest", "file", "z_order"]
+"""Rules for pixels that two annotations claim."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -20,6 +23,9 @@ class DataConfig:
     """Read files outside of `root` too, where the set names them: absolute names, `..`, and links."""
     void_ids: tuple[int, ...] | None = None
     """Ids in the files that mean "no label", in place of those of the table; null = those of the table."""
+    overlap: Overlap = "smallest"
+    """Which of two annotations that overlap gets the pixels, in formats of polygons and masks: the
+    one with fewer pixels, the later one in the file, or the one with the larger z, where the format has one."""
     train_split: str = "train"
     val_split: str = "val"
     held_out: str | None = None
