@@ -53,9 +53,10 @@ class CheckData(Verb):
     last, as advice.
 
     With --json, the document is: split, ok (no error), findings [{severity: error or warning, message, image_id or
-    null}], statistics {images, labeled_images, smallest_size, largest_size [height, width], void_share, crowds,
-    instances, max_instances, instance_area_quantiles, classes [{name, isthing, images, segments, crowds,
-    pixel_share}]}, advice [{setting, value, advised, reason}]. Shares are fractions in [0, 1], areas pixels.
+    null}], statistics {images, labeled_images, smallest_size, largest_size [height, width], void_share, overlap_share
+    (null in formats of maps), crowds, instances, max_instances, instance_area_quantiles, classes [{name, isthing,
+    images, segments, crowds, pixel_share}]}, advice [{setting, value, advised, reason}]. Shares are fractions in
+    [0, 1], areas pixels.
     """
 
     recipe: _Recipe = None

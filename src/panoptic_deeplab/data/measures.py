@@ -24,9 +24,9 @@ class Measures:
 
     image_sizes: list[tuple[int, int]] = field(default_factory=list)
     """`(height, width)` of each image."""
-    object_sizes: list[Float64[np.ndarray, " N"]] = field(default_factory=list)
+    object_sizes: list[Float64[np.ndarray, "_"]] = field(default_factory=list)
     """Of each image, the sizes of its objects: things, without crowd."""
-    distances: list[Float64[np.ndarray, " N"]] = field(default_factory=list)
+    distances: list[Float64[np.ndarray, "_"]] = field(default_factory=list)
     """Of each image, how far the center of each object is from the next one: the larger of both axes, as the windows of
     non-maximum suppression are square. An object that is alone has the longest side of the image."""
     stuff_areas: list[list[int]] = field(default_factory=list)

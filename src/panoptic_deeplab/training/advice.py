@@ -183,14 +183,14 @@ def _stuff_advice(measures: Measures, input_config: InputConfig) -> list[Advice]
 
 
 def _in_input(
-    measures: Measures, input_config: InputConfig, lengths: list[Float64[np.ndarray, " N"]]
+    measures: Measures, input_config: InputConfig, lengths: list[Float64[np.ndarray, "_"]]
 ) -> Float64[np.ndarray, " M"]:
     """Lengths of all images together, in pixels of the input."""
     factors = [input_factor(size, input_config) for size in measures.image_sizes]
     return _all([length * factor for length, factor in zip(lengths, factors, strict=True)])
 
 
-def _all(lengths: list[Float64[np.ndarray, " N"]]) -> Float64[np.ndarray, " M"]:
+def _all(lengths: list[Float64[np.ndarray, "_"]]) -> Float64[np.ndarray, " M"]:
     return np.concatenate([np.zeros(0), *lengths])
 
 

@@ -23,8 +23,8 @@ from panoptic_deeplab.training.advice import (
 def of_objects(size: float, *, images: int = 4, count: int = 10, side: int = 1000, apart: float = 50) -> Measures:
     return Measures(
         image_sizes=[(side, side)] * images,
-        object_sizes=[np.full(count, size)] * images,
-        distances=[np.full(count, apart)] * images,
+        object_sizes=[np.full(count, float(size))] * images,
+        distances=[np.full(count, float(apart))] * images,
         stuff_areas=[[100, 400_000]] * images,
         most_of_a_class=count,
     )
