@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from panoptic_deeplab.config.checks import check, check_at_least_0, check_positive, expand_home
+from panoptic_deeplab.config.checks import check_fields, expand_home
 
 Overlap = Literal["smallest", "file", "z_order"]
 """Rules for pixels that two annotations claim."""
@@ -62,24 +62,24 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         expand_home(self, "root", "categories", "held_out")
-        check(
-            self.held_out is None or self.train_split != self.val_split,
-            "data.val_split",
-            "another name than data.train_split when data.held_out is set",
-            self.val_split,
-        )
-        check(min(self.crop_size) > 0, "data.crop_size", "two positive numbers", self.crop_size)
-        check(0 < self.min_scale <= self.max_scale, "data.min_scale", "positive and at most max_scale", self.min_scale)
-        for name in ("flip_probability", "vertical_flip_probability", "grayscale_probability"):
-            check(0 <= getattr(self, name) <= 1, f"data.{name}", "between 0 and 1", getattr(self, name))
-        check(0 <= self.color_jitter < 1, "data.color_jitter", "at least 0 and below 1", self.color_jitter)
-        check_at_least_0(self, "data", "scale_step", "num_workers")
-        check_positive(self, "data", "shortest_side", "longest_side_limit")
-        check(
-            self.longest_side_limit is None or self.shortest_side is not None,
-            "data.longest_side_limit",
-            "null when data.shortest_side is null",
-            self.longest_side_limit,
+        probabilities = ("flip_probability", "vertical_flip_probability", "grayscale_probability")
+        check_fields(
+            self,
+            "data",
+            at_least_0="scale_step num_workers",
+            positive="shortest_side longest_side_limit",
+            val_split=(
+                self.held_out is None or self.train_split != self.val_split,
+                "another name than data.train_split when data.held_out is set",
+            ),
+            crop_size=(min(self.crop_size) > 0, "two positive numbers"),
+            min_scale=(0 < self.min_scale <= self.max_scale, "positive and at most max_scale"),
+            color_jitter=(0 <= self.color_jitter < 1, "at least 0 and below 1"),
+            longest_side_limit=(
+                self.longest_side_limit is None or self.shortest_side is not None,
+                "null when data.shortest_side is null",
+            ),
+            **{name: (0 <= getattr(self, name) <= 1, "between 0 and 1") for name in probabilities},
         )
 
 
@@ -101,13 +101,12 @@ class InputConfig:
     """Divided by afterwards."""
 
     def __post_init__(self) -> None:
-        check_positive(self, "input", "scale")
-        check(self.longest_side is None or self.longest_side > 1, "input.longest_side", "above 1", self.longest_side)
-        check(
-            self.longest_side is None or self.scale == 1,
-            "input.scale",
-            "1 when input.longest_side is set",
-            self.scale,
+        check_fields(
+            self,
+            "input",
+            positive="scale",
+            longest_side=(self.longest_side is None or self.longest_side > 1, "above 1"),
+            scale=(self.longest_side is None or self.scale == 1, "1 when input.longest_side is set"),
+            pad_to=(self.pad_to is None or min(self.pad_to) > 0, "two positive numbers"),
+            pixel_std=(min(self.pixel_std) > 0, "three positive numbers"),
         )
-        check(self.pad_to is None or min(self.pad_to) > 0, "input.pad_to", "two positive numbers", self.pad_to)
-        check(min(self.pixel_std) > 0, "input.pixel_std", "three positive numbers", self.pixel_std)

@@ -53,11 +53,7 @@ def padded_size(size: Size, output_stride: int, *, align_corners: bool) -> Size:
 
 
 def prepare_image(
-    image: UInt8[np.ndarray, "H W 3"],
-    *,
-    input_config: InputConfig,
-    output_stride: int,
-    align_corners: bool,
+    image: UInt8[np.ndarray, "H W 3"], *, input_config: InputConfig, output_stride: int, align_corners: bool
 ) -> PreparedImage:
     """Resize, normalize and pad an image for validation or prediction.
 

@@ -22,13 +22,8 @@ from panoptic_deeplab.inference.exported.runtimes import ExportedPipeline
 class PipelineEngine(Engine):
     """A file that goes from uint8 images to segments by itself.
 
-    Args:
-        pipeline: the open file, from `open_model_file`.
-        input_config: takes the place of the file's `input` section; all but the resizing must be the file's.
-        precision: the one in which the pipeline was opened, for reports.
-
-    Raises:
-        ConfigError: something else than the resizing differs.
+    `input_config` takes the place of the file's `input` section; what else than the resizing differs is a
+    `ConfigError`.
     """
 
     def __init__(
@@ -59,22 +54,14 @@ class PipelineEngine(Engine):
         return Answer(resized, None)
 
     def raw_maps(self, batch: Sequence[ReadyImage]) -> NoReturn:
-        """Refuse: the file keeps its maps to itself.
-
-        Raises:
-            ConfigError: always.
-        """
+        """Refuse with a `ConfigError`: the file keeps its maps to itself."""
         raise ConfigError(
             f"{self.pipeline.path} holds the whole pipeline and gives no maps of the heads. Use the model folder, or a"
             " file exported without --panoptic."
         )
 
     def explain(self, image: ReadyImage) -> NoReturn:
-        """Refuse: the file keeps to itself what its post-processing drops.
-
-        Raises:
-            ConfigError: always.
-        """
+        """Refuse with a `ConfigError`: the file keeps to itself what its post-processing drops."""
         raise ConfigError(
             f"{self.pipeline.path} holds the whole pipeline and does not say what it drops. Use the model folder, or a"
             " file exported without --panoptic."
