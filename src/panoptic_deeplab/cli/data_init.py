@@ -54,6 +54,7 @@ class InitData(Verb):
 
         root, output = self._folders()
         found, others = choose_format(root, self.format)
+        root = found.root
         say(f"{root} looks like {found.format}: {found.evidence}. Splits: {', '.join(found.splits)}.")
         for other in others:
             say(f"It could also be {other.format} ({other.evidence}): choose that with --format {other.format}.")

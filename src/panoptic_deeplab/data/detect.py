@@ -42,6 +42,8 @@ class Found:
     evidence: str
     """What was seen there."""
     splits: Sequence[str]
+    root: Path
+    """The folder of the set: the one that was looked at, or that around it."""
     classes: Callable[[], Classes]
     """Reads the classes.
 
@@ -100,7 +102,9 @@ def _coco_instances(root: Path) -> Found | None:
         rows = [(id_, name, True) for id_, name in sorted(names.items()) if id_ in used]
         return Classes(table_of(rows, name=root.name), things_known=False)
 
-    return Found(format="coco_instances", evidence=_names(paths.values(), root), splits=list(paths), classes=classes)
+    return Found(
+        format="coco_instances", root=root, evidence=_names(paths.values(), root), splits=list(paths), classes=classes
+    )
 
 
 def _coco_panoptic(root: Path) -> Found | None:
@@ -118,13 +122,15 @@ def _coco_panoptic(root: Path) -> Found | None:
                 rows[entry["id"]] = entry["id"], str(entry["name"]), bool(entry.get("isthing", True))
         return Classes(table_of([rows[id_] for id_ in sorted(rows)], name=root.name), things_known=known)
 
-    return Found(format="coco_panoptic", evidence=_names(paths.values(), root), splits=list(paths), classes=classes)
+    return Found(
+        format="coco_panoptic", root=root, evidence=_names(paths.values(), root), splits=list(paths), classes=classes
+    )
 
 
 def _cityscapes(root: Path) -> Found | None:
     """leftImg8bit/SPLIT/CITY and gtFine/SPLIT/CITY."""
     splits = [path.name for path in _folders(root / "leftImg8bit") if (root / "gtFine" / path.name).is_dir()]
-    return _packaged("cityscapes", "cityscapes", "leftImg8bit/ and gtFine/", splits)
+    return _packaged(root, "cityscapes", "cityscapes", "leftImg8bit/ and gtFine/", splits)
 
 
 def _mapillary_vistas(root: Path) -> Found | None:
@@ -135,7 +141,7 @@ def _mapillary_vistas(root: Path) -> Found | None:
     if not versions:
         return None
     table = f"mapillary_vistas_v{versions[0]}"
-    return _packaged("mapillary_vistas", table, f"config_v{versions[0]}.json", splits)
+    return _packaged(root, "mapillary_vistas", table, f"config_v{versions[0]}.json", splits)
 
 
 def _folder(root: Path) -> Found | None:
@@ -156,7 +162,29 @@ def _folder(root: Path) -> Found | None:
         return Classes(table_of([(i, f"class {i}", True) for i in ids], name=root.name), things_known=False)
 
     evidence = f"images/ and {' and '.join(f'{kind}/' for kind in kinds)}"
-    return Found(format="folder", evidence=evidence, splits=splits, classes=classes)
+    return Found(format="folder", root=root, evidence=evidence, splits=splits, classes=classes)
+
+
+def _object_masks(root: Path) -> Found | None:
+    """SPLIT/NAME/images with one picture and SPLIT/NAME/masks with one mask an object; or one such split."""
+    if _holds_masks(root):
+        root, splits = root.parent, [root.name]
+    else:
+        splits = [folder.name for folder in _folders(root) if _holds_masks(folder)]
+    if not splits:
+        return None
+    table = replace(table_of([(1, "object", True), (2, "background", False)], name=root.name), unlabeled="background")
+    return Found(
+        format="object_masks",
+        root=root,
+        evidence=f"{splits[0]}/NAME/images and {splits[0]}/NAME/masks",
+        splits=splits,
+        classes=lambda: Classes(table, things_known=True),
+    )
+
+
+def _holds_masks(split: Path) -> bool:
+    return any((folder / "masks").is_dir() and (folder / "images").is_dir() for folder in split.iterdir())
 
 
 FORMATS: Mapping[str, Callable[[Path], Found | None]] = MappingProxyType(
@@ -166,6 +194,7 @@ FORMATS: Mapping[str, Callable[[Path], Found | None]] = MappingProxyType(
         "cityscapes": _cityscapes,
         "mapillary_vistas": _mapillary_vistas,
         "folder": _folder,
+        "object_masks": _object_masks,
     }
 )
 """A function for each format that says in the first line of its docstring what it looks for."""
@@ -202,10 +231,10 @@ def choose_splits(splits: Sequence[str], train: str | None = None, val: str | No
     """
     free = [split for split in splits if split not in (train, val)]
     if train is None:
-        train = next((s for s in free if s.lower().startswith("train")), free[0] if len(free) == 1 else None)
+        train = next((s for s in free if "train" in s.lower()), free[0] if len(free) == 1 else None)
     others = [split for split in free if split != train]
     if val is None:
-        val = next((s for start in ("val", "dev", "test") for s in others if s.lower().startswith(start)), None)
+        val = next((s for word in ("val", "dev", "test") for s in others if word in s.lower()), None)
     if train is None or (val is None and others):
         raise DatasetError(
             f"The names of the splits {', '.join(splits)} do not say which to train and which to validate on. Name"
@@ -235,11 +264,12 @@ def with_things(classes: Classes, things: Sequence[str]) -> CategoryTable:
     return replace(table_of([*kinds, background], name=classes.table.name), unlabeled="background")
 
 
-def _packaged(format_: str, table: str, evidence: str, splits: Sequence[str]) -> Found | None:
+def _packaged(root: Path, format_: str, table: str, evidence: str, splits: Sequence[str]) -> Found | None:
     if not splits:
         return None
     return Found(
         format=format_,
+        root=root,
         evidence=evidence,
         splits=splits,
         classes=lambda: Classes(CategoryTable.load(table), things_known=True),

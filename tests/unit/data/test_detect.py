@@ -73,6 +73,20 @@ def test_folder_with_instances_and_with_semantic(tmp_path: Path) -> None:
     assert [(c.id, c.name) for c in classes.table.categories] == [(7, "class 7"), (200, "class 200")]
 
 
+def test_one_mask_an_object(tmp_path: Path) -> None:
+    root = tmp_path / "kaggle"
+    for name in ("stage1_train/a", "stage1_test/b"):
+        (root / name / "images").mkdir(parents=True)
+    assert FORMATS["object_masks"](root) is None
+    (root / "stage1_train" / "a" / "masks").mkdir()
+    found, others = choose_format(root)
+    assert (found.format, list(found.splits), found.root, others) == ("object_masks", ["stage1_train"], root, [])
+    assert found.classes().table.unlabeled == "background"
+    split = choose_format(root / "stage1_train")[0]
+    assert (list(split.splits), split.root) == (["stage1_train"], root)
+    assert choose_splits(split.splits) == ("stage1_train", None)
+
+
 def test_packaged_tables_of_known_sets(tmp_path: Path) -> None:
     for folder in ("leftImg8bit", "gtFine"):
         for split in ("train", "val"):
