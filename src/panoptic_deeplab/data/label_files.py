@@ -15,6 +15,7 @@ from PIL import Image
 
 from panoptic_deeplab.errors import DatasetError, ImageError
 from panoptic_deeplab.files import read_text
+from panoptic_deeplab.images.intensity import Pixels
 from panoptic_deeplab.images.read import decode, exif_orientation, opened
 from panoptic_deeplab.results.ids import MAX_SEGMENT_ID
 
@@ -28,14 +29,14 @@ _CHANGED_GRAY = re.compile(r"[1L];[24I].*")
 _LOSSY_TIFF = frozenset({"jpeg", "tiff_jpeg", "webp"})
 
 
-def read_upright_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """Read a photograph as RGB, the pixels as they are stored.
+def read_upright_image(path: Path) -> Pixels:
+    """Read a photograph as RGB, the pixels as they are stored, with all of their bits.
 
     Raises:
         DatasetError: the file is missing, corrupt, too large, to be turned by viewers, or has values out of range.
     """
     with _opened(path, "image") as picture:
-        return decode(picture, where=str(path), exif=False)
+        return decode(picture, where=str(path), exif=False, deep=picture.mode.startswith("I;16"))
 
 
 def read_rgb_label(path: Path) -> UInt8[np.ndarray, "H W 3"]:

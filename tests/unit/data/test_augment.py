@@ -33,6 +33,11 @@ def all_augmentations(crop_size: tuple[int, int]) -> DataConfig:
         rotate90=True,
         color_jitter=0.3,
         grayscale_probability=0.3,
+        hue_jitter=0.2,
+        invert_probability=0.3,
+        gamma_jitter=0.5,
+        blur=1.5,
+        noise=0.05,
     )
 
 

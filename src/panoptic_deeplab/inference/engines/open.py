@@ -9,6 +9,7 @@ from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig, Prec
 from panoptic_deeplab.config.io import with_changes
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.files import user_path
+from panoptic_deeplab.images.prepare import for_object_size
 from panoptic_deeplab.inference.engines.engine import Engine
 from panoptic_deeplab.inference.engines.network import NetworkEngine
 from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
@@ -26,6 +27,7 @@ def open_engine(
     compile: bool = False,  # noqa: A002 - torch's name
     output_stride: Literal[8, 16, 32] | None = None,
     input_config: InputConfig | Mapping[str, Any] | None = None,
+    object_size: float | None = None,
     test_time_augmentation: TestTimeAugmentationConfig | Mapping[str, Any] | None = None,
     postprocess: PostprocessConfig | Mapping[str, Any] | None = None,
 ) -> Engine:
@@ -39,13 +41,14 @@ def open_engine(
             precision=precision,
             output_stride=output_stride,
             input_config=input_config,
+            object_size=object_size,
             test_time_augmentation=test_time_augmentation,
             postprocess=postprocess,
         )
     from panoptic_deeplab.weights.open import open_pretrained  # brings timm, which no exported file needs
 
     network, config, categories = open_pretrained(model, output_stride=output_stride)
-    config = _as_asked(config, input_config, test_time_augmentation, postprocess)
+    config = _as_asked(config, input_config, object_size, test_time_augmentation, postprocess)
     return NetworkEngine(network, categories, config, device=device, precision=precision, compile=compile)
 
 
@@ -56,6 +59,7 @@ def engine_of(
     precision: Precision = "float32",
     output_stride: Literal[8, 16, 32] | None = None,
     input_config: InputConfig | Mapping[str, Any] | None = None,
+    object_size: float | None = None,
     test_time_augmentation: TestTimeAugmentationConfig | Mapping[str, Any] | None = None,
     postprocess: PostprocessConfig | Mapping[str, Any] | None = None,
 ) -> Engine:
@@ -67,6 +71,7 @@ def engine_of(
         precision: the one in which it was opened.
         output_stride: may only be the file's.
         input_config: takes the place of the file's `input` section, or changes fields of it by their names.
+        object_size: typical diameter of the objects in the images, in pixels.
         test_time_augmentation: likewise; none in a file with the whole pipeline.
         postprocess: likewise; may only be the file's where it holds the whole pipeline.
 
@@ -74,7 +79,7 @@ def engine_of(
         ConfigError: an option asks for what is fixed in the file.
     """
     path, own = exported.path, exported.info.config
-    config = _as_asked(own, input_config, test_time_augmentation, postprocess)
+    config = _as_asked(own, input_config, object_size, test_time_augmentation, postprocess)
     if output_stride not in (None, config.model.output_stride):
         raise ConfigError(
             f"`output_stride` is {config.model.output_stride} inside of {path}. Got {output_stride}; leave it out, or"
@@ -100,12 +105,14 @@ def engine_of(
 def _as_asked(
     config: Config,
     input_config: InputConfig | Mapping[str, Any] | None,
+    object_size: float | None,
     test_time_augmentation: TestTimeAugmentationConfig | Mapping[str, Any] | None,
     postprocess: PostprocessConfig | Mapping[str, Any] | None,
 ) -> Config:
+    asked = _section(config.input, input_config, "input")
     return replace(
         config,
-        input=_section(config.input, input_config, "input"),
+        input=asked if object_size is None else for_object_size(asked, object_size),
         test_time_augmentation=_section(
             config.test_time_augmentation, test_time_augmentation, "test_time_augmentation"
         ),
