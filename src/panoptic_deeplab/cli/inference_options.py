@@ -30,10 +30,10 @@ class InferenceVerb(Verb):
     """A verb with a model. Settings not named are those the model was trained with."""
 
     model: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="MODEL")]
-    """Model folder, such as runs/street/best; a published model, such as detectron2/R52_os16_dsconv (`panoptic-deeplab
-    models` lists them; it is downloaded the first time); owner/name of a repository on the hub; or an exported file
-    (.onnx, .xml, .pt2). Name several for an ensemble: --model A --model B; their maps are averaged, and the first one's
-    post-processing is used."""
+    """Model folder, such as runs/street/best; a model in the package or a published one, such as
+    detectron2/R52_os16_dsconv, which is downloaded the first time (`panoptic-deeplab models` lists both); owner/name of
+    a repository on the hub; or an exported file (.onnx, .xml, .pt2). Name several for an ensemble: --model A --model B;
+    their maps are averaged, and the first one's post-processing is used."""
     device: Device = "auto"
     """`cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one."""
     precision: Precision = "float32"

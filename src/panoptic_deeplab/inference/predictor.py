@@ -93,9 +93,9 @@ class PanopticPredictor:
         """Load a folder that `save_pretrained` or a training run wrote (`runs/street/best`), or a model by its name.
 
         Args:
-            folder: a model's folder; or a name of the zoo (`panoptic-deeplab models` lists them) or of a repository on
-                the hub, `owner/name`, which are downloaded the first time (`weights/locations.py`); or an exported
-                file, `.onnx`, `.xml` or `.pt2`.
+            folder: a model's folder; or the name of a bundled model, or of one of the zoo (`panoptic-deeplab models`
+                lists both) or a repository on the hub, `owner/name`, which are downloaded the first time
+                (`weights/locations.py`); or an exported file, `.onnx`, `.xml` or `.pt2`.
             device: `cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one.
             precision: as for `from_network`.
             compile: as for `from_network`; not for exported files.

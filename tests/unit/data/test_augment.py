@@ -9,13 +9,12 @@ from torchvision.transforms import v2
 
 from panoptic_deeplab.config import DataConfig, InputConfig
 from panoptic_deeplab.data.augment import (
-    ColorJitter,
     Pad,
-    RandomGrayscale,
     RandomResize,
     apply_transforms,
     training_transforms,
 )
+from panoptic_deeplab.data.colors import ColorJitter, RandomGrayscale
 from panoptic_deeplab.images.prepare import image_tensor, prepare_image, resized_size
 from panoptic_deeplab.results.ids import MAX_SEGMENT_ID
 
