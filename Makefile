@@ -8,7 +8,7 @@ BIN := .venv/bin
 # One thread a test process: two processes with two threads each are slower on two cores than one thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
-.PHONY: setup demo test test-slow test-gpu check format bench clean
+.PHONY: setup demo test test-slow test-gpu test-versions check docs docs-links format bench clean
 
 setup: $(INSTALLED)
 
@@ -32,12 +32,24 @@ test-slow: setup
 test-gpu: setup
 	$(BIN)/pytest -m gpu || [ $$? -eq 5 ]
 
+test-versions:  # every interpreter that is here, and the oldest dependencies; environments of their own
+	$(PYTHON) tests/project/versions.py
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell .
+
+docs: setup
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
+docs-links: setup  # addresses elsewhere; the others are checked by `make test` and `make docs`
+	@$(BIN)/python -c 'import socket; socket.create_connection(("arxiv.org", 443), 10)' \
+	  || { echo "This machine is offline, so links to other sites cannot be checked." >&2; exit 1; }
+	$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/links
 
 bench: setup
 	$(BIN)/python benchmarks/bench.py
@@ -47,4 +59,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv runs docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """What this machine can do at best: `python benchmarks/machine.py [--threads N]`
 
-The bounds in `docs/speed.md` are bytes over these bandwidths and operations over these rates.
+The bounds in `docs/explanation/speed.md` are bytes over these bandwidths and operations over these rates.
 """
 
 import argparse

@@ -59,15 +59,19 @@ class CategoryTable:
         categories: one entry a class; the train id is the position.
         void_ids: ids of the data set that are void on purpose (Cityscapes' "ego vehicle"); any other id that
             no category lists is an error in the data.
+        unlabeled: name of the stuff class that pixels have which nobody annotated, in formats of polygons and masks
+            (`coco_instances`); None = they are void.
 
     Raises:
-        ConfigError: no category, more than 255, an id or name that occurs twice, a negative id, or a color outside
-            0..255. (`void_ids` may be negative, as Cityscapes' license plate.)
+        ConfigError: no category, more than 255, an id or name that occurs twice, a negative id, a color outside
+            0..255, or an `unlabeled` that is no stuff class. (`void_ids` may be negative, as Cityscapes' license
+            plate.)
     """
 
     name: str
     categories: tuple[Category, ...]
     void_ids: tuple[int, ...] = ()
+    unlabeled: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.categories) <= IGNORE_INDEX:
@@ -95,6 +99,12 @@ class CategoryTable:
             twice = [value for value, count in Counter[int | str](values).items() if count > 1]
             if twice:
                 raise ConfigError(f"Each {what} of category table {self.name!r} must be unique. Listed twice: {twice}.")
+        stuff = [c.name for c in self.categories if not c.isthing]
+        if self.unlabeled is not None and self.unlabeled not in stuff:
+            raise ConfigError(
+                f"`unlabeled` of category table {self.name!r} must be the name of a stuff class. Got"
+                f" {self.unlabeled!r}. {did_you_mean(self.unlabeled, stuff)}"
+            )
 
     def __len__(self) -> int:
         return len(self.categories)
@@ -127,6 +137,12 @@ class CategoryTable:
         """Train id of every `Category.id` of this table."""
         return {c.id: t for t, c in enumerate(self.categories)}
 
+    @property
+    def unlabeled_id(self) -> int | None:
+        """An id of the data set for pixels that nobody annotated; None = they are void."""
+        found = [c for c in self.categories if c.name == self.unlabeled]
+        return (found[0].dataset_ids or (found[0].id,))[0] if found else None
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, as in `recipes/categories/*.json`."""
         rows = []
@@ -137,7 +153,8 @@ class CategoryTable:
             if c.dataset_names:
                 row["dataset_names"] = list(c.dataset_names)
             rows.append(row)
-        return {"name": self.name, "categories": rows, "void_ids": list(self.void_ids)}
+        table = {"name": self.name, "categories": rows, "void_ids": list(self.void_ids)}
+        return table if self.unlabeled is None else {**table, "unlabeled": self.unlabeled}
 
     @classmethod
     def from_json(cls, data: Any, *, where: str = "category table") -> "CategoryTable":
@@ -145,7 +162,7 @@ class CategoryTable:
 
         Args:
             data: `{"name", "categories": [{"id", "name", "isthing", "color", "dataset_ids"?, "dataset_names"?}],
-                "void_ids"?}`.
+                "void_ids"?, "unlabeled"?}`.
             where: file name for error messages.
 
         Raises:
@@ -156,6 +173,7 @@ class CategoryTable:
                 name=_text(data["name"]),
                 categories=tuple(_category(row) for row in data["categories"]),
                 void_ids=tuple(_integer(i, "void_ids") for i in data.get("void_ids", ())),
+                unlabeled=None if data.get("unlabeled") is None else _text(data["unlabeled"], "unlabeled"),
             )
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
@@ -208,10 +226,10 @@ def _category(row: Any) -> Category:
     )
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, key: str = "name") -> str:
     """Not `str(value)`, which would take null and lists."""
     if not isinstance(value, str) or not value.strip():
-        raise TypeError(f"`name` must be text, got {value!r}")
+        raise TypeError(f"`{key}` must be text, got {value!r}")
     return value
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "extend-it.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "extend-it.md"
 POINTS = ("A source of samples", "A format", "A backbone", "A callback", "A metric", "A picture", "An engine")
 
 

@@ -55,6 +55,21 @@ def test_wrong_tables(changes, message):
         CategoryTable.from_json({"name": "farm", "categories": [ROWS[0], {**ROWS[1], **changes}], "void_ids": [0]})
 
 
+def test_the_class_of_what_nobody_annotated():
+    data = {"name": "farm", "categories": ROWS, "unlabeled": "road"}
+    table = CategoryTable.from_json(data)
+    assert table.unlabeled_id == 7
+    assert CategoryTable.from_json(table.to_json()) == table
+    assert TABLE.unlabeled_id is None
+    joined = {**ROWS[0], "dataset_ids": [30, 31]}
+    assert CategoryTable.from_json({**data, "categories": [joined, ROWS[1]]}).unlabeled_id == 30
+    for wrong in ("animal", "raod"):
+        with pytest.raises(ConfigError, match=r"must be the name of a stuff class. Got .*road"):
+            CategoryTable.from_json({**data, "unlabeled": wrong})
+    with pytest.raises(ConfigError, match=r"is not a category table.*`unlabeled` must be text"):
+        CategoryTable.from_json({**data, "unlabeled": 7})
+
+
 @pytest.mark.parametrize("count", [0, 256])
 def test_number_of_categories(count):
     categories = tuple(Category(id=i, name=str(i), isthing=False, color=(0, 0, 0)) for i in range(count))
@@ -81,6 +96,7 @@ def test_load_from_a_file(tmp_path: Path):
         ("coco27", 12, 15),
         ("mapillary_vistas_v1.2", 37, 28),
         ("mapillary_vistas_v2.0", 70, 46),
+        ("facades", 4, 6),
         ("nuclei", 1, 1),
         ("synthetic", 4, 6),
     ],
@@ -95,7 +111,7 @@ def test_packaged_tables(name, things, stuff):
 
 def test_every_packaged_table_is_tested():
     mapillary = {"mapillary_vistas_v1.2", "mapillary_vistas_v2.0"}
-    assert set(packaged_tables()) == {"cityscapes", "coco", "coco27", "nuclei", "synthetic"} | mapillary
+    assert set(packaged_tables()) == {"cityscapes", "coco", "coco27", "facades", "nuclei", "synthetic"} | mapillary
 
 
 def test_cityscapes_knows_every_label_id():

@@ -5,12 +5,17 @@ from typing import Literal
 
 from panoptic_deeplab.config.checks import check, check_at_least_0, check_positive, expand_home
 
+Overlap = Literal["smallest", "file", "z_order"]
+"""Rules for pixels that two annotations claim."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which images and labels, and how they are augmented for training."""
 
-    format: Literal["coco_panoptic", "cityscapes", "mapillary_vistas", "folder", "synthetic"] = "coco_panoptic"
+    format: Literal["coco_panoptic", "coco_instances", "cityscapes", "mapillary_vistas", "folder", "synthetic"] = (
+        "coco_panoptic"
+    )
     """Layout on disk; see `data/`."""
     root: str = "datasets"
     """Folder of the data set (ignored by `synthetic`)."""
@@ -18,6 +23,9 @@ class DataConfig:
     """Name of a packaged category table, or a path to a JSON file."""
     outside_root: bool = False
     """Read files outside of `root` too, where the set names them: absolute names, `..`, and links."""
+    overlap: Overlap = "smallest"
+    """Which of two annotations that overlap gets the pixels, in formats of polygons and masks (`coco_instances`): the
+    one with fewer pixels, the later one in the file, or the one with the larger z, where the format has one."""
     train_split: str = "train"
     val_split: str = "val"
     crop_size: tuple[int, int] = (1025, 2049)

@@ -8,7 +8,9 @@ from types import MappingProxyType
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import DataConfig
 from panoptic_deeplab.data.formats.cityscapes import CityscapesSource
+from panoptic_deeplab.data.formats.coco_instances import CocoInstancesSource
 from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
+from panoptic_deeplab.data.formats.drawn import DrawnSource
 from panoptic_deeplab.data.formats.folder import FolderSource
 from panoptic_deeplab.data.formats.mapillary_vistas import MapillaryVistasSource
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
@@ -19,13 +21,15 @@ from panoptic_deeplab.errors import ConfigError, DatasetError
 FORMATS: Mapping[str, Callable[..., PanopticSource]] = MappingProxyType(
     {
         "coco_panoptic": CocoPanopticSource,
+        "coco_instances": CocoInstancesSource,
         "cityscapes": CityscapesSource,
         "mapillary_vistas": MapillaryVistasSource,
         "folder": FolderSource,
     }
 )
-"""The reader of each format on disk, `(root, split, categories, *, outside_root, problems)`. A new one needs a line
-here and its name in `DataConfig.format`; one of your own goes to `train` and `evaluate` as a source, without a name."""
+"""The reader of each format on disk, `(root, split, categories, *, outside_root, problems)`; a `DrawnSource` takes
+`overlap` too. A new one needs a line here and its name in `DataConfig.format`; one of your own goes to `train` and
+`evaluate` as a source, without a name."""
 
 SYNTHETIC_TRAIN_IMAGES = 400
 SYNTHETIC_OTHER_IMAGES = 40
@@ -52,7 +56,9 @@ def open_source(data: DataConfig, split: str, problems: Problems | None = None) 
     root = Path(data.root).expanduser()
     if not root.is_dir():
         raise DatasetError(f"There is no folder {root.absolute()}. Set data.root to the folder of the set.")
-    return FORMATS[data.format](root, split, categories, outside_root=data.outside_root, problems=problems)
+    reader = FORMATS[data.format]
+    drawn = {"overlap": data.overlap} if isinstance(reader, type) and issubclass(reader, DrawnSource) else {}
+    return reader(root, split, categories, outside_root=data.outside_root, problems=problems, **drawn)
 
 
 def _synthetic(data: DataConfig, split: str, categories: CategoryTable) -> SyntheticSource:

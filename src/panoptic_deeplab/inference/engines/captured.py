@@ -4,7 +4,7 @@ A network and its post-processing are hundreds of short kernels, and a GPU is of
 started the next. A graph has no host in between. It holds for one size of images and of their content, and for memory
 that stays where it is; so images are copied into the graph's own, and its results are read before it runs again.
 
-Written for GPUs and not run on one yet: see `docs/speed.md`.
+Written for GPUs and not run on one yet: see `docs/explanation/speed.md`.
 """
 
 from collections import OrderedDict

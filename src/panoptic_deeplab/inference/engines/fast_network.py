@@ -6,7 +6,7 @@
 The model itself stays as it is, but for the evaluation mode: it can be saved, exported and trained on. When its weights
 change, the next prediction makes a new copy. The copy takes the memory of the weights once more, half of it in 16 bits.
 
-`docs/speed.md` has the times.
+`docs/explanation/speed.md` has the times.
 """
 
 import copy

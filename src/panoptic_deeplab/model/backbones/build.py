@@ -3,8 +3,8 @@
 The encoder is "an ImageNet-pretrained neural network paired with atrous convolution for extracting denser feature maps
 in its last block". Many networks of timm serve: `features_only` gives the features, `output_stride` the atrous
 convolution. What they need is features at strides 4 and 8 and at the output stride, channels first, of images of any
-size, rounded up; `docs/your-own-data.md` lists families that have them and some that do not. Networks of the paper and
-of published weights that timm lacks have a file of their own here (`OWN_NETWORKS`).
+size, rounded up; `docs/how-to/label-formats.md` lists families that have them and some that do not. Networks of the
+paper and of published weights that timm lacks have a file of their own here (`OWN_NETWORKS`).
 """
 
 import logging
