@@ -18,7 +18,7 @@ import tyro
 
 from panoptic_deeplab import __version__
 from panoptic_deeplab.cli.benchmark import Benchmark
-from panoptic_deeplab.cli.convert import Convert
+from panoptic_deeplab.cli.convert import ConvertCheckpoint
 from panoptic_deeplab.cli.data import CheckData, ConvertData, ShowData
 from panoptic_deeplab.cli.demo import Demo
 from panoptic_deeplab.cli.doctor import Doctor
@@ -45,7 +45,7 @@ VERBS: dict[str, type[Verb]] = {
     "data convert": ConvertData,
     "demo": Demo,
     "models": Models,
-    "convert": Convert,
+    "convert": ConvertCheckpoint,
     "export": Export,
     "benchmark": Benchmark,
     "doctor": Doctor,

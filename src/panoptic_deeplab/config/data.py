@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from panoptic_deeplab.config.checks import check, check_at_least_0, check_positive, expand_home
+from panoptic_deeplab.config.checks import check_fields, expand_home
 
 Overlap = Literal["smallest", "file", "z_order"]
 """Rules for pixels that two annotations claim."""
@@ -61,30 +61,32 @@ class DataConfig:
     blur: float = 0.0
     """Gaussian blur of up to this standard deviation, in pixels of the network's input."""
     noise: float = 0.0
-    """Gaussian noise of up to this standard deviation, white being 1; a third of it is the same in all channels."""
+    """Gaussian noise of up to this standard deviation, white being 1; a third of its variance is gray."""
     num_workers: int = 2
     """Loader processes; 0 loads in the training process. The batches do not depend on it."""
 
     def __post_init__(self) -> None:
         expand_home(self, "root", "categories")
-        check(min(self.crop_size) > 0, "data.crop_size", "two positive numbers", self.crop_size)
-        check(0 < self.min_scale <= self.max_scale, "data.min_scale", "positive and at most max_scale", self.min_scale)
-        for name in (
+        probabilities = (
             "flip_probability",
             "vertical_flip_probability",
             "grayscale_probability",
             "invert_probability",
-        ):
-            check(0 <= getattr(self, name) <= 1, f"data.{name}", "between 0 and 1", getattr(self, name))
-        check(0 <= self.color_jitter < 1, "data.color_jitter", "at least 0 and below 1", self.color_jitter)
-        check(0 <= self.hue_jitter <= 0.5, "data.hue_jitter", "between 0 and 0.5", self.hue_jitter)
-        check_at_least_0(self, "data", "scale_step", "num_workers", "gamma_jitter", "blur", "noise")
-        check_positive(self, "data", "shortest_side", "longest_side_limit")
-        check(
-            self.longest_side_limit is None or self.shortest_side is not None,
-            "data.longest_side_limit",
-            "null when data.shortest_side is null",
-            self.longest_side_limit,
+        )
+        check_fields(
+            self,
+            "data",
+            at_least_0="scale_step num_workers gamma_jitter blur noise",
+            positive="shortest_side longest_side_limit",
+            crop_size=(min(self.crop_size) > 0, "two positive numbers"),
+            min_scale=(0 < self.min_scale <= self.max_scale, "positive and at most max_scale"),
+            hue_jitter=(0 <= self.hue_jitter <= 0.5, "between 0 and 0.5"),
+            color_jitter=(0 <= self.color_jitter < 1, "at least 0 and below 1"),
+            longest_side_limit=(
+                self.longest_side_limit is None or self.shortest_side is not None,
+                "null when data.shortest_side is null",
+            ),
+            **{name: (0 <= getattr(self, name) <= 1, "between 0 and 1") for name in probabilities},
         )
 
 
@@ -116,14 +118,13 @@ class InputConfig:
 
     def __post_init__(self) -> None:
         low, high = self.percentiles
-        check(0 <= low < high <= 100, "input.percentiles", "two rising numbers from 0 to 100", self.percentiles)
-        check_positive(self, "input", "scale", "object_size")
-        check(self.longest_side is None or self.longest_side > 1, "input.longest_side", "above 1", self.longest_side)
-        check(
-            self.longest_side is None or self.scale == 1,
-            "input.scale",
-            "1 when input.longest_side is set",
-            self.scale,
+        check_fields(
+            self,
+            "input",
+            positive="scale object_size",
+            percentiles=(0 <= low < high <= 100, "two rising numbers from 0 to 100"),
+            longest_side=(self.longest_side is None or self.longest_side > 1, "above 1"),
+            scale=(self.longest_side is None or self.scale == 1, "1 when input.longest_side is set"),
+            pad_to=(self.pad_to is None or min(self.pad_to) > 0, "two positive numbers"),
+            pixel_std=(min(self.pixel_std) > 0, "three positive numbers"),
         )
-        check(self.pad_to is None or min(self.pad_to) > 0, "input.pad_to", "two positive numbers", self.pad_to)
-        check(min(self.pixel_std) > 0, "input.pixel_std", "three positive numbers", self.pixel_std)

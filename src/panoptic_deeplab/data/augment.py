@@ -19,20 +19,14 @@ from torchvision.transforms import v2
 from panoptic_deeplab.config import DataConfig, InputConfig
 from panoptic_deeplab.data.colors import Step, color_steps
 from panoptic_deeplab.images.prepare import input_factor, normalized, resized_image, scaled_size
-from panoptic_deeplab.maps import Size
+from panoptic_deeplab.maps import Size, size_of
 from panoptic_deeplab.results.ids import VOID_ID
 
 
 def training_transforms(data: DataConfig, input_config: InputConfig) -> list[Step]:
     """The augmentations of section 4 (scale, crop, flip) and the optional ones, in their order.
 
-    Args:
-        data: crop size, ranges and probabilities.
-        input_config: resize rule, mean and standard deviation.
-
-    Returns:
-        Steps that turn a uint8 image and its label map into a normalized float32 image and a label map of
-        `data.crop_size`.
+    They turn a uint8 image and its label map into a normalized float32 image and a label map of `data.crop_size`.
     """
     steps: list[Step] = []
     if data.rotate90:  # first, since it swaps the sides
@@ -52,11 +46,7 @@ def training_transforms(data: DataConfig, input_config: InputConfig) -> list[Ste
 def apply_transforms(
     steps: Sequence[Step], image: UInt8[Tensor, "3 H W"], panoptic_map: Tensor
 ) -> tuple[Float[Tensor, "3 h w"], Tensor]:
-    """Run the steps on an image and its label map.
-
-    Returns:
-        Plain tensors in the memory order that their shape says.
-    """
+    """Run the steps on an image and its label map; plain tensors in the memory order that their shape says."""
     image, panoptic_map = tv_tensors.Image(image), tv_tensors.Mask(panoptic_map)
     for step in steps:
         image, panoptic_map = step(image, panoptic_map)
@@ -77,9 +67,9 @@ class RandomResize:
     input_config: InputConfig
 
     def __call__(self, image: Tensor, panoptic_map: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
-        height, width = image.shape[-2:]
-        size = scaled_size((height, width), self._random_factor((height, width)))
-        if size == (height, width):
+        before = size_of(image)
+        size = scaled_size(before, self._random_factor(before))
+        if size == before:
             return image, panoptic_map
         return resized_image(image, size), _resize_ids(panoptic_map, size)
 

@@ -112,7 +112,7 @@ class Blur:
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """Gaussian noise of a random standard deviation, at most `strength` of white; a third of it is gray."""
+    """Gaussian noise of a random standard deviation, at most `strength` of white; a third of its variance is gray."""
 
     strength: float
 

@@ -1,7 +1,7 @@
 """One labeled image, and the protocol that every data set reader follows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -34,11 +34,7 @@ class Sample:
     """All that the file holds, where it has 16 bits a channel; `image` is the same in 8."""
 
     def __post_init__(self) -> None:
-        """Refuse what no transform could use.
-
-        Raises:
-            DatasetError: the image or the map has another shape or dtype.
-        """
+        """Refuse an image or a map of another shape or dtype with a `DatasetError`."""
         image: Any = self.image
         map_: Any = self.panoptic_map
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
@@ -72,12 +68,7 @@ class Sample:
         """The label as a `PanopticResult`, with `semantic_map` from the segments (255 = void)."""
         assert self.panoptic_map is not None, f"{self.image_id} has no labels"
         result = PanopticResult(panoptic_map=self.panoptic_map, segments_info=self.segments_info, categories=categories)
-        return PanopticResult(
-            panoptic_map=result.panoptic_map,
-            segments_info=result.segments_info,
-            categories=categories,
-            semantic_map=result.train_id_map(),
-        )
+        return replace(result, semantic_map=result.train_id_map())
 
 
 @runtime_checkable

@@ -57,11 +57,7 @@ def padded_size(size: Size, output_stride: int, *, align_corners: bool) -> Size:
 
 
 def prepare_image(
-    image: Pixels,
-    *,
-    input_config: InputConfig,
-    output_stride: int,
-    align_corners: bool,
+    image: Pixels, *, input_config: InputConfig, output_stride: int, align_corners: bool
 ) -> PreparedImage:
     """Resize, normalize and pad an image for validation or prediction.
 

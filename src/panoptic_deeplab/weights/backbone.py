@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from panoptic_deeplab.config import ModelConfig
-from panoptic_deeplab.errors import CheckpointError, MissingDependencyError, first_line
+from panoptic_deeplab.errors import CheckpointError, MissingDependencyError, first_line, quiet
 from panoptic_deeplab.model.backbones.build import OWN_NETWORKS, create_timm_network
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.weights.folder import load_weights, read_weights
-from panoptic_deeplab.weights.hub import quiet_client, why_unreachable
+from panoptic_deeplab.weights.hub import why_unreachable
 from panoptic_deeplab.weights.tensors import COUNTER, check_entries
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def _download_imagenet(config: ModelConfig) -> dict[str, Tensor]:
         if reason is not None:
             raise CheckpointError(_no_imagenet(config, reason))
     try:
-        with quiet_client():
+        with quiet("huggingface_hub", level=logging.CRITICAL):
             network = timm.create_model(config.backbone, pretrained=True)
     except Exception as error:  # the hub client raises many kinds: no network, no such file, no weights published
         raise CheckpointError(_no_imagenet(config, first_line(error))) from error

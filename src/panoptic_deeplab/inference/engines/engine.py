@@ -104,13 +104,7 @@ class Engine(ABC):
         """
 
     def raw_maps(self, batch: Sequence[ReadyImage]) -> RawMaps:
-        """Run the network alone.
-
-        Args:
-            batch: at least one image, all of one `group`.
-
-        Returns:
-            Finite maps in float32, on `device`.
+        """Run the network alone; finite maps in float32, on `device`.
 
         Raises:
             CheckpointError: as for `predict`.

@@ -21,13 +21,8 @@ from panoptic_deeplab.inference.exported.runtimes import ExportedPipeline
 class PipelineEngine(Engine):
     """A file that goes from uint8 images to segments by itself.
 
-    Args:
-        pipeline: the open file, from `open_model_file`.
-        input_config: takes the place of the file's `input` section; what happens inside of the file must be the file's.
-        precision: the one in which the pipeline was opened, for reports.
-
-    Raises:
-        ConfigError: mean, deviation or padding differs.
+    `input_config` takes the place of the file's `input` section; another mean, deviation
+    or padding is a `ConfigError`.
     """
 
     def __init__(
@@ -59,22 +54,14 @@ class PipelineEngine(Engine):
         return Answer(resized, None)
 
     def raw_maps(self, batch: Sequence[ReadyImage]) -> NoReturn:
-        """Refuse: the file keeps its maps to itself.
-
-        Raises:
-            ConfigError: always.
-        """
+        """Refuse with a `ConfigError`: the file keeps its maps to itself."""
         raise ConfigError(
             f"{self.pipeline.path} holds the whole pipeline and gives no maps of the heads. Use the model folder, or a"
             " file exported without --panoptic."
         )
 
     def explain(self, image: ReadyImage) -> NoReturn:
-        """Refuse: the file keeps to itself what its post-processing drops.
-
-        Raises:
-            ConfigError: always.
-        """
+        """Refuse with a `ConfigError`: the file keeps to itself what its post-processing drops."""
         raise ConfigError(
             f"{self.pipeline.path} holds the whole pipeline and does not say what it drops. Use the model folder, or a"
             " file exported without --panoptic."

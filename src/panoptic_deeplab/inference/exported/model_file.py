@@ -64,11 +64,7 @@ class ModelFileInfo:
 
     @classmethod
     def from_json(cls, text: str, *, where: str) -> "ModelFileInfo":
-        """The inverse of `to_json`.
-
-        Raises:
-            CheckpointError: the text is no such document.
-        """
+        """The inverse of `to_json`; another text is a `CheckpointError`."""
         document = parse_json(text, where=f"What {where} says of itself", error=CheckpointError)
         try:
             size, version, commit = document["input"]["size"], document["version"], document["commit"]
