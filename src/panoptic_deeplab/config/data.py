@@ -8,15 +8,24 @@ from panoptic_deeplab.config.checks import check_fields, expand_home
 Overlap = Literal["smallest", "file", "z_order"]
 """Rules for pixels that two annotations claim."""
 
+Format = Literal[
+    "coco_panoptic",
+    "coco_instances",
+    "cityscapes",
+    "mapillary_vistas",
+    "folder",
+    "object_masks",
+    "synthetic",
+]
+"""Layouts on disk; `data/formats/` has a reader for each."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which images and labels, and how they are augmented for training."""
 
-    format: Literal["coco_panoptic", "coco_instances", "cityscapes", "mapillary_vistas", "folder", "synthetic"] = (
-        "coco_panoptic"
-    )
-    """Layout on disk; see `data/`."""
+    format: Format = "coco_panoptic"
+    """Layout on disk; see `data/formats/`."""
     root: str = "datasets"
     """Folder of the data set (ignored by `synthetic`)."""
     categories: str = "coco"

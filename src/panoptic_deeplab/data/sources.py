@@ -13,6 +13,7 @@ from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.formats.drawn import DrawnSource
 from panoptic_deeplab.data.formats.folder import FolderSource
 from panoptic_deeplab.data.formats.mapillary_vistas import MapillaryVistasSource
+from panoptic_deeplab.data.formats.object_masks import ObjectMasksSource
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.data.sample import PanopticSource
@@ -25,6 +26,7 @@ FORMATS: Mapping[str, Callable[..., PanopticSource]] = MappingProxyType(
         "cityscapes": CityscapesSource,
         "mapillary_vistas": MapillaryVistasSource,
         "folder": FolderSource,
+        "object_masks": ObjectMasksSource,
     }
 )
 """The reader of each format on disk, `(root, split, categories, *, outside_root, problems)`; a `DrawnSource` takes

@@ -75,7 +75,7 @@ class ListedSource(ABC):
         """Read a map of numbers, found in `folder`, for an image."""
         label_path = self._root.listed(folder, path)
         values = read_id_label(label_path)
-        check_same_size(image, values, image_path=image_path, label_path=label_path)
+        check_same_size(_size(image), values, image_path=image_path, label_path=label_path)
         return values
 
     def _translated(self, raw_map: Int32[np.ndarray, "H W"], segments: list[RawSegment], where: Path | str) -> Labels:
@@ -101,10 +101,14 @@ class ListedSource(ABC):
                 " zip file: extract those too, completely."
             )
         raw_map = rgb_to_id(read_rgb_label(label_path))
-        check_same_size(image, raw_map, image_path=image_path, label_path=label_path)
-        index.check_size(position, (image.shape[0], image.shape[1]), image_path)
+        check_same_size(_size(image), raw_map, image_path=image_path, label_path=label_path)
+        index.check_size(position, _size(image), image_path)
         where = f"{label_path} (image {image_id} of {index.path.name})"
         return self._translated(raw_map, index.raw_segments(position), where)
+
+
+def _size(image: UInt8[np.ndarray, "H W 3"]) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
 
 
 class PanopticPlace(NamedTuple):
