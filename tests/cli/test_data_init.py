@@ -19,7 +19,9 @@ Run = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network of a real recipe takes seconds a step; what is timed has a test of its own."""
-    monkeypatch.setattr(first_recipe, "time_training", lambda *_, **__: Costs(step=1.0, reading=0, prediction=0))
+    monkeypatch.setattr(
+        first_recipe, "time_training", lambda *_, **__: Costs(step=1.0, reading=0, prediction=0, work=0.1)
+    )
 
 
 @pytest.fixture
@@ -84,6 +86,7 @@ def test_splits_of_the_set_are_taken(run: Run, coco_set: Path, tmp_path: Path) -
     assert outcome.code == 0, outcome.err
     assert "looks like coco_panoptic" in outcome.out
     assert "below 200 steps" in outcome.out
+    assert "busy with other work: 0.10 s of a step are its own" in outcome.out
     config = load_config(tmp_path / "out" / "recipe.yaml")
     assert (config.data.train_split, config.data.val_split, config.data.held_out) == ("train", "val", None)
 

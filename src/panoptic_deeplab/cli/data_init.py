@@ -80,6 +80,11 @@ class InitData(Verb):
         advice, costs = first_advice(data, measures, training, validation, minutes=self.minutes, device=self.device)
         steps = next(item.value for item in advice if item.setting == "train.max_steps")
         say(f"A step takes {costs.step:.2f} s; {steps} steps and an evaluation take about {self.minutes:g} minutes.")
+        if costs.step > 2 * costs.work:
+            say(
+                f"The machine is busy with other work: {costs.work:.2f} s of a step are its own. Where that ends, there"
+                " is time for more steps (--train.max-steps)."
+            )
         if steps < _FEW_STEPS:
             say(f"That is little time: below {_FEW_STEPS} steps a network learns little. Raise --minutes if you can.")
         header = (

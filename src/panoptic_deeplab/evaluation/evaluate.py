@@ -205,7 +205,7 @@ def evaluate(
             )
         truth = sample.truth(source.categories)
         read = perf_counter()
-        prediction = predictor.predict(sample.image)
+        prediction = predictor.predict(sample.pixels)
         predicted = perf_counter()
         for metric in all_metrics:
             metric.update(prediction, truth, sample.image_id)

@@ -42,6 +42,8 @@ class Costs(NamedTuple):
     """An image and its labels."""
     prediction: float
     """An image of the validation split, with post-processing and metrics, about."""
+    work: float
+    """What of a step is its own work: its time on a machine that does nothing else, about."""
 
     def steps_in(self, minutes: float, *, training_images: int, validation_images: int) -> int:
         """Steps that leave time for the first reading of all images, a validation, and `evaluate` after it.
@@ -76,11 +78,14 @@ def time_training(
     state = TrainingState(model=model, optimizer=build_optimizer(model, config.train), ema=ema)
     loss = PanopticDeepLabLoss(config.loss, align_corners=config.model.align_corners)
     step_times: list[float] = []
+    work_times: list[float] = []
     with closing(training_batches(training, config, rank=0, world_size=1)) as batches:
         while not step_times or (len(step_times) < _UNTIMED + _TIMED and sum(step_times) < _LONGEST):
+            started = time.process_time()
             with _timed(step_times, process.device):
                 batch = batch_to_device(next(batches), device=process.device, channels_last=config.train.channels_last)
                 optimization_step(model, loss, state, batch, config=config.train, process=process)
+            work_times.append((time.process_time() - started) / torch.get_num_threads())
     count = min(_IMAGES, len(validation))
     reading: list[float] = []
     prediction: list[float] = []
@@ -90,8 +95,10 @@ def time_training(
             sample = validation[index * len(validation) // count]
         with _timed(prediction, process.device):
             predictor.predict(sample.image)
+    step, work = (float(np.mean(times[_UNTIMED:] or times[-1:])) for times in (step_times, work_times))
     return Costs(
-        step=float(np.mean(step_times[_UNTIMED:] or step_times[-1:])),
+        step=step,
+        work=min(step, work) if process.device == "cpu" else step,
         reading=sum(reading) / count,
         prediction=1.3 * sum(prediction) / count,  # metrics
     )

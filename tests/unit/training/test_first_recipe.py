@@ -25,7 +25,7 @@ def advised(
     def timed(*sources: object, device: str) -> Costs:
         config = sources[-1]
         crops.append(config.data.crop_size[0])
-        return Costs(step=seconds * (crops[-1] / 100) ** 2, reading=0, prediction=0)
+        return Costs(step=seconds * (crops[-1] / 100) ** 2, reading=0, prediction=0, work=0.1)
 
     monkeypatch.setattr(first_recipe, "time_training", timed)
     advice, _ = first_advice(DATA, measured(SCENES), SCENES, SCENES, minutes=minutes)
