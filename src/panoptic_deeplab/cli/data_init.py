@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from panoptic_deeplab.data.detect import Classes
 
 _FEW_STEPS = 200
+_LOOKED_AT = 250
+"""Images that are measured, spread over the set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,7 @@ class InitData(Verb):
     def execute(self) -> None:
         """Look, write, and say what was found."""
         from panoptic_deeplab.data.detect import choose_format, choose_splits
+        from panoptic_deeplab.data.held_out import evenly
         from panoptic_deeplab.data.measures import measured
         from panoptic_deeplab.data.sources import open_source
         from panoptic_deeplab.training.first_recipe import first_advice, recipe_text
@@ -73,7 +76,7 @@ class InitData(Verb):
         config = DataConfig(**data)
         training, validation = open_source(config, train), open_source(config, config.val_split)
         with progress_bar("measure") as on_image:
-            measures = measured(training, on_image)
+            measures = measured(evenly(training, _LOOKED_AT), on_image)
         if not measures.image_sizes:
             raise DatasetError(f"No image of the split {train!r} has labels. Expected labeled images to train on.")
         say("A few training steps are timed.")
@@ -113,6 +116,7 @@ class InitData(Verb):
     def _write_table(self, classes: "Classes", data: DataConfig, path: Path) -> None:
         """Decide which classes are things, and write the table."""
         from panoptic_deeplab.data.detect import with_things
+        from panoptic_deeplab.data.held_out import evenly
         from panoptic_deeplab.data.sources import open_source
         from panoptic_deeplab.data.thing_rule import RULE, shapes_by_class
 
@@ -123,7 +127,7 @@ class InitData(Verb):
             table = classes.table
         else:
             with progress_bar("look at shapes") as on_image:
-                shapes = shapes_by_class(open_source(data, data.train_split), on_image)
+                shapes = shapes_by_class(evenly(open_source(data, data.train_split), _LOOKED_AT), on_image)
             table = with_things(classes, [name for name, shape in shapes.items() if shape.isthing])
             say(f"The files do not say which classes are things. By a rule, {RULE}. Overrule it with --things.")
             rows = [("class", "kind", "images", "objects an image", "of the hull")]

@@ -40,6 +40,12 @@ class PartOfSource:
         return self._source[self._indices[index]]
 
 
+def evenly(source: PanopticSource, most: int) -> PanopticSource:
+    """So many images of a source at most, spread over it evenly."""
+    count = len(source)
+    return source if count <= most else PartOfSource(source, [place * count // most for place in range(most)])
+
+
 def part_of(source: PanopticSource, list_path: Path, *, held_out: bool) -> PanopticSource:
     """The images that a list names, or all others.
 

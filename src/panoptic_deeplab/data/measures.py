@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float64
 
-from panoptic_deeplab.data.sample import PanopticSource, Sample, image_ids
+from panoptic_deeplab.data.sample import PanopticSource, Sample
 from panoptic_deeplab.results.ids import VOID_ID
 from panoptic_deeplab.results.run_lengths import find_runs
 
@@ -82,7 +82,7 @@ def measured(source: PanopticSource, progress: Callable[[int, int], None] | None
     Raises:
         DatasetError: an image cannot be read.
     """
-    measures, count = Measures(), len(image_ids(source))
+    measures, count = Measures(), len(source)
     for index in range(count):
         measures.add(source[index])
         if progress is not None:

@@ -52,6 +52,13 @@ def nested(advice: list[Advice]) -> dict[str, dict[str, Any]]:
     return sections
 
 
+def setting_of(config: Config, setting: str) -> Any:
+    """The value of a dotted key; tuples as lists, as YAML has them."""
+    section, _, name = setting.partition(".")
+    value = getattr(getattr(config, section), name)
+    return list(value) if isinstance(value, tuple) else value
+
+
 def objections(measures: Measures, config: Config) -> list[tuple[Any, Advice]]:
     """What the labels say against the settings of a recipe: those that are off by more than a factor of 2.
 
@@ -63,9 +70,9 @@ def objections(measures: Measures, config: Config) -> list[tuple[Any, Advice]]:
         return found
     sizes = _in_input(measures, config.input, measures.object_sizes)
     if len(sizes) and not 1 / _MATTERS <= np.median(sizes) / OBJECT_SIZE <= 2 * _MATTERS:  # the paper's have 100
-        found += [(_value(config, item.setting), item) for item in input_advice(measures)]
+        found += [(setting_of(config, item.setting), item) for item in input_advice(measures)]
     for item in object_advice(measures, config.input):
-        value = _value(config, item.setting)
+        value = setting_of(config, item.setting)
         if item.setting in _WARNED_OF:
             continue
         if item.setting == "target.small_instance_area" and config.target.small_instance_weight == 1:
@@ -97,7 +104,7 @@ def input_advice(measures: Measures) -> list[Advice]:
 
 
 def crop_advice(measures: Measures, input_config: InputConfig, *, largest: int = CROPS[-1]) -> Advice:
-    """The training crop: half of the image or more, 1.5 times as long as a large object, no longer than the image.
+    """The training crop: 0.6 of the image or more, 1.5 times as long as a large object, no longer than the image.
 
     Args:
         measures: of the training images.
@@ -108,7 +115,7 @@ def crop_advice(measures: Measures, input_config: InputConfig, *, largest: int =
     sizes = _in_input(measures, input_config, measures.object_sizes)
     large = float(np.quantile(sizes, 0.95)) if len(sizes) else 0.0
     fitting = [crop for crop in CROPS if crop <= largest]
-    side = next((crop for crop in fitting if crop >= max(1.5 * large, longest / 2)), fitting[-1])
+    side = next((crop for crop in fitting if crop >= max(1.5 * large, 0.6 * longest)), fitting[-1])
     side = min(side, _odd(longest, 32))
     said = f"large objects have {large:.0f} pixels in the input" if large else "there are no objects"
     return Advice("data.crop_size", [side, side], f"{said}, images {longest:.0f}")
@@ -144,15 +151,9 @@ def object_advice(measures: Measures, input_config: InputConfig) -> list[Advice]
 
 
 def training_advice(measures: Measures, *, num_classes: int) -> list[Advice]:
-    """Augmentation, and how far the backbone's ImageNet weights are changed."""
+    """Symmetries, and how far the backbone's ImageNet weights are changed."""
     count = len(measures.image_sizes)
-    advice = [
-        Advice("data.min_scale", 0.7, "objects differ in size between images"),
-        Advice("data.max_scale", 1.5, ""),
-        Advice("data.scale_step", 0.0, ""),
-        Advice("data.color_jitter", 0.25, f"{count} images: more colors than they have"),
-        Advice("data.grayscale_probability", 0.1, ""),
-    ]
+    advice: list[Advice] = []
     if measures.has_no_up():
         advice += [
             Advice("data.vertical_flip_probability", 0.5, "nothing tells the upper half of the images from the lower"),
@@ -192,11 +193,6 @@ def _in_input(
 
 def _all(lengths: list[Float64[np.ndarray, "_"]]) -> Float64[np.ndarray, " M"]:
     return np.concatenate([np.zeros(0), *lengths])
-
-
-def _value(config: Config, setting: str) -> Any:
-    section, _, name = setting.partition(".")
-    return getattr(getattr(config, section), name)
 
 
 def _odd(side: float, multiple: int) -> int:

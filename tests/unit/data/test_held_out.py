@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from panoptic_deeplab.config import DataConfig
-from panoptic_deeplab.data.held_out import choose_held_out
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
+from panoptic_deeplab.data.held_out import choose_held_out, evenly
 from panoptic_deeplab.data.sources import open_source
 from panoptic_deeplab.errors import ConfigError, DatasetError
 
@@ -61,6 +62,12 @@ def test_a_wrong_list_is_refused(data: DataConfig, tmp_path: Path, lines: str, m
     (tmp_path / "l").write_text(lines, "utf-8")
     with pytest.raises(DatasetError, match=message):
         open_source(data, "few")
+
+
+def test_evenly() -> None:
+    scenes = SyntheticSource(10, size=(32, 32))
+    assert list(evenly(scenes, 4).image_ids) == [scenes.image_ids[place] for place in (0, 2, 5, 7)]
+    assert evenly(scenes, 10) is scenes
 
 
 def test_both_splits_need_names() -> None:
