@@ -23,6 +23,7 @@ from panoptic_deeplab.config import EvaluationConfig
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import CheckpointError, ConfigError, DatasetError, MissingDependencyError, visible
+from panoptic_deeplab.images.read import read_image
 from panoptic_deeplab.metrics.instance_ap import InstanceAP
 from panoptic_deeplab.metrics.metric import Metric, MetricReport, percent
 from panoptic_deeplab.metrics.panoptic_quality import ImageQuality, PanopticQuality
@@ -68,7 +69,7 @@ class Picture(NamedTuple):
         if width <= _WIDEST:
             return self
         size = (max(1, round(height * _WIDEST / width)), _WIDEST)
-        image = Image.fromarray(self.image).resize((size[1], size[0]), Image.Resampling.BOX)
+        image = Image.fromarray(read_image(self.image)).resize((size[1], size[0]), Image.Resampling.BOX)
         return Picture(self.image_id, np.asarray(image), self.truth.resized(size), self.prediction.resized(size))
 
 
@@ -95,16 +96,12 @@ class EvaluationReport:
     def values(self) -> dict[str, float | None]:
         """All numbers by name: PQ, SQ, RQ, each also with `_thing` and `_stuff`, mIoU, accuracy, AP, AP50, ...
 
-        Raises:
-            ConfigError: two metrics give numbers of one name.
+        A `ConfigError` says that two metrics give numbers of one name.
         """
         return _joined(report.values() for report in self.measured.values())
 
     def metric(self, name: str) -> float:
-        """One of the numbers, such as that which chooses the best checkpoint.
-
-        Args:
-            name: a key of `values`; `EvaluationConfig.metric` is one.
+        """One of the numbers, a key of `values`, such as `EvaluationConfig.metric`, which chooses the best checkpoint.
 
         Raises:
             ConfigError: there is no such metric, or this set has nothing to measure it on.
@@ -121,11 +118,7 @@ class EvaluationReport:
         return value
 
     def class_columns(self) -> dict[str, Mapping[int, float | int | None]]:
-        """Head -> category id -> fraction or count, of all metrics; the counts come last.
-
-        Raises:
-            ConfigError: two metrics give columns of one name.
-        """
+        """Head -> category id -> fraction or count, of all metrics; the counts come last."""
         columns = _joined(report.class_columns() for report in self.measured.values())
         return dict(sorted(columns.items(), key=lambda item: any(isinstance(cell, int) for cell in item[1].values())))
 
@@ -146,11 +139,7 @@ class EvaluationReport:
         }
 
     def table(self, per_class: bool = False) -> str:
-        """The numbers in percent as plain text; `-` where there was nothing to measure.
-
-        Args:
-            per_class: add a row a class.
-        """
+        """The numbers in percent as plain text; `-` where there was nothing to measure."""
         reports = self.measured.values()
         parts = [text_table(report.table(), min_width=6) for report in reports]
         if per_class:
@@ -236,7 +225,7 @@ def evaluate(
             )
         truth = sample.truth(source.categories)
         read = perf_counter()
-        prediction = predictor.predict(sample.image)
+        prediction = predictor.predict(sample.pixels)
         predicted = perf_counter()
         for metric in all_metrics:
             metric.update(prediction, truth, sample.image_id)
@@ -291,11 +280,7 @@ def _badness(image: ImageQuality) -> tuple[float, int, str]:
 
 
 def check_same_categories(predicted: CategoryTable, labeled: CategoryTable) -> None:
-    """Hold the classes of a model against those of a data set: ids, names, thing or stuff, and their order.
-
-    Raises:
-        CheckpointError: they differ.
-    """
+    """Hold ids, names, kinds and order of a model's classes against a data set's; differing is a `CheckpointError`."""
     for train_id, (ours, theirs) in enumerate(zip(predicted.categories, labeled.categories, strict=False)):
         if (ours.id, ours.name, ours.isthing) != (theirs.id, theirs.name, theirs.isthing):
             difference = f"class {train_id} is {_described(ours)} in the model and {_described(theirs)} in the data set"
