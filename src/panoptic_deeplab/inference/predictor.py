@@ -86,15 +86,16 @@ class PanopticPredictor:
         compile: bool = False,  # noqa: A002 - torch's name
         output_stride: Literal[8, 16, 32] | None = None,
         input_config: InputConfig | Mapping[str, Any] | None = None,
+        object_size: float | None = None,
         test_time_augmentation: TestTimeAugmentationConfig | Mapping[str, Any] | None = None,
         postprocess: PostprocessConfig | Mapping[str, Any] | None = None,
     ) -> "PanopticPredictor":
         """Load a folder that `save_pretrained` or a training run wrote (`runs/street/best`), or a model by its name.
 
         Args:
-            folder: a model's folder; or a name of the zoo (`panoptic-deeplab models` lists them) or of a repository on
-                the hub, `owner/name`, which are downloaded the first time (`weights/locations.py`); or an exported
-                file, `.onnx`, `.xml` or `.pt2`.
+            folder: a model's folder; or the name of a bundled model, or of one of the zoo (`panoptic-deeplab models`
+                lists both) or a repository on the hub, `owner/name`, which are downloaded the first time
+                (`weights/locations.py`); or an exported file, `.onnx`, `.xml` or `.pt2`.
             device: `cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one.
             precision: as for `from_network`.
             compile: as for `from_network`; not for exported files.
@@ -102,6 +103,8 @@ class PanopticPredictor:
                 convolution of rates 2 and 4 into the last two blocks, as the paper's test entry does (section 4.2);
                 finer and slower.
             input_config: takes the place of the model's `input` section, or changes fields of it by their names.
+            object_size: typical diameter of the objects in the images, in pixels; they are scaled so that objects look
+                as large as in training. For models that know that size (`input.object_size`).
             test_time_augmentation: takes the place of the model's section, or changes fields of it.
             postprocess: takes the place of the model's section, or changes fields of it: `{"top_k": 300}`.
 
@@ -113,7 +116,13 @@ class PanopticPredictor:
         changes = {"input": input_config, "test_time_augmentation": test_time_augmentation, "postprocess": postprocess}
         return cls(
             open_engine(
-                folder, changes, device=device, precision=precision, compile=compile, output_stride=output_stride
+                folder,
+                changes,
+                device=device,
+                precision=precision,
+                compile=compile,
+                output_stride=output_stride,
+                object_size=object_size,
             )
         )
 
@@ -222,7 +231,7 @@ class PanopticPredictor:
         self.engine.check_memory(size, where=where)
 
     def _ready(self, image: ImageLike) -> ReadyImage:
-        pixels = read_image(image)
+        pixels = read_image(image, deep=self.config.input.range == "percentile")
         name = str(image) if isinstance(image, (str, Path)) else "The image"
         self.check_memory((pixels.shape[0], pixels.shape[1]), where=name)
         return self.engine.ready(pixels)
