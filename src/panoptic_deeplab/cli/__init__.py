@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn, Union
 import tyro
 
 from panoptic_deeplab import __version__
+from panoptic_deeplab.cli.batch import Batch
 from panoptic_deeplab.cli.benchmark import Benchmark
 from panoptic_deeplab.cli.convert import Convert
 from panoptic_deeplab.cli.data import CheckData, ConvertData, ShowData
@@ -39,6 +40,7 @@ VERBS: dict[str, type[Verb]] = {
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,
+    "batch": Batch,
     "submission": Submission,
     "data check": CheckData,
     "data show": ShowData,
