@@ -25,9 +25,9 @@ class Batch(InferenceVerb):
     """Segment a large collection of images into sharded tables; the same call goes on after any interruption.
 
     A finished image is never predicted again, whatever ended the call before. Images that cannot be predicted are in
-    OUTPUT/errors.jsonl, with exit code 1 at the end; all others are in OUTPUT/results/*.parquet, one row each: image,
-    height, width, segments (id, category_id, name, isthing, area, bbox, score, rle), files, warning. OUTPUT/manifest.json
-    lists the shards, the classes and the settings once all is done.
+    errors.jsonl, with exit code 1 at the end; all others are in results/*.parquet, one row each: image, height, width,
+    segments (id, category_id, name, isthing, area, bbox, score, rle), files, warning. manifest.json lists the shards,
+    the classes and the settings once all is done.
 
     With --json, the document is: images, errors (numbers of images); seconds and images_per_second of this call;
     manifest, its path.

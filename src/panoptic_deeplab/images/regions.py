@@ -191,8 +191,8 @@ def _open_tiff(path: Path) -> Regions:
         photometric, orientation = int(page.photometric), page.tags.get(_ORIENTATION)
         if photometric not in _PHOTOMETRIC or (orientation is not None and orientation.value != 1):
             raise ImageError(
-                f"{path} stores its colors as {page.photometric.name}, or rotated. In a file of this size, expected gray"
-                " or RGB, upright; convert it."
+                f"{path} stores its colors as {page.photometric.name}, or rotated. In a file of this size, expected"
+                " gray or RGB, upright; convert it."
             )
         pages = [other.pages[0] for other in file.series[1:]]
         if not (file.is_svs or file.is_ndpi or file.is_scn) and any(not (p.is_reduced or p.is_mask) for p in pages):

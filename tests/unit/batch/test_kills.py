@@ -87,7 +87,7 @@ def test_five_kills_lose_and_repeat_nothing(images: Path, tiny_config: Config, t
 
     categories = CategoryTable.load("synthetic")
     network = PanopticDeepLab(tiny_config.model, num_classes=len(categories))
-    save_pretrained(tmp_path / "model", network, tiny_config, categories)
+    save_pretrained(tmp_path / "model", network, config=tiny_config, categories=categories)
     output, rng = tmp_path / "results", random.Random(3)
     command = [sys.executable, "-c", _WORKER, str(tmp_path / "model"), str(images), str(output)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:

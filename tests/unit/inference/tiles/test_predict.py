@@ -42,6 +42,10 @@ class SmallNetwork(nn.Module):
             nn.Conv2d(8, 8, 3, padding=6, dilation=6),
         )
         self.heads = nn.Conv2d(8, 7, 1)
+        for module in self.modules():  # else classes hardly depend on the image
+            if isinstance(module, nn.Conv2d):
+                module.weight.data *= 2
+                nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor) -> RawMaps:
         features = self.features(images)
@@ -88,6 +92,7 @@ def test_equals_the_untiled_answer(size: tuple[int, int], scale: float, align_co
     assert [(s.id, s.category_id, s.bbox) for s in whole.segments_info] == [
         (s.id, s.category_id, s.bbox) for s in result.segments_info
     ]
+    assert whole.semantic_map.max() == 3
     scores = [[s.score for s in r.segments_info] for r in (whole, result)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-5)
 
@@ -100,21 +105,23 @@ def test_one_tile_is_the_image() -> None:
 
 
 def test_how_far_off_it_is_where_the_overlap_does_not_cover_the_receptive_field() -> None:
-    image = _image((390, 517))
+    image = _image((200, 1089))
     whole = _predictor().predict(image)
-    equal = []
-    for overlap in (0, 32, 64, 4 * RADIUS + 4):
+    equal, instances = [], []
+    for overlap in (0, 16, 4 * RADIUS + 4):
         result = _predictor().predict_tiled(image, tile=272, overlap=overlap)
         equal.append(_share_of_equal_pixels(whole.semantic_map, result.semantic_map))
-    assert equal == sorted(equal)
-    assert 0.9 < equal[0] < 0.99  # the borders of tiles are seen
-    assert equal[2] > 0.995
-    assert equal[3] > 0.99999
+        instances.append(len(result.segments_info) - len(whole.segments_info))
+    assert 0.9 < equal[0] < 0.97  # measured: 0.955; three objects of 2,048 are lost
+    assert 0.99 < equal[1] < 0.999  # measured: 0.995; one is gained
+    assert equal[2] > 0.99999
+    assert max(map(abs, instances)) < 10
+    assert instances[2] == 0
 
     # no overlap covers an image pool: its mean is that of the tile
     whole = _predictor(context=0.5).predict(image)
     result = _predictor(context=0.5).predict_tiled(image, tile=272, overlap=4 * RADIUS + 4)
-    assert 0.9 < _share_of_equal_pixels(whole.semantic_map, result.semantic_map) < 0.99999
+    assert 0.9 < _share_of_equal_pixels(whole.semantic_map, result.semantic_map) < 0.999  # measured: 0.9955
 
 
 def test_what_is_on_disk_is_what_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +132,6 @@ def test_what_is_on_disk_is_what_is_in_memory(tmp_path: Path, monkeypatch: pytes
     predictor, image = _predictor(scale=1.5), _image((260, 345))
     in_memory = predictor.predict_tiled(image, tile=272, overlap=128)
     with Scratch(tmp_path / "scratch", in_memory=0) as scratch:
-        assert len(list((tmp_path / "scratch").glob("*"))) == 0 if (tmp_path / "scratch").exists() else True
         on_disk = predictor.predict_tiled(
             image, tile=272, overlap=128, scratch=scratch, output=tmp_path / "result.zarr"
         )
