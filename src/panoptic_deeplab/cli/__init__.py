@@ -26,7 +26,7 @@ from panoptic_deeplab.cli.doctor import Doctor
 from panoptic_deeplab.cli.evaluate import Evaluate
 from panoptic_deeplab.cli.export import Export
 from panoptic_deeplab.cli.models import Models
-from panoptic_deeplab.cli.option_values import OPTION_TYPES, with_home
+from panoptic_deeplab.cli.option_values import COMMON_OPTIONS, HELP_ALL, OPTION_TYPES, with_home
 from panoptic_deeplab.cli.predict import Predict
 from panoptic_deeplab.cli.submission import Submission
 from panoptic_deeplab.cli.terminal import parsed, prepare_terminal, say, say_error
@@ -111,13 +111,15 @@ def parse(arguments: list[str]) -> Any:
     name, rest = " ".join(arguments[:words]), arguments[words:]
     if name not in VERBS:
         _overview(arguments)
-    verb, prog = VERBS[name], f"{PROGRAM} {name}"
+    verb, prog, registry = VERBS[name], f"{PROGRAM} {name}", OPTION_TYPES
+    if verb is Train:
+        if not {"-h", "--help"}.isdisjoint(rest):
+            registry = COMMON_OPTIONS
+        rest = ["--help" if word == HELP_ALL else word for word in rest]
     default = verb.defaults(rest)
     if default is not None:
-        return parsed(
-            lambda: tyro.cli(verb, prog=prog, args=rest, default=default, registry=OPTION_TYPES), rest, default
-        )
-    options = parsed(lambda: tyro.cli(verb, prog=prog, args=rest, registry=OPTION_TYPES), rest)
+        return parsed(lambda: tyro.cli(verb, prog=prog, args=rest, default=default, registry=registry), rest, default)
+    options = parsed(lambda: tyro.cli(verb, prog=prog, args=rest, registry=registry), rest)
     recipe = getattr(options, "recipe", None)
     if recipe is None:
         return options

@@ -50,9 +50,9 @@ class CheckData(Verb):
     data.val_split; any other one may be without.
 
     With --json, the document is: split, ok (no error), findings [{severity: error or warning, message, image_id or
-    null}], statistics {images, labeled_images, smallest_size, largest_size [height, width], void_share, crowds,
-    instances, max_instances, instance_area_quantiles, classes [{name, isthing, images, segments, crowds,
-    pixel_share}]}. Shares are fractions in [0, 1], areas pixels.
+    null}], statistics {images, labeled_images, smallest_size, largest_size [height, width], void_share, overlap_share
+    (null in formats of maps), crowds, instances, max_instances, instance_area_quantiles, classes [{name, isthing,
+    images, segments, crowds, pixel_share}]}. Shares are fractions in [0, 1], areas pixels.
     """
 
     recipe: _Recipe = None
@@ -147,7 +147,7 @@ class ShowData(Verb):
 
         from panoptic_deeplab.data.loader import training_batches
         from panoptic_deeplab.data.sources import open_source
-        from panoptic_deeplab.images.read import save_picture
+        from panoptic_deeplab.images.write import save_picture
         from panoptic_deeplab.visualize.draw import draw_panoptic
         from panoptic_deeplab.visualize.mosaic import draw_train_batch, tile
 

@@ -13,7 +13,9 @@ Overlap = Literal["smallest", "file", "z_order"]
 class DataConfig:
     """Which images and labels, and how they are augmented for training."""
 
-    format: Literal["coco_panoptic", "cityscapes", "mapillary_vistas", "folder", "synthetic"] = "coco_panoptic"
+    format: Literal["coco_panoptic", "coco_instances", "cityscapes", "mapillary_vistas", "folder", "synthetic"] = (
+        "coco_panoptic"
+    )
     """Layout on disk; see `data/`."""
     root: str = "datasets"
     """Folder of the data set (ignored by `synthetic`)."""
@@ -22,7 +24,7 @@ class DataConfig:
     outside_root: bool = False
     """Read files outside of `root` too, where the set names them: absolute names, `..`, and links."""
     overlap: Overlap = "smallest"
-    """Which of two annotations that overlap gets the pixels, in formats of polygons and masks: the
+    """Which of two annotations that overlap gets the pixels, in formats of polygons and masks (`coco_instances`): the
     one with fewer pixels, the later one in the file, or the one with the larger z, where the format has one."""
     train_split: str = "train"
     val_split: str = "val"

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import DataConfig
 from panoptic_deeplab.data.formats.cityscapes import CityscapesSource
+from panoptic_deeplab.data.formats.coco_instances import CocoInstancesSource
 from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.formats.drawn import DrawnSource
 from panoptic_deeplab.data.formats.folder import FolderSource
@@ -20,6 +21,7 @@ from panoptic_deeplab.errors import ConfigError, DatasetError
 FORMATS: Mapping[str, Callable[..., PanopticSource]] = MappingProxyType(
     {
         "coco_panoptic": CocoPanopticSource,
+        "coco_instances": CocoInstancesSource,
         "cityscapes": CityscapesSource,
         "mapillary_vistas": MapillaryVistasSource,
         "folder": FolderSource,

@@ -19,7 +19,7 @@ from PIL import Image
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.files import file_name, write_json, write_text
-from panoptic_deeplab.images.read import save_picture
+from panoptic_deeplab.images.write import save_picture
 from panoptic_deeplab.results.formats import to_coco_instances, to_coco_panoptic
 from panoptic_deeplab.results.panoptic_result import PanopticResult
 

@@ -22,7 +22,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +31,7 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from panoptic_deeplab.errors import ImageError
-from panoptic_deeplab.files import user_path, written_whole
+from panoptic_deeplab.files import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -257,21 +256,6 @@ def opened(
             if load:
                 picture.load()
         yield picture
-
-
-def save_picture(picture: Image.Image, path: str | Path, **options: Any) -> None:
-    """Write a picture, whole or not at all, in the format that its suffix says.
-
-    Args:
-        picture: may have any mode that the format takes.
-        path: its folder exists.
-        options: those of Pillow's `save`.
-
-    Raises:
-        OutputError: the system refuses to write.
-    """
-    with written_whole(path) as temporary:
-        picture.save(temporary, **options)
 
 
 def decode(picture: Image.Image, *, where: str, exif: bool) -> UInt8[np.ndarray, "H W 3"]:

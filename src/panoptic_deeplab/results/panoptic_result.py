@@ -140,6 +140,12 @@ class PanopticResult:
             panoptic_map=panoptic_map.astype(np.int32, copy=False), segments_info=segments, categories=categories
         )
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from panoptic_deeplab.results.notebook import result_html
+
+        return result_html(self)
+
     @property
     def size(self) -> tuple[int, int]:
         """`(height, width)` in pixels."""
