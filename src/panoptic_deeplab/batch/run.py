@@ -13,7 +13,8 @@ from PIL import Image
 from panoptic_deeplab.batch.inputs import Item, local_file
 from panoptic_deeplab.batch.store import ResultStore
 from panoptic_deeplab.errors import ImageError
-from panoptic_deeplab.images.read import range_warning, save_picture
+from panoptic_deeplab.images.read import range_warning
+from panoptic_deeplab.images.write import save_picture
 from panoptic_deeplab.inference.engines.engine import ReadyImage
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.results.formats import to_coco_panoptic, to_rles

@@ -56,9 +56,10 @@ def test_urls(tmp_path: Path) -> None:
     with local_file(Item(names[0], names[0])) as path:
         assert read_image(path).shape == (4, 5, 3)
     memory.pipe_file("/photos/bad.png", b"no picture")
-    with pytest.raises(ImageError, match="memory://photos/bad.png is corrupt"), local_file(
-        Item("k", "memory://photos/bad.png")
-    ) as path:
+    with (
+        pytest.raises(ImageError, match=r"memory://photos/bad\.png is corrupt"),
+        local_file(Item("k", "memory://photos/bad.png")) as path,
+    ):
         read_image(path)
     with pytest.raises(ImageError, match=r"gone\.png cannot be read"), local_file(Item("k", "memory://gone.png")):
         pass

@@ -46,7 +46,8 @@ classes = (Category(id=1, name="ground", isthing=False, color=(0, 0, 0)),
            Category(id=2, name="ball", isthing=True, color=(255, 0, 0)))
 config = Config(input=InputConfig(pixel_mean=(0.0,) * 3, pixel_std=(1.0,) * 3),
                 postprocess=PostprocessConfig(top_k=1500, stuff_area_limit=0, center_threshold=0.5))
-predictor = PanopticPredictor.from_network(Reader(), CategoryTable(name="balls", categories=classes), config, device="cpu")
+table = CategoryTable(name="balls", categories=classes)
+predictor = PanopticPredictor.from_network(Reader(), table, config, device="cpu")
 report = []
 for height in json.loads(sys.argv[2]):
     folder = Path(sys.argv[1]) / str(height)
