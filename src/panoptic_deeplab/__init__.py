@@ -100,9 +100,9 @@ if TYPE_CHECKING:  # for type checkers; a test holds it equal to the table below
     from panoptic_deeplab.results.formats import to_coco_instances as to_coco_instances
     from panoptic_deeplab.results.formats import to_coco_panoptic as to_coco_panoptic
     from panoptic_deeplab.results.formats import to_rle as to_rle
+    from panoptic_deeplab.results.large_result import LargeResult as LargeResult
     from panoptic_deeplab.results.measurements import table_csv as table_csv
     from panoptic_deeplab.results.measurements import to_table as to_table
-    from panoptic_deeplab.results.large_result import LargeResult as LargeResult
     from panoptic_deeplab.results.panoptic_result import PanopticResult as PanopticResult
     from panoptic_deeplab.results.panoptic_result import Segment as Segment
     from panoptic_deeplab.results.stored import Scratch as Scratch
