@@ -80,25 +80,47 @@ def run_batch(
         CheckpointError: the model predicts what it cannot; all images before are finished.
         OutputError: the system refuses to write.
     """
-    keys = {item.key for item in items}
     left = [item for item in items if item.key not in store.finished]
-    before, start = len(keys & store.finished), time.monotonic()
-
-    def report() -> None:
-        count = before + finished
-        seconds = time.monotonic() - start
-        on_progress(Progress(count, len(keys), store.num_errors, finished / seconds if seconds > 0 else 0.0))
-
-    finished = 0
+    speed = Speed(store, items)
     for batch in _batches(predictor, left, batch_size=batch_size, readers=readers):
         for item, outcome in _outcomes(predictor, batch):
             if isinstance(outcome, PanopticResult):
                 warning = next(read.warning for read in batch if isinstance(read, _Read) and read.item is item)
-                store.add(_row(item, outcome, store, pictures, warning))
+                store.add(_row(item, outcome, _write_pictures(item, outcome, store, pictures), warning))
             else:
                 store.add_error(item.key, outcome)
-            finished += 1
-            report()
+            on_progress(speed.after_one())
+
+
+class Speed:
+    """Counts what a call has finished.
+
+    Args:
+        store: open.
+        items: all images of the job.
+    """
+
+    def __init__(self, store: ResultStore, items: Sequence[Item]) -> None:
+        self._store = store
+        keys = {item.key for item in items}
+        self._total, self._before = len(keys), len(keys & store.finished)
+        self._count, self._start = 0, time.monotonic()
+
+    def after_one(self) -> Progress:
+        """One more image is finished."""
+        self._count += 1
+        per_second = self._count / max(time.monotonic() - self._start, 1e-9)
+        return Progress(self._before + self._count, self._total, self._store.num_errors, per_second)
+
+
+def predict_row(predictor: PanopticPredictor, item: Item) -> dict[str, Any] | str:
+    """The row of one image for a `ResultStore`, or why it has none."""
+    try:
+        read = _read(predictor, item)
+    except (ImageError, *_TOO_LARGE) as error:
+        return _said(item, error)
+    (_, outcome), *_ = _outcomes(predictor, [read])
+    return outcome if isinstance(outcome, str) else _row(item, outcome, {}, read.warning)
 
 
 def _batches(
@@ -167,15 +189,19 @@ def _said(item: Item, error: Exception) -> str:
     return f"{item.key} needs more memory than there is. Predict it in tiles (`predict --tile 1024`)."
 
 
-def _row(
-    item: Item, result: PanopticResult, store: ResultStore, pictures: Sequence[Picture], warning: str | None
-) -> dict[str, Any]:
-    """Write the pictures of a result, and give its row."""
+def _write_pictures(
+    item: Item, result: PanopticResult, store: ResultStore, pictures: Sequence[Picture]
+) -> dict[str, str]:
+    """Kind -> file, relative to the store's folder."""
     files: dict[str, str] = {}
     for kind in pictures:
         path = store.picture(kind, item.key, item.stem)
         save_picture(_picture(kind, result), path)
         files[kind] = path.relative_to(store.folder).as_posix()
+    return files
+
+
+def _row(item: Item, result: PanopticResult, files: dict[str, str], warning: str | None) -> dict[str, Any]:
     rles = to_rles(result.panoptic_map, [segment.id for segment in result.segments_info])
     segments = []
     for segment, rle in zip(result.segments_info, rles, strict=True):
