@@ -159,7 +159,8 @@ def _batches(
 def _read(predictor: PanopticPredictor, item: Item) -> _Read:
     with local_file(item) as path:
         ready = predictor.ready(path)
-        return _Read(item, ready, range_warning(path))
+        deep = predictor.config.input.range == "percentile"  # takes its range from the image itself
+        return _Read(item, ready, None if deep else range_warning(path))
 
 
 def _outcomes(

@@ -19,8 +19,9 @@ import tyro
 from panoptic_deeplab import __version__
 from panoptic_deeplab.cli.batch import Batch
 from panoptic_deeplab.cli.benchmark import Benchmark
-from panoptic_deeplab.cli.convert import Convert
-from panoptic_deeplab.cli.data import CheckData, ConvertData, ShowData
+from panoptic_deeplab.cli.convert import ConvertCheckpoint
+from panoptic_deeplab.cli.data import CheckData, ConvertData, ShowData, TableOfData
+from panoptic_deeplab.cli.data_init import InitData
 from panoptic_deeplab.cli.demo import Demo
 from panoptic_deeplab.cli.doctor import Doctor
 from panoptic_deeplab.cli.evaluate import Evaluate
@@ -42,12 +43,14 @@ VERBS: dict[str, type[Verb]] = {
     "predict": Predict,
     "batch": Batch,
     "submission": Submission,
+    "data init": InitData,
     "data check": CheckData,
     "data show": ShowData,
     "data convert": ConvertData,
+    "data table": TableOfData,
     "demo": Demo,
     "models": Models,
-    "convert": Convert,
+    "convert": ConvertCheckpoint,
     "export": Export,
     "benchmark": Benchmark,
     "doctor": Doctor,

@@ -1,7 +1,7 @@
-"""`panoptic-deeplab data check`, `data show` and `data convert`: what to do with a labeled set before training."""
+"""`panoptic-deeplab data check`, `show`, `convert` and `table`: what to do with a labeled set before training."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -30,65 +30,73 @@ from panoptic_deeplab.config import (
 from panoptic_deeplab.config.io import load_config
 from panoptic_deeplab.errors import ConfigError
 
-_Recipe = Annotated[
-    str | None,
-    tyro.conf.Positional,
-    tyro.conf.arg(
-        metavar="[RECIPE_OR_YAML]",
-        help=f"Where the settings come from: a packaged recipe ({PACKAGED_RECIPES}) or a YAML file; without it they are"
-        " the defaults.",
-    ),
-]
+
+@dataclass(frozen=True, kw_only=True)
+class DataVerb(Verb):
+    """A verb with a labeled set: the one of a recipe, or the one that the options describe."""
+
+    recipe: Annotated[
+        str | None,
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            metavar="[RECIPE_OR_YAML]",
+            help=f"Where the settings come from: a packaged recipe ({PACKAGED_RECIPES}) or a YAML file; without it they"
+            " are the defaults.",
+        ),
+    ] = None
+    split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Split to look at or to write. Default: data.train_split."""
+    data: DataConfig = field(default_factory=DataConfig)
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "DataVerb | None":
+        """The recipe's settings."""
+        recipe = leading_recipe(arguments)
+        if recipe is None:
+            return None
+        config = load_config(recipe)
+        known = {**vars(config), "config": config, "recipe": recipe}
+        return cls(**{option.name: known[option.name] for option in fields(cls) if option.name in known})
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckData(Verb):
+class CheckData(DataVerb):
     """Read every image and label of a split; list all errors and warnings, and what is in the set.
 
     Ends with exit code 1 if there is an error. Nothing is repaired or skipped. That no image has labels, or none an
     instance (unless the recipe's model has no instance branch), is an error in the splits data.train_split and
     data.val_split; any other one may be without.
 
+    What the labels of data.train_split say against sizes in the settings (of the input, sigma, windows, limits) comes
+    last, as advice.
+
     With --json, the document is: split, ok (no error), findings [{severity: error or warning, message, image_id or
     null}], statistics {images, labeled_images, smallest_size, largest_size [height, width], void_share, overlap_share
     (null in formats of maps), crowds, instances, max_instances, instance_area_quantiles, classes [{name, isthing,
-    images, segments, crowds, pixel_share}]}. Shares are fractions in [0, 1], areas pixels.
+    images, segments, crowds, pixel_share}]}, advice [{setting, value, advised, reason}]. Shares are fractions in
+    [0, 1], areas pixels.
     """
 
-    recipe: _Recipe = None
-    split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Split to look at. Default: data.train_split."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Check so many images only, the first ones."""
     json: Flag = False
     """Write one JSON document to stdout instead of a table."""
-    data: DataConfig = field(default_factory=DataConfig)
+    input: InputConfig = field(default_factory=InputConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     model: Annotated[ModelConfig, tyro.conf.Fixed, tyro.conf.Suppress] = field(default_factory=ModelConfig)
     """Only whether it has an instance branch matters here."""
 
-    @classmethod
-    def defaults(cls, arguments: Sequence[str]) -> "CheckData | None":
-        """The recipe's settings."""
-        recipe = leading_recipe(arguments)
-        if recipe is None:
-            return None
-        config = load_config(recipe)
-        return cls(
-            recipe=recipe,
-            data=config.data,
-            postprocess=config.postprocess,
-            evaluation=config.evaluation,
-            model=config.model,
-        )
-
     def execute(self) -> None:
         """Check; print the report."""
         from panoptic_deeplab.data.check import check_source
+        from panoptic_deeplab.data.measures import Measures
         from panoptic_deeplab.data.problems import Problems
         from panoptic_deeplab.data.sources import open_source
+        from panoptic_deeplab.training.advice import objections
 
+        measures = Measures()
         split, problems = self.split or self.data.train_split, Problems()
         source = open_source(self.data, split, problems)
         labels_needed = split in (self.data.train_split, self.data.val_split)
@@ -102,44 +110,37 @@ class CheckData(Verb):
                 top_k=self.postprocess.top_k,
                 max_detections=self.evaluation.max_detections,
                 problems=problems,
+                on_sample=measures.add,
             )
+        config = Config(input=self.input, target=self.target, postprocess=self.postprocess, model=self.model)
+        found = objections(measures, config) if split == self.data.train_split else []
         if self.json:
-            print_json({"split": split, **report.to_json()})
+            advice = [{"setting": a.setting, "value": v, "advised": a.value, "reason": a.reason} for v, a in found]
+            print_json({"split": split, **report.to_json(), "advice": advice})
         else:
             say_lines(report.table())
+            for value, advice_ in found:
+                say(f"advice: {advice_.setting} is {value}; {advice_.value} fits better: {advice_.reason}.")
         if not report.ok:
             raise SystemExit(1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShowData(Verb):
+class ShowData(DataVerb):
     """Draw labeled images, and what training makes of them.
 
     Writes labels.png (images with their labels as overlay) and train_batch.png (augmented crops with the targets of the
     network), and prints the two paths.
     """
 
-    recipe: _Recipe = None
-    split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Split to look at. Default: data.train_split."""
     num_images: Annotated[int, tyro.conf.arg(metavar="N")] = 6
     """Rows of each picture."""
     output: Folder = Path("runs/data")
     """Folder for the pictures."""
-    data: DataConfig = field(default_factory=DataConfig)
     input: InputConfig = field(default_factory=InputConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
     config: Annotated[Config, tyro.conf.Fixed, tyro.conf.Suppress] = field(default_factory=Config)
     """The recipe; of its other sections, only the seed and the network's output stride matter here."""
-
-    @classmethod
-    def defaults(cls, arguments: Sequence[str]) -> "ShowData | None":
-        """The recipe's settings."""
-        recipe = leading_recipe(arguments)
-        if recipe is None:
-            return None
-        config = load_config(recipe)
-        return cls(recipe=recipe, data=config.data, input=config.input, target=config.target, config=config)
 
     def execute(self) -> None:
         """Draw; print the paths."""
@@ -181,7 +182,7 @@ class ShowData(Verb):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvertData(Verb):
+class ConvertData(DataVerb):
     """Write a split of any labeled set in COCO panoptic format.
 
     Writes SPLIT/ (images), annotations/panoptic_SPLIT/ (labels), annotations/panoptic_SPLIT.json and categories.json
@@ -189,9 +190,6 @@ class ConvertData(Verb):
     overwritten. Read the set with --data.format coco_panoptic --data.categories OUTPUT/categories.json.
     """
 
-    recipe: _Recipe = None
-    split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Split to write. Default: data.train_split."""
     output: OptionalFolder = None
     """Folder for the converted set; has to be named."""
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
@@ -199,13 +197,6 @@ class ConvertData(Verb):
     jpeg_quality: Annotated[int | None, tyro.conf.arg(metavar="1-100")] = None
     """Write all images as JPEG of this quality. Default: JPEG and PNG files are copied byte for byte, others written as
     PNG; both are exact."""
-    data: DataConfig = field(default_factory=DataConfig)
-
-    @classmethod
-    def defaults(cls, arguments: Sequence[str]) -> "ConvertData | None":
-        """The recipe's settings."""
-        recipe = leading_recipe(arguments)
-        return None if recipe is None else cls(recipe=recipe, data=load_config(recipe).data)
 
     def execute(self) -> None:
         """Convert; print the path of the JSON."""
@@ -224,3 +215,20 @@ class ConvertData(Verb):
                 source, self.output, self.name or split, jpeg_quality=self.jpeg_quality, progress=on_image
             )
         say(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOfData(Verb):
+    """Print a category table as JSON: a packaged one, to copy and change, or that of a file.
+
+    The classes are in the order of the network's outputs. Write it to a file, and name that file in data.categories.
+    """
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME_OR_JSON")]
+    """Name of a packaged table, or path of a JSON file."""
+
+    def execute(self) -> None:
+        """Print it."""
+        from panoptic_deeplab.categories import CategoryTable
+
+        print_json(CategoryTable.load(self.name).to_json())

@@ -219,23 +219,26 @@ class Predict(InferenceVerb):
         warnings: list[dict[str, str]],
     ) -> "Iterator[_Prediction]":
         """In the order of `paths`, without those that cannot be read; they are added to `failed`."""
+        from panoptic_deeplab.images.prepare import in_range
         from panoptic_deeplab.images.read import range_warning, read_image
 
         waiting: deque[tuple[Path, np.ndarray]] = deque()
+        settings = predictor.config.input
+        deep = settings.range == "percentile"
 
         def readable() -> "Iterator[np.ndarray]":
             for path in paths:
                 try:
-                    image = read_image(path)
+                    image = read_image(path, deep=deep)
                     if self.tile is None:
                         predictor.check_memory((image.shape[0], image.shape[1]), where=str(path))
-                    warning = range_warning(path)
+                    warning = None if deep else range_warning(path)
                 except ImageError as error:
                     failed.append({"image": str(path), "error": str(error)})
                 else:
                     if warning is not None:
                         warnings.append({"image": str(path), "warning": warning})
-                    waiting.append((path, image))
+                    waiting.append((path, image if image.dtype == "uint8" else in_range(image, settings)))
                     yield image
 
         if self.tile is not None:

@@ -4,7 +4,8 @@ A reader looks at everything that can be known without opening an image, and not
 who collects, its constructor raises the first problem and says how many there are.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ _PLACES = 3
 
 
 _LONGEST_VALUE = 60
+_VARIES = re.compile(r"""'[^']*'|"[^"]*"|\S*[/\\]\S*|\S+\.\w{2,5}\b|[\d.,%]+|#""")
+"""What differs between messages of one kind: quoted words, paths, names of files, numbers."""
 
 
 class Problem(NamedTuple):
@@ -44,15 +47,7 @@ class Problems:
     """Images that cannot be read because of a problem."""
 
     def add(self, kind: str, file: Path, fault: str, *, place: str = "", image_id: str | None = None) -> None:
-        """Note a fault.
-
-        Args:
-            kind: faults of one kind are told together.
-            file: the file that has it.
-            fault: the rest of a sentence that begins with file and place.
-            place: where in the file.
-            image_id: the image that cannot be read because of it.
-        """
+        """Note a fault of a file (see `Problem`); faults of one kind are told together."""
         self.kinds.setdefault(kind, []).append(Problem(file, place, fault, image_id))
         if image_id is not None:
             self.image_ids.add(image_id)
@@ -62,11 +57,7 @@ class Problems:
         return [_together(problems) for problems in self.kinds.values()]
 
     def raise_any(self) -> None:
-        """Refuse a set that has a problem.
-
-        Raises:
-            DatasetError: the first problem, and how many others there are.
-        """
+        """Refuse a set that has a problem: the `DatasetError` is the first, and says how many others there are."""
         count = sum(len(problems) for problems in self.kinds.values())
         if count:
             (message, _), *_ = self.messages()
@@ -79,18 +70,26 @@ class Problems:
 
 @contextmanager
 def collected(problems: Problems | None) -> Iterator[Problems]:
-    """Give a reader something to note problems in.
-
-    Args:
-        problems: the list of whoever wants all of them; None raises at the end.
-
-    Raises:
-        DatasetError: nobody collects, and there is a problem.
-    """
+    """Give a reader something to note problems in: the list of whoever wants all of them; None raises at the end."""
     found = Problems() if problems is None else problems
     yield found
     if problems is None:
         found.raise_any()
+
+
+def of_one_kind(faults: Iterable[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """Gather what is wrong with images by kind: messages that differ in names, numbers and quoted words alone.
+
+    Args:
+        faults: name of the image and message of each.
+
+    Returns:
+        The faults of each kind, in the order in which the kinds begin.
+    """
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for name, message in faults:
+        kinds.setdefault(_VARIES.sub("#", message.replace(name, "#")), []).append((name, message))
+    return list(kinds.values())
 
 
 def integer_fault(entry: Mapping[str, Any], key: str, lowest: int, highest: int) -> str | None:

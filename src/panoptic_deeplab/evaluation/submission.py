@@ -100,14 +100,7 @@ class SubmissionWriter:
         self._add_instances(image_id, result)
 
     def finish(self) -> list[Path]:
-        """Write the lists of all images.
-
-        Returns:
-            The files and folders to put into the zip file of each task.
-
-        Raises:
-            OutputError: a file cannot be written.
-        """
+        """Write the lists of all images; gives the files and folders to put into the zip file of each task."""
         self._panoptic_json.parent.mkdir(parents=True, exist_ok=True)
         write_json(self._panoptic_json, {"annotations": self._annotations})
         if self.benchmark == "coco":

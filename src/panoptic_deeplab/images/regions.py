@@ -4,8 +4,9 @@
 - Larger TIFF files (also OME-TIFF, BigTIFF, GeoTIFF, SVS, NDPI) are read by tifffile, and Zarr arrays and OME-Zarr by
   zarr: the pixels of the largest resolution of the first image, from as many blocks of the file as the part touches.
 
-Numbers become 8 bits as in `read_image`. Files with several planes (z, t) or with other than 1, 3 or 4 channels are
-refused, as are palettes, CMYK, inverted gray and rotations, which `read_image` handles for files within its limit.
+Numbers become 8 bits as in `read_image`, or keep 16 with `deep`. Files with several planes (z, t) or with other than 1,
+3 or 4 channels are refused, as are palettes, CMYK, inverted gray and rotations, which `read_image` handles for files
+within its limit.
 """
 
 import math
@@ -16,10 +17,10 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from panoptic_deeplab.errors import ImageError, first_line, require
 from panoptic_deeplab.files import user_path
+from panoptic_deeplab.images.intensity import Pixels
 from panoptic_deeplab.images.read import ImageLike, read_image
 from panoptic_deeplab.maps import Size
 
@@ -45,7 +46,7 @@ class Regions(ABC):
     """Its name, for messages."""
 
     @abstractmethod
-    def read(self, rows: slice, columns: slice) -> UInt8[np.ndarray, "h w 3"]:
+    def read(self, rows: slice, columns: slice) -> Pixels:
         """Read a part.
 
         Args:
@@ -76,12 +77,12 @@ class WholeImage(Regions):
         where: its name.
     """
 
-    def __init__(self, pixels: UInt8[np.ndarray, "H W 3"], where: str = "The image") -> None:
+    def __init__(self, pixels: Pixels, where: str = "The image") -> None:
         self._pixels = pixels
         self.size = (pixels.shape[0], pixels.shape[1])
         self.where = where
 
-    def read(self, rows: slice, columns: slice) -> UInt8[np.ndarray, "h w 3"]:
+    def read(self, rows: slice, columns: slice) -> Pixels:
         """A view; see `Regions.read`."""
         return self._pixels[rows, columns]
 
@@ -94,16 +95,23 @@ class StoredImage(Regions):
         axes: a letter for each: `Y`, `X`, at most one of `C` and `S` for channels, and others of length 1.
         where: its name.
         file: is closed with it.
+        deep: give uint16 as it is.
 
     Raises:
         ImageError: the axes are not those of one picture.
     """
 
-    def __init__(self, array: Any, axes: str, *, where: str, file: Any = None) -> None:
+    def __init__(self, array: Any, axes: str, *, where: str, file: Any = None, deep: bool = False) -> None:
         self._array = array
         self._axes = axes
         self._file = file
+        self._deep = deep
         self.where = where
+        if deep and np.dtype(array.dtype) not in (np.uint8, np.uint16, np.bool_):
+            raise ImageError(
+                f"{where} has dtype {array.dtype}. In an image of this size, `input.range` percentile takes uint8 and"
+                " uint16; convert it."
+            )
         lengths = dict(zip(axes, array.shape, strict=True))
         others = [f"{letter} ({n})" for letter, n in lengths.items() if letter not in "YXCS" and n > 1]
         channels = [n for letter, n in lengths.items() if letter in "CS" and n > 1]
@@ -125,7 +133,7 @@ class StoredImage(Regions):
                 " tiles, such as 512 x 512."
             )
 
-    def read(self, rows: slice, columns: slice) -> UInt8[np.ndarray, "h w 3"]:
+    def read(self, rows: slice, columns: slice) -> Pixels:
         """Read the blocks that a part touches; see `Regions.read`."""
         parts = {"Y": rows, "X": columns, "C": slice(None), "S": slice(None)}
         lengths = dict(zip(self._axes, self._array.shape, strict=True))
@@ -140,7 +148,7 @@ class StoredImage(Regions):
         kept.sort(key=lambda a: "YX".find(a) % 3)  # channels last
         order = [a for a in self._axes if a in kept]
         values = np.transpose(np.asarray(values), [order.index(a) for a in kept])
-        return read_image(np.asarray(values, values.dtype.newbyteorder("=")))
+        return read_image(np.asarray(values, values.dtype.newbyteorder("=")), deep=self._deep)
 
     def close(self) -> None:
         """Close the file."""
@@ -148,11 +156,12 @@ class StoredImage(Regions):
             self._file.close()
 
 
-def open_regions(image: "ImageLike | Regions") -> Regions:
+def open_regions(image: "ImageLike | Regions", *, deep: bool = False) -> Regions:
     """Open an image of any size.
 
     Args:
         image: what `read_image` takes, a TIFF file of any size, or the folder of a Zarr array or of an OME-Zarr image.
+        deep: keep 16 bits, as `read_image` does.
 
     Raises:
         ImageError: it cannot be read, or is no single picture.
@@ -161,21 +170,21 @@ def open_regions(image: "ImageLike | Regions") -> Regions:
     if isinstance(image, Regions):
         return image
     if not isinstance(image, (str, Path)):
-        return WholeImage(read_image(image))
+        return WholeImage(read_image(image, deep=deep))
     path = user_path(image)
     if path.is_dir():
-        return _open_zarr(path)
+        return _open_zarr(path, deep=deep)
     if path.suffix.lower() not in TIFF_SUFFIXES:
-        return WholeImage(read_image(path), where=str(image))
+        return WholeImage(read_image(path, deep=deep), where=str(image))
     try:
-        return WholeImage(read_image(path), where=str(image))
+        return WholeImage(read_image(path, deep=deep), where=str(image))
     except ImageError:
         if not path.is_file():
             raise
-        return _open_tiff(path)
+        return _open_tiff(path, deep=deep)
 
 
-def _open_tiff(path: Path) -> Regions:
+def _open_tiff(path: Path, *, deep: bool) -> Regions:
     purpose = f"Reading {path} in parts"
     tifffile, zarr = (
         require("tifffile", extra="large", purpose=purpose),
@@ -201,9 +210,11 @@ def _open_tiff(path: Path) -> Regions:
                 " its own."
             )
         if series.dataoffset is not None:  # one block, without compression
-            return StoredImage(_Mapped(tifffile, path, series), series.axes, where=str(path), file=file)
+            return StoredImage(_Mapped(tifffile, path, series), series.axes, where=str(path), file=file, deep=deep)
         level = series.levels[0]
-        return StoredImage(zarr.open(series.aszarr(level=0), mode="r"), level.axes, where=str(path), file=file)
+        return StoredImage(
+            zarr.open(series.aszarr(level=0), mode="r"), level.axes, where=str(path), file=file, deep=deep
+        )
     except ImageError:
         file.close()
         raise
@@ -224,7 +235,7 @@ class _Mapped:
         return np.array(self._open()[part])
 
 
-def _open_zarr(path: Path) -> Regions:
+def _open_zarr(path: Path, *, deep: bool) -> Regions:
     zarr = require("zarr", extra="large", purpose=f"Reading {path}")
     try:
         found = zarr.open(str(path), mode="r")
@@ -240,4 +251,4 @@ def _open_zarr(path: Path) -> Regions:
             f"{path} is no image: {first_line(error)}. Expected the folder of a Zarr array (Y, X) or (Y, X, channels),"
             " or of an OME-Zarr image."
         ) from error
-    return StoredImage(found, axes, where=str(path))
+    return StoredImage(found, axes, where=str(path), deep=deep)

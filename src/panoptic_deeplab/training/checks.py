@@ -11,10 +11,14 @@ from panoptic_deeplab.config import Config
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.instances import check_instances
 from panoptic_deeplab.data.look import Look, look_at
+from panoptic_deeplab.data.problems import of_one_kind
 from panoptic_deeplab.data.sample import PanopticSource, image_ids
 from panoptic_deeplab.distributed import Process, gather_objects
 from panoptic_deeplab.errors import ConfigError, DatasetError, require
 from panoptic_deeplab.maps import RawMaps
+
+_KINDS = 4
+"""So many kinds of fault are told by an example."""
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +27,7 @@ MAX_TRAINING_IMAGES = 1000
 
 
 def check_batch(config: Config, process: Process) -> None:
-    """See that the batch can be split, and that batch normalization has enough of it.
-
-    Raises:
-        ConfigError: it is not so.
-    """
+    """See that the batch can be split, and that batch normalization has enough of it; else that is a `ConfigError`."""
     settings = config.train
     if settings.batch_size % process.world_size:
         raise ConfigError(
@@ -46,11 +46,7 @@ def check_batch(config: Config, process: Process) -> None:
 
 
 def check_packages() -> None:
-    """See that what writes the files of a run is installed.
-
-    Raises:
-        MissingDependencyError: it is not.
-    """
+    """See that what writes the files of a run is installed, or raise a `MissingDependencyError`."""
     require("torch.utils.tensorboard", extra="train", purpose="logging to TensorBoard")
     require("matplotlib.figure", extra="train", purpose="Drawing curves")
 
@@ -63,11 +59,7 @@ def images_normalized_together(config: Config, process: Process) -> int:
 
 
 def check_training(source: PanopticSource, config: Config) -> None:
-    """See that there are instances to learn, if the network has a branch for them.
-
-    Raises:
-        DatasetError: all things are crowd or absent.
-    """
+    """See that there are instances to learn, if the network has a branch for them; else that is a `DatasetError`."""
     if config.model.instance_branch:
         check_instances(source)
 
@@ -133,12 +125,6 @@ def check_data(training: PanopticSource, validation: PanopticSource, config: Con
     The first step comes after it, so that no image is found damaged when the run is over. All processes must call it
     together; each reads its share. Scenes that are computed are not looked at.
 
-    Args:
-        training: the training split.
-        validation: the validation split.
-        config: configuration of the run.
-        process: this process.
-
     Raises:
         DatasetError: an image or label cannot be used, or validation images have nothing to measure on; in every
             process.
@@ -179,16 +165,21 @@ def _looks(source: PanopticSource, indices: list[int], config: Config, process: 
 
 
 def _check_looks(looks: dict[int, Look], source: PanopticSource, *, split: str, setting: str) -> None:
-    errors = [look.error for look in looks.values() if look.error is not None]
+    names = image_ids(source)
+    errors = [(names[index], look.error) for index, look in looks.items() if look.error is not None]
     if errors:
+        kinds = of_one_kind(errors)
+        said = [f"{len(kind)} of them: {kind[0][1]}" for kind in kinds[:_KINDS]] if len(kinds) > 1 else [errors[0][1]]
+        more = f" And {len(kinds) - _KINDS} further kinds of fault." if len(kinds) > _KINDS else ""
         raise DatasetError(
-            f"{len(errors)} of {len(looks)} images of the split {split!r} cannot be used. The first one: {errors[0]}"
-            " List them all with: panoptic-deeplab data check"
+            f"{len(errors)} of {len(looks)} images of the split {split!r} cannot be used."
+            f" {'' if len(kinds) > 1 else 'The first one: '}{' '.join(said)}{more} List them all with:"
+            " panoptic-deeplab data check"
         )
     without = [index for index, look in looks.items() if not look.labeled]
     if without:
         raise DatasetError(
-            f"{image_ids(source)[without[0]]} of the split {split!r} has no labels. Training and validation need splits"
+            f"{names[without[0]]} of the split {split!r} has no labels. Training and validation need splits"
             f" with labels; see {setting}."
         )
 
