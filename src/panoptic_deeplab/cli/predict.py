@@ -112,7 +112,9 @@ class Predict(InferenceVerb):
         printing = files is None and not self.json
         try:
             with progress_bar("predict", enabled=not printing) as on_image:
-                left = paths if self.tile is None else self._without_large(predictor, paths, files, failed, on_image)
+                left = (
+                    paths if self.tile is None else self._without_large(predictor, paths, files, rows, failed, on_image)
+                )
                 for count, done in enumerate(self._predictions(predictor, left, failed, warnings), start=1):
                     if files is not None:
                         files.add(done.path, done.image, done.result, done.maps)
@@ -185,10 +187,11 @@ class Predict(InferenceVerb):
         predictor: "PanopticPredictor",
         paths: Sequence[Path],
         files: PredictionFiles | None,
+        rows: list[dict[str, Any]],
         failed: list[dict[str, str]],
         on_image: Callable[..., None],
     ) -> list[Path]:
-        """Predict those images that cannot be read whole; the others are left."""
+        """Predict those images that cannot be read whole, and add their rows of the document; the others are left."""
         from panoptic_deeplab.images.regions import TIFF_SUFFIXES, WholeImage, open_regions
 
         whole: list[Path] = []
@@ -203,7 +206,7 @@ class Predict(InferenceVerb):
                         continue
                 if files is None:
                     raise ConfigError(f"{path} is too large for a list of its segments. Name a folder with --output.")
-                predict_large(predictor, path, files, on_part=on_image, **self._tiles())
+                rows.append(predict_large(predictor, path, files, on_part=on_image, **self._tiles()))
             except ImageError as error:
                 failed.append({"image": str(path), "error": str(error)})
         return whole

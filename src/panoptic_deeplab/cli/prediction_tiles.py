@@ -1,6 +1,7 @@
 """`panoptic-deeplab predict --tile`: images that are too large to be read whole, and their files."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,8 @@ def is_stored_image(source: str) -> bool:
 
 def predict_large(
     predictor: "PanopticPredictor", path: Path, files: PredictionFiles, *, on_part: Callable[..., None], **how: Any
-) -> None:
-    """Predict an image of any size into files.
+) -> dict[str, Any]:
+    """Predict an image of any size into files, and give its entry of the document of --json.
 
     Args:
         predictor: the model.
@@ -53,3 +54,5 @@ def predict_large(
             **how,
         )
         files.add_large(path, result)
+        segments = [asdict(segment) for segment in result.segments_info]
+    return {"image": str(path), "size": list(result.size), "segments_info": segments}

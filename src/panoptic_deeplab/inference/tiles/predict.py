@@ -9,6 +9,7 @@ than `stored.IN_MEMORY`. It is the network on one tile, two rows of tiles of map
 (`postprocess/bands.py`), up to seven arrays of `IN_MEMORY` bytes each, and the table of segments.
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from panoptic_deeplab.postprocess.pipeline import segments_of
 from panoptic_deeplab.results.ids import MAX_SEGMENT_ID
 from panoptic_deeplab.results.large_result import LargeResult, fill_large_result
 from panoptic_deeplab.results.stored import Scratch, new_zarr
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Takes what is being done, how much of it is done, and how much there is."""
@@ -71,6 +74,18 @@ def predict_tiled(
         pad_to=config.input.pad_to,
     )
     size = rows.length, columns.length
+    pool = config.model.image_pool_size
+    if pool is not None and any(
+        length < min(window, total)
+        for length, window, total in zip(size, pool, (rows.total, columns.total), strict=True)
+    ):
+        logger.warning(
+            "The model's image pool averages over %d x %d pixels, and tiles of %d x %d show it less. Take a tile of"
+            " %d.",
+            *pool,
+            *size,
+            max(pool),
+        )
     if config.input.longest_side is None:
         engine.check_memory((round(size[0] / config.input.scale), round(size[1] / config.input.scale)), where="A tile")
 

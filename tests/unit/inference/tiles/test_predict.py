@@ -97,6 +97,15 @@ def test_equals_the_untiled_answer(size: tuple[int, int], scale: float, align_co
     assert scores[0] == pytest.approx(scores[1], abs=1e-5)
 
 
+def test_percentiles_are_those_of_the_whole_image() -> None:
+    predictor = _predictor()
+    predictor.engine.config = replace(predictor.config, input=InputConfig(range="percentile", scale=1.5))
+    image = _image((150, 400)).astype(np.uint16) * 40
+    image[:, 200:] //= 3  # alone, this half would be brighter
+    whole, result = predictor.predict(image), predictor.predict_tiled(image, tile=272, overlap=4 * RADIUS + 4)
+    assert _share_of_equal_pixels(whole.semantic_map, result.semantic_map) > 0.99999
+
+
 def test_one_tile_is_the_image() -> None:
     predictor, image = _predictor(), _image((190, 225))
     whole, result = predictor.predict(image), predictor.predict_tiled(image, tile=256, overlap=64)
@@ -185,6 +194,15 @@ def test_top_k_counts_for_an_area_and_objects_across_seams_are_whole() -> None:
     few = replace(config, postprocess=replace(config.postprocess, top_k=100))
     limited = PanopticPredictor.from_network(GridOfBalls(), table, few, device="cpu").predict_tiled(image, tile=256)
     assert len([s for s in limited.segments_info if s.isthing]) < 49 * 100 + 1
+
+
+def test_a_pool_that_is_larger_than_a_tile_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    predictor = _predictor()
+    predictor.engine.config = replace(
+        predictor.config, model=replace(predictor.config.model, image_pool_size=(257, 300))
+    )
+    predictor.predict_tiled(_image((100, 300)), tile=256, overlap=32)
+    assert "averages over 257 x 300 pixels, and tiles of 113 x 257 show it less. Take a tile of 300." in caplog.text
 
 
 @pytest.mark.parametrize(("tile", "overlap", "said"), [(0, 0, "tile"), (256, 129, "overlap"), (256, -1, "overlap")])
