@@ -113,16 +113,6 @@ class Speed:
         return Progress(self._before + self._count, self._total, self._store.num_errors, per_second)
 
 
-def predict_row(predictor: PanopticPredictor, item: Item) -> dict[str, Any] | str:
-    """The row of one image for a `ResultStore`, or why it has none."""
-    try:
-        read = _read(predictor, item)
-    except (ImageError, *_TOO_LARGE) as error:
-        return _said(item, error)
-    (_, outcome), *_ = _outcomes(predictor, [read])
-    return outcome if isinstance(outcome, str) else _row(item, outcome, {}, read.warning)
-
-
 def _batches(
     predictor: PanopticPredictor, items: Sequence[Item], *, batch_size: int, readers: int
 ) -> Iterator[list[_Read | tuple[Item, str]]]:

@@ -47,26 +47,16 @@ class Batch(InferenceVerb):
     """Images of one size that go through the network together."""
     readers: Annotated[int, tyro.conf.arg(metavar="N")] = 2
     """Threads that read images ahead."""
-    runner: Literal["local", "ray"] = "local"
-    """local: this process. ray: Ray Data, on this machine or on the cluster that RAY_ADDRESS names, whose machines must
-    all be able to read the images and the model; goes image by image, without --save."""
-    actors: Annotated[int, tyro.conf.arg(metavar="N")] = 2
-    """Processes that hold the model, with --runner ray; one GPU each where --device is cuda."""
     json: Flag = False
     """Write one JSON document to stdout."""
 
     def execute(self) -> None:
         """Predict; print where the results are."""
         from panoptic_deeplab.batch.inputs import list_images
-        from panoptic_deeplab.batch.on_ray import run_on_ray
         from panoptic_deeplab.batch.run import run_batch
         from panoptic_deeplab.batch.store import ResultStore
 
-        if self.runner == "ray" and (self.save or self.batch_size > 1):
-            raise ConfigError(
-                "`runner` ray goes image by image and writes tables alone. Leave out --save, --batch-size."
-            )
-        for name in ("batch_size", "readers", "actors"):
+        for name in ("batch_size", "readers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"`{name}` must be positive. Got {getattr(self, name)} instead.")
         items = list_images(self.inputs)
@@ -77,13 +67,15 @@ class Batch(InferenceVerb):
             before = len(store.finished)
             if before:
                 say_error(f"{before} images are finished already.")
-            report = _Reporter(on_image)
-            if self.runner == "ray":
-                gpus = 1 if predictor.device.type == "cuda" else 0
-                run_on_ray(self.load_predictor, items, store, actors=self.actors, gpus=gpus, on_progress=report)
-            else:
-                how: dict[str, Any] = {"batch_size": self.batch_size, "readers": self.readers, "pictures": self.save}
-                run_batch(predictor, items, store, **how, on_progress=report)
+            run_batch(
+                predictor,
+                items,
+                store,
+                pictures=self.save,
+                batch_size=self.batch_size,
+                readers=self.readers,
+                on_progress=_Reporter(on_image),
+            )
             manifest = store.finish([asdict(category) for category in predictor.categories.categories])
             errors, count = store.num_errors, len(store.finished)
         seconds = time.monotonic() - start
