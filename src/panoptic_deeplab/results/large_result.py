@@ -95,10 +95,10 @@ def fill_large_result(
             np.minimum.at(low[axis], of_runs, first)
             np.maximum.at(high[axis], of_runs, last)
         on_rows(rows.stop, height)
-    boxes = np.concatenate([low, high - low + 1]).T
-    found = [
-        replace(segment, area=int(areas[segment.id]), bbox=tuple(boxes[segment.id].tolist()))
-        for segment in segments
-        if areas[segment.id] > 0
-    ]
+    boxes = np.concatenate([low, high - low + 1]).T.tolist()
+    found = []
+    for segment in segments:
+        if areas[segment.id] > 0:
+            x, top, box_width, box_height = boxes[segment.id]
+            found.append(replace(segment, area=int(areas[segment.id]), bbox=(x, top, box_width, box_height)))
     return LargeResult(panoptic_map=panoptic_map, semantic_map=semantic_map, segments_info=found, categories=categories)
