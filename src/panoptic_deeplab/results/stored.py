@@ -76,11 +76,13 @@ class Scratch:
             OutputError: the system refuses to write.
         """
         if math.prod(shape) * np.dtype(dtype).itemsize <= self._in_memory:
-            return np.zeros(shape, dtype)
+            small: Stored = np.zeros(shape, dtype)
+            return small
         if self._folder is None:
             parent = None if self._parent is None else make_folder(self._parent)
             self._folder = Path(tempfile.mkdtemp(prefix="panoptic-deeplab-", dir=parent))
-        return new_zarr(self._folder / name, shape, dtype, rows_axis=rows_axis)
+        large: Stored = new_zarr(self._folder / name, shape, dtype, rows_axis=rows_axis)
+        return large
 
 
 def new_zarr(path: Path, shape: Sequence[int], dtype: Any, *, rows_axis: int = 0) -> Any:
