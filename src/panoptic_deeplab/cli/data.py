@@ -158,12 +158,15 @@ class ShowData(DataVerb):
         source = open_source(self.data, self.split or self.data.train_split)
         count = min(self.num_images, len(source))
         rows: list[tuple[str, list[Image.Image | None]]] = []
+        width = 640
         for sample in (source[index] for index in range(count)):
             image = Image.fromarray(sample.image)
-            label = None if sample.panoptic_map is None else draw_panoptic(image, sample.truth(source.categories))
+            label = None
+            if sample.panoptic_map is not None:
+                label = draw_panoptic(image, sample.truth(source.categories), min_width=width)
             rows.append((sample.image_id, [image, label]))
         paths = self.output / "labels.png", self.output / "train_batch.png"
-        save_picture(tile(rows, columns=("image", "label"), cell_width=640), paths[0])
+        save_picture(tile(rows, columns=("image", "label"), cell_width=width), paths[0])
 
         config = replace(
             self.config,
