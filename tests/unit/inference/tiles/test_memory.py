@@ -74,7 +74,7 @@ def test_an_image_of_4096_rows(tmp_path: Path) -> None:
     assert small == 32 * 128 + 1
     assert large == 128 * 128 + 1
     assert len(areas) == 1, areas  # balls that lie across seams are as whole as the others
-    # measured: 923 MiB for 1,024 rows, with PyTorch's 400 or so, then 1,020 MiB for 4,096 with four times the segments
+    # measured: 923 MiB for 1,024 rows, then 1,020 MiB for 4,096 with four times the segments
     assert peak - peak_of_small < 200
     assert peak < 1300
 
