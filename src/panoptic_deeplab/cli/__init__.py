@@ -27,6 +27,7 @@ from panoptic_deeplab.cli.export import Export
 from panoptic_deeplab.cli.models import Models
 from panoptic_deeplab.cli.option_values import OPTION_TYPES, with_home
 from panoptic_deeplab.cli.predict import Predict
+from panoptic_deeplab.cli.serve import Serve
 from panoptic_deeplab.cli.submission import Submission
 from panoptic_deeplab.cli.terminal import parsed, prepare_terminal, say, say_error
 from panoptic_deeplab.cli.train import Train
@@ -47,6 +48,7 @@ VERBS: dict[str, type[Verb]] = {
     "models": Models,
     "convert": Convert,
     "export": Export,
+    "serve": Serve,
     "benchmark": Benchmark,
     "doctor": Doctor,
 }

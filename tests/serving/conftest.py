@@ -1,0 +1,90 @@
+"""A service in this process: its app without a network, and workers that are threads."""
+
+import asyncio
+import io
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config import Config
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
+from panoptic_deeplab.inference.predictor import PanopticPredictor
+from panoptic_deeplab.model.network import PanopticDeepLab
+from panoptic_deeplab.serving.app import make_app
+from panoptic_deeplab.serving.metrics import Metrics
+from panoptic_deeplab.serving.pool import Pool
+from panoptic_deeplab.serving.settings import Settings
+from panoptic_deeplab.weights.folder import save_pretrained
+
+Calls = Callable[[httpx.AsyncClient], Coroutine[Any, Any, Any]]
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_config: Config) -> Path:
+    """A random network whose heads say something else at every pixel."""
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    categories = CategoryTable.load("synthetic")
+    model = PanopticDeepLab(tiny_config.model, categories.num_classes)
+    save_pretrained(folder, model, config=tiny_config, categories=categories)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def predictor(model_folder: Path) -> PanopticPredictor:
+    return PanopticPredictor.from_pretrained(model_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def pixels() -> np.ndarray:
+    return SyntheticSource(1, seed=3, size=(90, 140))[0].image
+
+
+@pytest.fixture(scope="session")
+def photo(pixels: np.ndarray) -> bytes:
+    return encoded(pixels)
+
+
+def encoded(pixels: np.ndarray, form: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, form, **options)
+    return file.getvalue()
+
+
+def picture(body: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(body)))
+
+
+@pytest.fixture
+def serve(model_folder: Path) -> Callable[..., Any]:
+    """Run calls against a service with these settings; gives what they give."""
+
+    def run(calls: Calls, **settings: Any) -> Any:
+        chosen = Settings(**{"models": {"tiny": str(model_folder)}, "device": "cpu", "batch_size": 1, **settings})
+        metrics = Metrics()
+        pool = Pool(chosen, metrics, lambda: ThreadPoolExecutor(1))
+        pool.load()
+        app = make_app(chosen, pool, metrics)
+
+        async def session() -> Any:
+            transport = httpx.ASGITransport(app)
+            async with (
+                app.router.lifespan_context(app),
+                httpx.AsyncClient(transport=transport, base_url="http://service", timeout=60) as client,
+            ):
+                return await calls(client)
+
+        try:
+            return asyncio.run(session())
+        finally:
+            pool.close()
+
+    return run
