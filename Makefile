@@ -8,7 +8,7 @@ BIN := .venv/bin
 # One thread a test process: two processes with two threads each are slower on two cores than one thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
-.PHONY: setup demo test test-slow test-gpu check docs docs-links format bench clean
+.PHONY: setup demo test test-slow test-gpu test-versions check docs docs-links format bench clean
 
 setup: $(INSTALLED)
 
@@ -31,6 +31,9 @@ test-slow: setup
 
 test-gpu: setup
 	$(BIN)/pytest -m gpu || [ $$? -eq 5 ]
+
+test-versions:  # every interpreter that is here, and the oldest dependencies; environments of their own
+	$(PYTHON) tests/project/versions.py
 
 check: setup
 	$(BIN)/ruff check .

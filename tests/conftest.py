@@ -2,9 +2,13 @@
 
 import csv
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 
@@ -68,3 +72,28 @@ def tiny_config() -> Config:
         ),
         train=TrainConfig(max_steps=6, batch_size=2, log_every=2, validate_every=3),
     )
+
+
+@pytest.fixture(scope="session")
+def check_four_threads() -> Callable[[Any], None]:
+    """See that each of four threads gets from one predictor what it would get alone."""
+
+    def check(predictor: Any) -> None:
+        generator = np.random.default_rng(0)
+        sizes = [(int(height), int(width)) for height, width in generator.integers(33, 120, (8, 2))]
+        images = [generator.integers(0, 255, (*size, 3)).astype(np.uint8) for size in sizes]
+        alone = [predictor.predict(image) for image in images]
+        assert sum(len(result.instances()) for result in alone) > 5
+        together = Barrier(4)
+
+        def work(thread: int) -> None:
+            together.wait()
+            for index in np.random.default_rng(thread).permutation(len(images)):
+                result = predictor.predict(images[index])
+                assert np.array_equal(result.panoptic_map, alone[index].panoptic_map)
+                assert result.segments_info == alone[index].segments_info
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))  # raises what a thread has raised
+
+    return check

@@ -186,8 +186,4 @@ def _several_processes() -> bool:
 
 def _of_torchrun() -> tuple[int, int, int]:
     """Rank, rank on this machine, and number of processes, as the launcher announces them."""
-    return (
-        int(os.environ.get("RANK", 0)),
-        int(os.environ.get("LOCAL_RANK", 0)),
-        int(os.environ.get("WORLD_SIZE", 1)),
-    )
+    return (int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))

@@ -17,8 +17,10 @@ Invariants of our own code are `assert`s, not errors.
 """
 
 import importlib
+import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from types import ModuleType
 
@@ -127,6 +129,19 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
         raise MissingDependencyError(
             f'{purpose} needs the package {package}. Install it with: pip install "panoptic-deeplab[{extra}]"'
         ) from error
+
+
+@contextmanager
+def quiet(*loggers: str, level: int = logging.ERROR) -> Iterator[None]:
+    """Within it, loggers of other libraries are silent below `level`: what they say is said in a sentence of ours."""
+    levels = {name: logging.getLogger(name).level for name in loggers}
+    for name in loggers:
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        for name, before in levels.items():
+            logging.getLogger(name).setLevel(before)
 
 
 def visible(text: str, *, keep: str = "") -> str:

@@ -56,6 +56,11 @@ class Targets(NamedTuple):
     """1 where the offset is supervised (pixels of thing instances that are no crowd), else 0."""
 
 
+def size_of(map_: Tensor) -> Size:
+    """Height and width of a map or image, its last two dimensions."""
+    return map_.shape[-2], map_.shape[-1]
+
+
 def each_map(raw_maps: RawMaps, function: Callable[[Tensor], Tensor]) -> RawMaps:
     """Apply a function to the maps that there are."""
     logits, heatmap, offset = raw_maps
@@ -79,19 +84,13 @@ def upsample(map_: Float[Tensor, "B C h w"], size: Size, *, align_corners: bool)
 def offset_scale(from_size: Size, to_size: Size, *, align_corners: bool) -> tuple[float, float]:
     """By how much `(dy, dx)` grow when a map is resized: the ratio of pixel distances, for each axis by itself."""
     if align_corners:  # the corner pixels' centers coincide, so the distance between them is kept
-        return (
-            (to_size[0] - 1) / max(from_size[0] - 1, 1),
-            (to_size[1] - 1) / max(from_size[1] - 1, 1),
-        )
+        return ((to_size[0] - 1) / max(from_size[0] - 1, 1), (to_size[1] - 1) / max(from_size[1] - 1, 1))
     return to_size[0] / from_size[0], to_size[1] / from_size[1]
 
 
 def upsample_offset(offset: Float[Tensor, "B 2 h w"], size: Size, *, align_corners: bool) -> Float[Tensor, "B 2 H W"]:
     """Resize an offset map to `size`, and its values with it: the result is in pixels of the new map."""
-    height, width = offset.shape[-2:]
-    scale = torch.tensor(
-        offset_scale((height, width), size, align_corners=align_corners), dtype=offset.dtype, device=offset.device
-    )
-    scaled = offset * scale.view(1, 2, 1, 1)
+    scale = offset_scale(size_of(offset), size, align_corners=align_corners)
+    scaled = offset * torch.tensor(scale, dtype=offset.dtype, device=offset.device).view(1, 2, 1, 1)
     # With two channels, channels last is the slow memory format.
     return upsample(scaled.contiguous(), size, align_corners=align_corners)

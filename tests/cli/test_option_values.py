@@ -34,7 +34,7 @@ def test_null_is_written_as_in_recipes(run: Run, tmp_path: Path, monkeypatch: py
 
 def test_the_help_says_null(run: Run, tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text("train: {ema_decay: 0.9}\n")
-    text = run("train", tmp_path / "my.yaml", "--help").out
+    text = run("train", tmp_path / "my.yaml", "--help-all").out
     assert "--train.ema-decay null|FLOAT" in text
     assert "(default: null)" in text
     assert "None|" not in text

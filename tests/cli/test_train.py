@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from panoptic_deeplab.cli.option_values import COMMON_SETTINGS
 from panoptic_deeplab.cli.train import default_run_folder
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config.io import load_config, recipe_names
@@ -61,6 +62,25 @@ def test_help_lists_the_packaged_recipes(run: Run) -> None:
     assert set(recipe_names()) <= words
 
 
+def test_help_has_the_common_settings_and_help_all_has_every_one(run: Run) -> None:
+    common, everything = (run("train", "nuclei_lite0", option).out for option in ("--help", "--help-all"))
+    shown = set(re.findall(r"^. (--[a-z]+\.[\w.-]+)", common, re.MULTILINE))
+    assert shown == {
+        f"--{section}.{name}".replace("_", "-") for section, names in COMMON_SETTINGS.items() for name in names
+    }
+    assert shown < set(re.findall(r"^. (--[a-z]+\.[\w.-]+)", everything, re.MULTILINE))
+    assert "--loss.offset-lambda" in everything
+    assert "(default: 257 257)" in common
+    assert "--help-all" in common
+
+
+def test_settings_that_the_help_leaves_out_are_options(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[Config] = []
+    monkeypatch.setattr(trainer, "train", lambda config, **_: trained.append(config))
+    run("train", "demo", "--loss.offset-lambda", "0.5")
+    assert trained == [load_config("demo", {"loss.offset_lambda": 0.5})]
+
+
 def test_what_published_weights_need_comes_from_the_recipe_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[Config] = []
     monkeypatch.setattr(trainer, "train", lambda config, **_: trained.append(config))
@@ -69,7 +89,7 @@ def test_what_published_weights_need_comes_from_the_recipe_alone(run: Run, monke
     expected = load_config("cityscapes_detectron2_resnet52", {"train.batch_size": 8})
     assert trained == [expected, expected]
     assert expected.model.compat.multi_grid == (1, 2, 4)
-    assert "--model.compat" not in run("train", "cityscapes_detectron2_resnet52", "--help").out
+    assert "--model.compat" not in run("train", "cityscapes_detectron2_resnet52", "--help-all").out
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_compiled_code_answers_as_pytorch(folder: Path, tmp_path: Path, kind: st
     image = SyntheticSource(1, seed=5, size=SIZE)[0].image
     ours, theirs = (
         PanopticPredictor.from_pretrained(folder, device="cpu"),
-        PanopticPredictor(engine_of(load_compiled(path))),
+        PanopticPredictor(engine_of(load_compiled(path), {})),
     )
     assert np.mean(ours.predict(image).panoptic_map == theirs.predict(image).panoptic_map) > 0.9999
     with pytest.raises(CheckpointError, match="holds compiled code"):

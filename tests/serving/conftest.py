@@ -1,9 +1,11 @@
 """A service in this process: its app without a network, and workers that are threads."""
 
 import asyncio
+import base64
 import io
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from panoptic_deeplab.config import Config
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.network import PanopticDeepLab
+from panoptic_deeplab.results.ids import rgb_to_id
 from panoptic_deeplab.serving.app import make_app
 from panoptic_deeplab.serving.metrics import Metrics
 from panoptic_deeplab.serving.pool import Pool
@@ -29,12 +32,20 @@ Calls = Callable[[httpx.AsyncClient], Coroutine[Any, Any, Any]]
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_config: Config) -> Path:
-    """A random network whose heads say something else at every pixel."""
-    folder = tmp_path_factory.mktemp("tiny")
+    """A network with random weights whose maps are lively enough for instances."""
     torch.manual_seed(0)
     categories = CategoryTable.load("synthetic")
     model = PanopticDeepLab(tiny_config.model, categories.num_classes)
-    save_pretrained(folder, model, config=tiny_config, categories=categories)
+    assert model.center_head is not None
+    assert model.offset_head is not None
+    with torch.no_grad():
+        for head in (model.semantic_head, model.center_head, model.offset_head):
+            head.predict.weight.normal_(std=0.5)
+        assert model.center_head.predict.bias is not None
+        model.center_head.predict.bias.fill_(0.2)
+    folder = tmp_path_factory.mktemp("tiny")
+    config = replace(tiny_config, postprocess=replace(tiny_config.postprocess, stuff_area_limit=64))
+    save_pretrained(folder, model, config=config, categories=categories)
     return folder
 
 
@@ -61,6 +72,15 @@ def encoded(pixels: np.ndarray, form: str = "PNG", **options: Any) -> bytes:
 
 def picture(body: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(body)))
+
+
+def map_of(document: dict[str, Any]) -> np.ndarray:
+    """The ids of an answer with `masks=png`."""
+    values = rgb_to_id(picture(base64.b64decode(document["panoptic_png"])))
+    ids = np.zeros_like(values)
+    for segment in document["segments"]:
+        ids[values == segment["png_id"]] = segment["id"]
+    return ids
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What `/v1/panoptic` answers is what the predictor says."""
 
-import base64
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -11,12 +10,14 @@ import pytest
 from PIL import Image
 
 from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.results.formats import to_rles
-from panoptic_deeplab.results.ids import rgb_to_id
+from panoptic_deeplab.results.conversions import to_geojson, to_labels, to_polygons
+from panoptic_deeplab.results.formats import to_coco_panoptic, to_rles
+from panoptic_deeplab.results.measurements import table_csv, to_table
+from panoptic_deeplab.visualize.colors import visible_ids
 from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic
 from panoptic_deeplab.visualize.maps import draw_heatmap, draw_instances, draw_offset, thing_pixels
 
-from .conftest import encoded, picture
+from .conftest import encoded, map_of, picture
 
 Serve = Callable[..., Any]
 
@@ -40,12 +41,16 @@ def test_json_is_the_result(serve: Serve, predictor: PanopticPredictor, pixels: 
     rles = to_rles(expected.panoptic_map, [s.id for s in expected.segments_info])
     plain = [{**asdict(s), "bbox": list(s.bbox)} for s in expected.segments_info]
     assert len(plain) > 3
-    assert raw.json()["segments"] == [{**s, "segmentation": rle} for s, rle in zip(plain, rles, strict=True)]
+    for segment, png_id, rle in zip(plain, visible_ids(expected), rles, strict=True):
+        segment.update(png_id=png_id, segmentation=rle)
+    assert raw.json()["segments"] == plain
     assert raw.json()["size"] == [90, 140]
     assert form.json()["segments"] == raw.json()["segments"]
+    for segment in plain:
+        del segment["segmentation"]
     assert tiff.json()["segments"] == webp.json()["segments"] == plain
     assert jpeg.json()["segments"]
-    ids = rgb_to_id(picture(base64.b64decode(png.json()["ids_png"])))
+    ids = rgb_to_id(picture(base64.b64decode(png.json()["panoptic_png"])))
     assert np.array_equal(ids, expected.panoptic_map)
 
 
@@ -76,6 +81,25 @@ def test_pictures_are_those_of_the_library(
         assert np.array_equal(picture(answers[name].content), np.asarray(drawn)), name
 
 
+def test_files_are_those_of_the_library(
+    serve: Serve, predictor: PanopticPredictor, pixels: np.ndarray, photo: bytes
+) -> None:
+    result = predictor.predict(pixels)
+
+    async def calls(client: httpx.AsyncClient) -> list[httpx.Response]:
+        names = ("labels&things_only=true", "table", "geojson", "panoptic", "json&masks=polygons")
+        return [await client.post(f"/v1/panoptic?output={name}", content=photo) for name in names]
+
+    labels, table, geojson, panoptic, polygons = serve(calls)
+    assert np.array_equal(picture(labels.content), to_labels(result, things_only=True))
+    assert (table.text, table.headers["content-type"]) == (table_csv(to_table(result)), "text/csv; charset=utf-8")
+    assert geojson.json() == to_geojson(result)
+    expected = to_coco_panoptic(result, 0, "", png_ids=visible_ids(result))[1]
+    assert np.array_equal(picture(panoptic.content), expected)
+    shapes = [to_polygons(result.panoptic_map == s.id) for s in result.segments_info]
+    assert [s["segmentation"] for s in polygons.json()["segments"]] == shapes
+
+
 def test_other_thresholds_need_no_new_pass(serve: Serve, model_folder: Any, pixels: np.ndarray, photo: bytes) -> None:
     settings = {"center_threshold": 0.05, "nms_kernel": 3, "top_k": 7, "stuff_area_limit": 0}
     changed = PanopticPredictor.from_pretrained(model_folder, device="cpu", postprocess=settings).predict(pixels)
@@ -86,7 +110,7 @@ def test_other_thresholds_need_no_new_pass(serve: Serve, model_folder: Any, pixe
         return first, again.json(), (await client.get("/metrics")).text
 
     first, again, metrics = serve(calls)
-    assert np.array_equal(rgb_to_id(picture(base64.b64decode(again["ids_png"]))), changed.panoptic_map)
+    assert np.array_equal(map_of(again), changed.panoptic_map)
     assert again["postprocess"] == settings
     assert [s["id"] for s in first["segments"]] != [s["id"] for s in again["segments"]]
     assert "panoptic_network_passes_total 1.0" in metrics
@@ -106,8 +130,8 @@ def test_views_are_averaged(serve: Serve, model_folder: Any, pixels: np.ndarray,
 
     sent, again, plain, first = serve(calls)
     for answer in (sent, again):
-        assert np.array_equal(rgb_to_id(picture(base64.b64decode(answer["ids_png"]))), expected.panoptic_map)
-    assert plain["ids_png"] == first["ids_png"] != sent["ids_png"]
+        assert np.array_equal(map_of(answer), expected.panoptic_map)
+    assert plain["panoptic_png"] == first["panoptic_png"] != sent["panoptic_png"]
 
 
 def test_weak_things_become_void(serve: Serve, predictor: PanopticPredictor, pixels: np.ndarray, photo: bytes) -> None:
@@ -121,7 +145,7 @@ def test_weak_things_become_void(serve: Serve, predictor: PanopticPredictor, pix
     answer = serve(calls)
     kept = [s.id for s in result.segments_info if not s.isthing or (s.score or 0.0) >= least]
     assert [s["id"] for s in answer["segments"]] == kept
-    ids = rgb_to_id(picture(base64.b64decode(answer["ids_png"])))
+    ids = map_of(answer)
     assert np.array_equal(ids, np.where(np.isin(result.panoptic_map, kept), result.panoptic_map, 0))
 
 

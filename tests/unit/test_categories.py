@@ -96,6 +96,7 @@ def test_load_from_a_file(tmp_path: Path):
         ("coco27", 12, 15),
         ("mapillary_vistas_v1.2", 37, 28),
         ("mapillary_vistas_v2.0", 70, 46),
+        ("facades", 4, 6),
         ("nuclei", 1, 1),
         ("synthetic", 4, 6),
     ],
@@ -110,7 +111,7 @@ def test_packaged_tables(name, things, stuff):
 
 def test_every_packaged_table_is_tested():
     mapillary = {"mapillary_vistas_v1.2", "mapillary_vistas_v2.0"}
-    assert set(packaged_tables()) == {"cityscapes", "coco", "coco27", "nuclei", "synthetic"} | mapillary
+    assert set(packaged_tables()) == {"cityscapes", "coco", "coco27", "facades", "nuclei", "synthetic"} | mapillary
 
 
 def test_cityscapes_knows_every_label_id():

@@ -18,14 +18,14 @@ import tyro
 
 from panoptic_deeplab import __version__
 from panoptic_deeplab.cli.benchmark import Benchmark
-from panoptic_deeplab.cli.convert import Convert
+from panoptic_deeplab.cli.convert import ConvertCheckpoint
 from panoptic_deeplab.cli.data import CheckData, ConvertData, ShowData
 from panoptic_deeplab.cli.demo import Demo
 from panoptic_deeplab.cli.doctor import Doctor
 from panoptic_deeplab.cli.evaluate import Evaluate
 from panoptic_deeplab.cli.export import Export
 from panoptic_deeplab.cli.models import Models
-from panoptic_deeplab.cli.option_values import OPTION_TYPES, with_home
+from panoptic_deeplab.cli.option_values import COMMON_OPTIONS, HELP_ALL, OPTION_TYPES, with_home
 from panoptic_deeplab.cli.predict import Predict
 from panoptic_deeplab.cli.serve import Serve
 from panoptic_deeplab.cli.submission import Submission
@@ -46,7 +46,7 @@ VERBS: dict[str, type[Verb]] = {
     "data convert": ConvertData,
     "demo": Demo,
     "models": Models,
-    "convert": Convert,
+    "convert": ConvertCheckpoint,
     "export": Export,
     "serve": Serve,
     "benchmark": Benchmark,
@@ -111,13 +111,15 @@ def parse(arguments: list[str]) -> Any:
     name, rest = " ".join(arguments[:words]), arguments[words:]
     if name not in VERBS:
         _overview(arguments)
-    verb, prog = VERBS[name], f"{PROGRAM} {name}"
+    verb, prog, registry = VERBS[name], f"{PROGRAM} {name}", OPTION_TYPES
+    if verb is Train:
+        if not {"-h", "--help"}.isdisjoint(rest):
+            registry = COMMON_OPTIONS
+        rest = ["--help" if word == HELP_ALL else word for word in rest]
     default = verb.defaults(rest)
     if default is not None:
-        return parsed(
-            lambda: tyro.cli(verb, prog=prog, args=rest, default=default, registry=OPTION_TYPES), rest, default
-        )
-    options = parsed(lambda: tyro.cli(verb, prog=prog, args=rest, registry=OPTION_TYPES), rest)
+        return parsed(lambda: tyro.cli(verb, prog=prog, args=rest, default=default, registry=registry), rest, default)
+    options = parsed(lambda: tyro.cli(verb, prog=prog, args=rest, registry=registry), rest)
     recipe = getattr(options, "recipe", None)
     if recipe is None:
         return options

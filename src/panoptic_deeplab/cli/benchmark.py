@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from panoptic_deeplab.cli.terminal import print_json, say, say_lines
-from panoptic_deeplab.cli.verb import (
-    PACKAGED_RECIPES,
-    Device,
-    Flag,
-    Verb,
-    make_folder,
-    progress_bar,
-)
+from panoptic_deeplab.cli.verb import PACKAGED_RECIPES, Device, Flag, Verb, make_folder, progress_bar
 from panoptic_deeplab.config import Precision
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.files import write_json

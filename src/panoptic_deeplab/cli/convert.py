@@ -12,7 +12,7 @@ from panoptic_deeplab.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Convert(Verb):
+class ConvertCheckpoint(Verb):
     """Turn a published checkpoint of another implementation into a model folder.
 
     The folder is then a --model for every verb, and a start for training.

@@ -1,7 +1,7 @@
 """`panoptic-deeplab data check`, `data show` and `data convert`: what to do with a labeled set before training."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -30,19 +30,37 @@ from panoptic_deeplab.config import (
 from panoptic_deeplab.config.io import load_config
 from panoptic_deeplab.errors import ConfigError
 
-_Recipe = Annotated[
-    str | None,
-    tyro.conf.Positional,
-    tyro.conf.arg(
-        metavar="[RECIPE_OR_YAML]",
-        help=f"Where the settings come from: a packaged recipe ({PACKAGED_RECIPES}) or a YAML file; without it they are"
-        " the defaults.",
-    ),
-]
+
+@dataclass(frozen=True, kw_only=True)
+class DataVerb(Verb):
+    """A verb with a labeled set: the one of a recipe, or the one that the options describe."""
+
+    recipe: Annotated[
+        str | None,
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            metavar="[RECIPE_OR_YAML]",
+            help=f"Where the settings come from: a packaged recipe ({PACKAGED_RECIPES}) or a YAML file; without it they"
+            " are the defaults.",
+        ),
+    ] = None
+    split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Split to look at or to write. Default: data.train_split."""
+    data: DataConfig = field(default_factory=DataConfig)
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "DataVerb | None":
+        """The recipe's settings."""
+        recipe = leading_recipe(arguments)
+        if recipe is None:
+            return None
+        config = load_config(recipe)
+        known = {**vars(config), "config": config, "recipe": recipe}
+        return cls(**{option.name: known[option.name] for option in fields(cls) if option.name in known})
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckData(Verb):
+class CheckData(DataVerb):
     """Read every image and label of a split; list all errors and warnings, and what is in the set.
 
     Ends with exit code 1 if there is an error. Nothing is repaired or skipped. That no image has labels, or none an
@@ -50,38 +68,19 @@ class CheckData(Verb):
     data.val_split; any other one may be without.
 
     With --json, the document is: split, ok (no error), findings [{severity: error or warning, message, image_id or
-    null}], statistics {images, labeled_images, smallest_size, largest_size [height, width], void_share, crowds,
-    instances, max_instances, instance_area_quantiles, classes [{name, isthing, images, segments, crowds,
-    pixel_share}]}. Shares are fractions in [0, 1], areas pixels.
+    null}], statistics {images, labeled_images, smallest_size, largest_size [height, width], void_share, overlap_share
+    (null in formats of maps), crowds, instances, max_instances, instance_area_quantiles, classes [{name, isthing,
+    images, segments, crowds, pixel_share}]}. Shares are fractions in [0, 1], areas pixels.
     """
 
-    recipe: _Recipe = None
-    split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Split to look at. Default: data.train_split."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Check so many images only, the first ones."""
     json: Flag = False
     """Write one JSON document to stdout instead of a table."""
-    data: DataConfig = field(default_factory=DataConfig)
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     model: Annotated[ModelConfig, tyro.conf.Fixed, tyro.conf.Suppress] = field(default_factory=ModelConfig)
     """Only whether it has an instance branch matters here."""
-
-    @classmethod
-    def defaults(cls, arguments: Sequence[str]) -> "CheckData | None":
-        """The recipe's settings."""
-        recipe = leading_recipe(arguments)
-        if recipe is None:
-            return None
-        config = load_config(recipe)
-        return cls(
-            recipe=recipe,
-            data=config.data,
-            postprocess=config.postprocess,
-            evaluation=config.evaluation,
-            model=config.model,
-        )
 
     def execute(self) -> None:
         """Check; print the report."""
@@ -112,34 +111,21 @@ class CheckData(Verb):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShowData(Verb):
+class ShowData(DataVerb):
     """Draw labeled images, and what training makes of them.
 
     Writes labels.png (images with their labels as overlay) and train_batch.png (augmented crops with the targets of the
     network), and prints the two paths.
     """
 
-    recipe: _Recipe = None
-    split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Split to look at. Default: data.train_split."""
     num_images: Annotated[int, tyro.conf.arg(metavar="N")] = 6
     """Rows of each picture."""
     output: Folder = Path("runs/data")
     """Folder for the pictures."""
-    data: DataConfig = field(default_factory=DataConfig)
     input: InputConfig = field(default_factory=InputConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
     config: Annotated[Config, tyro.conf.Fixed, tyro.conf.Suppress] = field(default_factory=Config)
     """The recipe; of its other sections, only the seed and the network's output stride matter here."""
-
-    @classmethod
-    def defaults(cls, arguments: Sequence[str]) -> "ShowData | None":
-        """The recipe's settings."""
-        recipe = leading_recipe(arguments)
-        if recipe is None:
-            return None
-        config = load_config(recipe)
-        return cls(recipe=recipe, data=config.data, input=config.input, target=config.target, config=config)
 
     def execute(self) -> None:
         """Draw; print the paths."""
@@ -147,7 +133,7 @@ class ShowData(Verb):
 
         from panoptic_deeplab.data.loader import training_batches
         from panoptic_deeplab.data.sources import open_source
-        from panoptic_deeplab.images.read import save_picture
+        from panoptic_deeplab.images.write import save_picture
         from panoptic_deeplab.visualize.draw import draw_panoptic
         from panoptic_deeplab.visualize.mosaic import draw_train_batch, tile
 
@@ -181,7 +167,7 @@ class ShowData(Verb):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvertData(Verb):
+class ConvertData(DataVerb):
     """Write a split of any labeled set in COCO panoptic format.
 
     Writes SPLIT/ (images), annotations/panoptic_SPLIT/ (labels), annotations/panoptic_SPLIT.json and categories.json
@@ -189,9 +175,6 @@ class ConvertData(Verb):
     overwritten. Read the set with --data.format coco_panoptic --data.categories OUTPUT/categories.json.
     """
 
-    recipe: _Recipe = None
-    split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Split to write. Default: data.train_split."""
     output: OptionalFolder = None
     """Folder for the converted set; has to be named."""
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
@@ -199,13 +182,6 @@ class ConvertData(Verb):
     jpeg_quality: Annotated[int | None, tyro.conf.arg(metavar="1-100")] = None
     """Write all images as JPEG of this quality. Default: JPEG and PNG files are copied byte for byte, others written as
     PNG; both are exact."""
-    data: DataConfig = field(default_factory=DataConfig)
-
-    @classmethod
-    def defaults(cls, arguments: Sequence[str]) -> "ConvertData | None":
-        """The recipe's settings."""
-        recipe = leading_recipe(arguments)
-        return None if recipe is None else cls(recipe=recipe, data=load_config(recipe).data)
 
     def execute(self) -> None:
         """Convert; print the path of the JSON."""

@@ -24,7 +24,7 @@ from panoptic_deeplab.results.text_table import text_table
 
 _DISTRIBUTION = "panoptic-deeplab"
 
-_IN_PLACE_OF = {"onnxruntime": "onnxruntime-gpu", "opencv-python-headless": "opencv-python"}
+_IN_PLACE_OF = {"onnxruntime": "onnxruntime-gpu"}
 """A package of an extra -> another one with the same modules, which serves as well."""
 
 _IMPORT_ERRORS = (ImportError, OSError, RuntimeError, AttributeError)

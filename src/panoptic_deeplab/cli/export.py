@@ -111,12 +111,7 @@ class Export(InferenceOnData):
         from panoptic_deeplab.export.exporter import export_model
 
         report = export_model(
-            predictor,
-            self.output,
-            format=self.format,
-            kind=self._kind(),
-            size=self.size,
-            compiled=self.compile,
+            predictor, self.output, format=self.format, kind=self._kind(), size=self.size, compiled=self.compile
         )
         return self._document(report.files, report.info, agreement=asdict(report.agreement))
 
@@ -132,7 +127,7 @@ class Export(InferenceOnData):
                 predictor,
                 self.output,
                 format=self.format,
-                calibration=[training[index].image for index in chosen],
+                calibration=[training[index].pixels for index in chosen],
                 labeled=self.open_split(data, data.val_split),
                 kind=self._kind(),
                 size=self.size,

@@ -1,6 +1,7 @@
 """How values are written on the command line, for all options in one place."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Annotated, Any, ClassVar, TypedDict
 
 import tyro
@@ -16,6 +17,7 @@ from tyro.constructors import (
 
 from panoptic_deeplab.config import (
     CompatConfig,
+    Config,
     DataConfig,
     EvaluationConfig,
     InputConfig,
@@ -122,6 +124,40 @@ def _named_only(info: StructTypeInfo) -> StructConstructorSpec | None:
         for field in section.fields
     )
     return StructConstructorSpec(instantiate=info.type, fields=fields)
+
+
+COMMON_SETTINGS = {
+    "data": ("format", "root", "categories", "train_split", "val_split", "crop_size"),
+    "input": ("longest_side",),
+    "model": ("backbone", "weights"),
+    "train": ("max_steps", "batch_size", "learning_rate", "precision", "validate_every"),
+}
+"""What the help of `train` shows; `--help-all` shows every setting."""
+
+COMMON_OPTIONS = ConstructorRegistry()
+"""For the help of `train`: `OPTION_TYPES` with the common settings alone."""
+
+COMMON_OPTIONS.primitive_rule(_null)
+HELP_ALL = "--help-all"
+
+
+_being_shortened: set[object] = set()
+
+
+@COMMON_OPTIONS.struct_rule
+def _common_only(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Leave out the sections and fields that are not common."""
+    shown: dict[object, tuple[str, ...]] = {Config: tuple(COMMON_SETTINGS)}
+    shown |= {field.default_factory: COMMON_SETTINGS.get(field.name, ()) for field in fields(Config)}
+    if info.type not in shown or info.type in _being_shortened:
+        return None
+    _being_shortened.add(info.type)  # so that tyro's own rule answers now
+    try:
+        whole = ConstructorRegistry.get_struct_spec(info)
+    finally:
+        _being_shortened.remove(info.type)
+    assert isinstance(whole, StructConstructorSpec)
+    return StructConstructorSpec(whole.instantiate, tuple(f for f in whole.fields if f.name in shown[info.type]))
 
 
 def with_home(arguments: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import tyro
 
 from panoptic_deeplab.cli.inference_options import InferenceVerb
-from panoptic_deeplab.cli.prediction_files import NEED_MAPS, PredictionFiles, Product
+from panoptic_deeplab.cli.prediction_files import NEED_MAPS, FileOptions, LabelFormat, PredictionFiles, Product
 from panoptic_deeplab.cli.terminal import print_json, say, say_error, say_lines
 from panoptic_deeplab.cli.verb import Flag, OptionalFolder, make_folder, progress_bar
 from panoptic_deeplab.errors import ConfigError, ImageError, visible
@@ -46,12 +46,24 @@ class Predict(InferenceVerb):
     output: OptionalFolder = None
     """Folder for the files of --save; without it the segments are printed. Images of several folders get subfolders."""
     save: Annotated[tuple[Product, ...], tyro.conf.arg(help_behavior_hint="(default: overlay panoptic)")] = ()
-    """overlay: NAME_overlay.png. panoptic: NAME_panoptic.png and panoptic.json (COCO panoptic format). semantic:
-    NAME_semantic.png, the class of each pixel before instances are merged in, as train ids 0, 1, ... in the order of
-    the categories (255 = void, which predictions do not have). instances: instances.json (a list of COCO detections
-    with RLE masks) and images.json ({images, categories}: which image_id is which file, by its absolute path). maps:
+    """overlay: NAME_overlay.png. panoptic: NAME_panoptic.png and panoptic.json (COCO panoptic format), with ids whose
+    colors can be seen; segment_id is the id of the other files. semantic: NAME_semantic.png, the class of each pixel
+    before instances are merged in, as train ids 0, 1, ... in the order of the categories (255 = void, which
+    predictions do not have). instances: instances.json (a list of COCO detections with RLE masks; id is that of
+    NAME_panoptic.png) and images.json ({images, categories}: which image_id is which file, by its absolute path).
+    table: table.csv, a row for each segment with its area, centroid, perimeter and so on, as scikit-image measures
+    them, in pixels. labels: NAME_labels.png, each pixel the id of its segment in the table, 0 = void (NAME_labels.tif
+    where an id is above 65535). geojson: NAME.geojson, outlines along pixel edges for QuPath and GIS. maps:
     NAME_heatmap.png and NAME_offset.png, what the instance heads say. figure: NAME_figure.png, all steps side by side
     as in Figure 4 of the paper."""
+    things_only: Flag = False
+    """Leave stuff out of table, labels and geojson."""
+    label_format: LabelFormat = "png"
+    """Format of the label images."""
+    pixel_size: Annotated[float | None, tyro.conf.arg(metavar="LENGTH")] = None
+    """Side of a pixel, as 0.65 for 0.65 micrometers: table.csv gets columns in this unit too."""
+    unit: Annotated[str, tyro.conf.arg(metavar="NAME")] = "um"
+    """Unit of --pixel-size, for the names of its columns: area_um2, perimeter_um."""
     explain: Flag = False
     """Also say what each result leaves out and by which setting: stuff below stuff_area_limit, centers below the
     threshold or beyond top_k, pixels outvoted inside of an instance. Goes image by image."""
@@ -73,7 +85,7 @@ class Predict(InferenceVerb):
         files = None
         if self.output is not None:
             make_folder(self.output)
-            files = PredictionFiles(self.output, self._products(), paths)
+            files = PredictionFiles(self.output, self._products(), paths, self._file_options())
         predictor = self.load_predictor()
         if self._needs_maps() and not predictor.config.model.instance_branch:
             raise ConfigError(
@@ -119,14 +131,28 @@ class Predict(InferenceVerb):
     def _products(self) -> tuple[Product, ...]:
         return self.save or _DEFAULT_PRODUCTS
 
+    def _file_options(self) -> FileOptions:
+        return FileOptions(
+            things_only=self.things_only, label_format=self.label_format, pixel_size=self.pixel_size, unit=self.unit
+        )
+
     def _needs_maps(self) -> list[Product]:
         return [product for product in self._products() if product in NEED_MAPS]
 
     def _check_options(self) -> None:
+        from panoptic_deeplab.results.measurements import check_pixel_size
+
         if not self.images:
             raise ConfigError("`predict` needs at least one image file, folder or pattern. Got none.")
         if self.batch_size < 1:
             raise ConfigError(f"`batch_size` must be positive. Got {self.batch_size} instead.")
+        check_pixel_size(self.pixel_size, self.unit)
+        if self.pixel_size is not None and "table" not in self.save:
+            raise ConfigError("`pixel_size` adds columns to table.csv. Name `table` in --save.")
+        if self.things_only and not {"table", "labels", "geojson"} & {*self.save}:
+            raise ConfigError("`things_only` is for `table`, `labels` and `geojson`. Name one of them in --save.")
+        if self.label_format != "png" and "labels" not in self.save:
+            raise ConfigError("`label_format` is for label images. Name `labels` in --save.")
         if self.save and self.output is None:
             raise ConfigError("`save` needs a folder to write to. Name one with --output.")
         if self._needs_maps() and self.batch_size > 1:
@@ -146,22 +172,25 @@ class Predict(InferenceVerb):
         warnings: list[dict[str, str]],
     ) -> "Iterator[_Prediction]":
         """In the order of `paths`, without those that cannot be read; they are added to `failed`."""
+        from panoptic_deeplab.images.prepare import in_range
         from panoptic_deeplab.images.read import range_warning, read_image
 
         waiting: deque[tuple[Path, np.ndarray]] = deque()
+        settings = predictor.config.input
+        deep = settings.range == "percentile"
 
         def readable() -> "Iterator[np.ndarray]":
             for path in paths:
                 try:
-                    image = read_image(path)
+                    image = read_image(path, deep=deep)
                     predictor.check_memory((image.shape[0], image.shape[1]), where=str(path))
-                    warning = range_warning(path)
+                    warning = None if deep else range_warning(path)
                 except ImageError as error:
                     failed.append({"image": str(path), "error": str(error)})
                 else:
                     if warning is not None:
                         warnings.append({"image": str(path), "warning": warning})
-                    waiting.append((path, image))
+                    waiting.append((path, image if image.dtype == "uint8" else in_range(image, settings)))
                     yield image
 
         if self._needs_maps():
@@ -186,8 +215,9 @@ class _Prediction(NamedTuple):
 
 
 def _row(done: _Prediction) -> dict[str, Any]:
-    segments = [asdict(segment) for segment in done.result.segments_info]
-    row = {"image": str(done.path), "size": list(done.result.size), "segments_info": segments}
+    from panoptic_deeplab.results.measurements import to_json
+
+    row = {"image": str(done.path), **to_json(done.result)}
     return row if done.dropped is None else row | {"dropped": asdict(done.dropped)}
 
 

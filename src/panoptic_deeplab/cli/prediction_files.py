@@ -1,17 +1,19 @@
 """The files of `panoptic-deeplab predict --output`: all is checked before anything is predicted or written.
 
-The JSON files list all images of the folder, so a further call adds to those of the calls before; no file of theirs is
-replaced, and an image that they list is refused.
+The JSON files and table.csv list all images of the folder, so a further call adds to those of the calls before; no
+file of theirs is replaced, and an image that they list is refused.
 """
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from panoptic_deeplab.cli.prediction_csv import TABLE, SegmentRows
 from panoptic_deeplab.cli.prediction_tables import IMAGES, INSTANCES, PANOPTIC, PredictionTables
 from panoptic_deeplab.errors import ConfigError
-from panoptic_deeplab.files import MAX_NAME_BYTES
+from panoptic_deeplab.files import MAX_NAME_BYTES, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from panoptic_deeplab.inference.predictor import UpsampledMaps
     from panoptic_deeplab.results.panoptic_result import PanopticResult
 
-Product = Literal["overlay", "panoptic", "semantic", "instances", "maps", "figure"]
+Product = Literal["overlay", "panoptic", "semantic", "instances", "table", "labels", "geojson", "maps", "figure"]
+
+LabelFormat = Literal["png", "tiff"]
 
 NEED_MAPS: tuple[Product, ...] = ("maps", "figure")
 """Made from what the instance heads say."""
@@ -30,10 +34,28 @@ _OF_EACH_IMAGE: dict[Product, tuple[str, ...]] = {
     "panoptic": ("_panoptic.png",),
     "semantic": ("_semantic.png",),
     "instances": (),
+    "table": (),
+    "labels": ("_labels.png", "_labels.tif"),
+    "geojson": (".geojson",),
     "maps": ("_heatmap.png", "_offset.png"),
     "figure": ("_figure.png",),
 }
-_OF_ALL_IMAGES: dict[Product, tuple[str, ...]] = {"panoptic": (PANOPTIC,), "instances": (INSTANCES, IMAGES)}
+_OF_ALL_IMAGES: dict[Product, tuple[str, ...]] = {
+    "panoptic": (PANOPTIC,),
+    "instances": (INSTANCES, IMAGES),
+    "table": (TABLE,),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """How the files are written."""
+
+    things_only: bool = False
+    """Leave stuff out of the table, the label images and the GeoJSON files."""
+    label_format: LabelFormat = "png"
+    pixel_size: float | None = None
+    unit: str = "um"
 
 
 class PredictionFiles:
@@ -43,28 +65,42 @@ class PredictionFiles:
         folder: exists.
         products: what to write.
         paths: the paths of all images to predict, each once.
+        options: how to write it.
 
     Raises:
         ConfigError: a file would overwrite one of the images or of an earlier call, would be written twice, or has too
             long a name; or an earlier call has listed one of the images, or a JSON file is none of `predict`.
     """
 
-    def __init__(self, folder: Path, products: Sequence[Product], paths: Sequence[Path]) -> None:
+    def __init__(
+        self, folder: Path, products: Sequence[Product], paths: Sequence[Path], options: FileOptions | None = None
+    ) -> None:
         self._folder = folder
         self._products = products
+        self._options = options or FileOptions()
         self._stems = _stems(paths)
         self._written: list[Path] = []
         self._check_names()
-        tables = [name for product in products for name in _OF_ALL_IMAGES.get(product, ())]
+        tables = [name for product in products if product != "table" for name in _OF_ALL_IMAGES.get(product, ())]
         self._tables = PredictionTables(folder, tables, self._stems)
+        measures = {"pixel_size": self._options.pixel_size, "unit": self._options.unit}
+        measures["things_only"] = self._options.things_only
+        self._rows = SegmentRows(folder, self._stems, measures) if "table" in products else None
 
     def check_categories(self, categories: "CategoryTable") -> None:
-        """Hold the classes of earlier calls into the folder against those of the model.
+        """Hold the classes and columns of earlier calls into the folder against those of the model and this call.
 
         Raises:
             ConfigError: they differ.
         """
+        import numpy as np
+
+        from panoptic_deeplab.results.panoptic_result import PanopticResult
+
         self._tables.check_categories(categories)
+        if self._rows is not None:
+            empty = PanopticResult(panoptic_map=np.zeros((1, 1), np.int32), segments_info=[], categories=categories)
+            self._rows.check_columns(empty)
 
     def add(
         self, path: Path, image: "np.ndarray", result: "PanopticResult", maps: "UpsampledMaps | None" = None
@@ -76,7 +112,9 @@ class PredictionFiles:
         """
         from PIL import Image
 
+        from panoptic_deeplab.results.conversions import to_geojson
         from panoptic_deeplab.results.formats import to_coco_instances, to_coco_panoptic
+        from panoptic_deeplab.visualize.colors import visible_ids
         from panoptic_deeplab.visualize.draw import draw_panoptic
         from panoptic_deeplab.visualize.figure4 import draw_figure4
         from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset, thing_pixels
@@ -88,12 +126,18 @@ class PredictionFiles:
         if "overlay" in self._products:
             self._save(draw_panoptic(image, result), f"{stem}_overlay.png")
         if "panoptic" in self._products:
-            annotation, rgb = to_coco_panoptic(result, image_id, f"{stem}_panoptic.png")
+            annotation, rgb = to_coco_panoptic(result, image_id, f"{stem}_panoptic.png", png_ids=visible_ids(result))
             self._save(Image.fromarray(rgb), f"{stem}_panoptic.png")
         if "semantic" in self._products:
             self._save(_semantic_picture(result), f"{stem}_semantic.png")
         if "instances" in self._products:
-            detections = to_coco_instances(result, image_id)
+            detections = to_coco_instances(result, image_id, png_ids=visible_ids(result))
+        if "labels" in self._products:
+            self._save_labels(result, stem)
+        if "geojson" in self._products:
+            document = to_geojson(result, things_only=self._options.things_only)
+            write_json(self._place(f"{stem}.geojson"), document)
+            self._written.append(self._folder / f"{stem}.geojson")
         if maps is not None:
             assert maps.center_heatmap is not None
             assert maps.offset is not None
@@ -104,6 +148,8 @@ class PredictionFiles:
                 figure = draw_figure4(image, result, center_heatmap=maps.center_heatmap, offset=maps.offset)
                 self._save(figure, f"{stem}_figure.png")
         self._tables.add(path, result.size, annotation=annotation, detections=detections)
+        if self._rows is not None:
+            self._rows.add(path, result)
 
     def finish(self, categories: "CategoryTable") -> list[Path]:
         """Write the JSON files of the images so far; all files written, in order.
@@ -111,15 +157,32 @@ class PredictionFiles:
         Raises:
             OutputError: the system refuses to write.
         """
-        return [*self._written, *self._tables.write(categories)]
+        table = [] if self._rows is None else self._rows.write()
+        return [*self._written, *self._tables.write(categories), *table]
 
-    def _save(self, picture: Any, name: str) -> None:
-        from panoptic_deeplab.images.read import save_picture
+    def _save(self, picture: Any, name: str, **options: Any) -> None:
+        from panoptic_deeplab.images.write import save_picture
 
+        save_picture(picture, self._place(name), **options)
+        self._written.append(self._folder / name)
+
+    def _save_labels(self, result: "PanopticResult", stem: str) -> None:
+        """As TIFF where that is wanted, or where a PNG would not hold the ids."""
+        import numpy as np
+        from PIL import Image
+
+        from panoptic_deeplab.results.conversions import to_labels
+
+        labels = to_labels(result, things_only=self._options.things_only)
+        if self._options.label_format == "tiff" or labels.dtype != np.uint16:
+            self._save(Image.fromarray(labels), f"{stem}_labels.tif", compression="tiff_lzw")
+        else:
+            self._save(Image.fromarray(labels), f"{stem}_labels.png")
+
+    def _place(self, name: str) -> Path:
         path = self._folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_picture(picture, path)
-        self._written.append(path)
+        return path
 
     def _check_names(self) -> None:
         pictures = [

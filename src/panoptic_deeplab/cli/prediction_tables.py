@@ -4,11 +4,11 @@ They list all images of the folder. A further call adds to what the calls before
 all of them, and none is listed twice.
 """
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from panoptic_deeplab.cli.prediction_csv import place
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.files import read_json, write_json
 
@@ -49,8 +49,8 @@ class PredictionTables:
         for name, table in ((PANOPTIC, self._panoptic), (IMAGES, self._images)):
             if table is None:
                 continue
-            listed = {_place(row["file_name"]): row["id"] for row in table["images"]}
-            again = next((path for path in paths if _place(path) in listed), None) if name in self._names else None
+            listed = {place(row["file_name"]): row["id"] for row in table["images"]}
+            again = next((path for path in paths if place(path) in listed), None) if name in self._names else None
             if again is not None:
                 raise ConfigError(
                     f"{folder / name} lists the image {again} of an earlier call, and nothing of it is replaced."
@@ -73,7 +73,7 @@ class PredictionTables:
 
     def image_id(self, path: Path) -> int:
         """The id of an image: a number, as COCO's tools want it."""
-        return self._ids.get(_place(path)) or max(self._ids.values(), default=0) + 1
+        return self._ids.get(place(path)) or max(self._ids.values(), default=0) + 1
 
     def add(
         self, path: Path, size: tuple[int, int], *, annotation: dict[str, Any], detections: list[dict[str, Any]]
@@ -86,8 +86,8 @@ class PredictionTables:
             annotation: for panoptic.json.
             detections: for instances.json.
         """
-        number = self._ids[_place(path)] = self.image_id(path)
-        row = {"id": number, "file_name": _place(path), "height": size[0], "width": size[1]}
+        number = self._ids[place(path)] = self.image_id(path)
+        row = {"id": number, "file_name": place(path), "height": size[0], "width": size[1]}
         self._has_new = True
         if PANOPTIC in self._names:
             self._panoptic = self._panoptic or {"images": [], "annotations": [], "categories": []}
@@ -113,11 +113,6 @@ class PredictionTables:
 
 def _rows(categories: "CategoryTable") -> list[dict[str, Any]]:
     return [{"id": c.id, "name": c.name, "isthing": int(c.isthing)} for c in categories.categories]
-
-
-def _place(path: str | Path) -> str:
-    """What tells one image from another, whatever the working folder of a further call; links stay what they are."""
-    return os.path.abspath(path)  # noqa: PTH100
 
 
 def _read_table(path: Path, keys: Sequence[str]) -> _Table | None:

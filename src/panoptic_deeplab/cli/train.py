@@ -26,6 +26,8 @@ class Train(Verb):
     """Train a model from a recipe.
 
     On several GPUs: torchrun --nproc-per-node 8 -m panoptic_deeplab train RECIPE
+
+    Every setting of a recipe is an option; this help has the common ones, with the values of RECIPE where it is named.
     """
 
     recipe: Annotated[
@@ -43,6 +45,8 @@ class Train(Verb):
     """Go on from the last checkpoint of the folder."""
     device: Device = "auto"
     """`cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one."""
+    help_all: Flag = False
+    """Show the help with every setting."""  # `cli.parse` answers it
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
     @classmethod

@@ -6,7 +6,7 @@ silent and public implementations disagree, the field says so. Sizes are `(heigh
 
 from dataclasses import dataclass, field
 
-from panoptic_deeplab.config.checks import check
+from panoptic_deeplab.config.checks import check_fields
 from panoptic_deeplab.config.data import DataConfig, InputConfig
 from panoptic_deeplab.config.model import CompatConfig, ModelConfig
 from panoptic_deeplab.config.predict import EvaluationConfig, PostprocessConfig, Precision, TestTimeAugmentationConfig
@@ -43,9 +43,5 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
-        check(
-            self.loss.heatmap_loss == "mse" or self.model.heatmap_activation == "sigmoid",
-            "loss.heatmap_loss",
-            "mse unless model.heatmap_activation is sigmoid",
-            self.loss.heatmap_loss,
-        )
+        fits = self.loss.heatmap_loss == "mse" or self.model.heatmap_activation == "sigmoid"
+        check_fields(self.loss, "loss", heatmap_loss=(fits, "mse unless model.heatmap_activation is sigmoid"))

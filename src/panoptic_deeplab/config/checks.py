@@ -4,36 +4,27 @@ from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.files import user_path
 
 
-def check(condition: bool, name: str, expected: str, got: object) -> None:
-    """Raise unless `condition` holds.
+def check_fields(
+    settings: object, section: str, *, positive: str = "", at_least_0: str = "", **rules: tuple[bool, str]
+) -> None:
+    """Raise unless all fields of a section keep their rules.
+
+    Args:
+        settings: the section.
+        section: its name, for the message.
+        positive: names of fields that must be above 0; None, which stands for no number, passes.
+        at_least_0: names of fields that must be 0 or more.
+        rules: by field, whether it keeps its rule, and what it must be.
 
     Raises:
-        ConfigError: says that `name` must be `expected`, and what it is.
+        ConfigError: names the first field that does not, what it must be, and what it is.
     """
-    if not condition:
-        raise ConfigError(f"`{name}` must be {expected}. Got {got!r} instead.")
-
-
-def check_positive(settings: object, section: str, *names: str) -> None:
-    """Raise unless these fields are above 0; None, which stands for no number, passes.
-
-    Raises:
-        ConfigError: names the first field that is not.
-    """
-    for name in names:
-        value = getattr(settings, name)
-        check(value is None or value > 0, f"{section}.{name}", "positive", value)
-
-
-def check_at_least_0(settings: object, section: str, *names: str) -> None:
-    """Raise unless these fields are 0 or more.
-
-    Raises:
-        ConfigError: names the first field that is not.
-    """
-    for name in names:
-        value = getattr(settings, name)
-        check(value >= 0, f"{section}.{name}", "at least 0", value)
+    values = {name: getattr(settings, name) for name in (*positive.split(), *at_least_0.split(), *rules)}
+    kept = {name: (values[name] is None or values[name] > 0, "positive") for name in positive.split()}
+    kept |= {name: (values[name] >= 0, "at least 0") for name in at_least_0.split()}
+    for name, (holds, expected) in (*kept.items(), *rules.items()):
+        if not holds:
+            raise ConfigError(f"`{section}.{name}` must be {expected}. Got {values[name]!r} instead.")
 
 
 def expand_home(settings: object, *names: str) -> None:

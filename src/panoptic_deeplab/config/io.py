@@ -213,23 +213,23 @@ def _merge(data: dict[str, Any], overrides: Mapping[str, Any], places: Places, p
 
 
 def _build_config(data: Mapping[str, Any], places: Places) -> Config:
-    config = _convert(Config, data, "", places)
+    config = _typed(Config, data, "", places)
     assert isinstance(config, Config)
     return config
 
 
-def _convert(expected: Any, value: Any, key: str, places: Places) -> Any:
+def _typed(expected: Any, value: Any, key: str, places: Places) -> Any:
     """`value` as the annotation `expected` wants it, or a ConfigError."""
     if dataclasses.is_dataclass(expected):
         assert isinstance(expected, type)
         return _build_dataclass(expected, value, key, places)
-    converted = _match(expected, value)
-    if converted is _NO_MATCH:
+    typed = _match(expected, value)
+    if typed is _NO_MATCH:
         wanted = _describe(expected)
         if wanted.startswith(_NAMES[int]) and type(value) is int and value.bit_length() > _MOST_BITS:
             wanted += f" of at most {_MOST_BITS} bits"
         raise ConfigError(f"`{key}` must be {wanted}. Got {_shown(value)} instead ({_place(key, places)}).")
-    return converted
+    return typed
 
 
 def _build_dataclass(cls: type, value: Any, key: str, places: Places) -> Any:
@@ -246,9 +246,9 @@ def _build_dataclass(cls: type, value: Any, key: str, places: Places) -> Any:
             place = _place(f"{prefix}{name}", places)
             shown = name if isinstance(name, str) and name.isprintable() and len(name) < 80 else _shown(name)
             raise ConfigError(f"unknown key `{prefix}{shown}` in {place}. {suggestion}")
-    converted = {name: _convert(hints[name], item, f"{prefix}{name}", places) for name, item in value.items()}
+    typed = {name: _typed(hints[name], item, f"{prefix}{name}", places) for name, item in value.items()}
     try:
-        return cls(**converted)
+        return cls(**typed)
     except ConfigError as error:  # a value out of range: say where it came from
         named = re.match(r"`([\w.]+)`", str(error))
         place = _place(named[1] if named else key, places)
@@ -262,7 +262,7 @@ _MOST_BITS = 63
 
 
 def _match(expected: Any, value: Any) -> Any:
-    """`value` converted to `expected`, or `_NO_MATCH`."""
+    """`value` typed to `expected`, or `_NO_MATCH`."""
     origin, arguments = get_origin(expected), get_args(expected)
     if origin in (Union, types.UnionType):
         matches = (_match(argument, value) for argument in arguments)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
-from panoptic_deeplab.config.checks import check, check_positive, expand_home
+from panoptic_deeplab.config.checks import check_fields, expand_home
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +33,8 @@ class CompatConfig:
     """The same in the backbone; None = as the backbone defines it."""
 
     def __post_init__(self) -> None:
-        check_positive(self, "model.compat", "norm_eps", "backbone_norm_eps")
-        factors = self.multi_grid
-        check(factors is None or min(factors) > 0, "model.compat.multi_grid", "positive numbers", factors)
+        grid = (self.multi_grid is None or min(self.multi_grid) > 0, "positive numbers")
+        check_fields(self, "model.compat", positive="norm_eps backbone_norm_eps", multi_grid=grid)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +45,8 @@ class ModelConfig:
     """A network of timm with features at strides 4, 8, 16 and 32 of images of any size (most convolutional ones have
     them), or one of our own: `OWN_NETWORKS` in `model/backbones/build.py`."""
     backbone_weights: str | None = None
-    """None = random; `imagenet` = timm's (downloads); `package:efficientnet_lite0` = from an installed pip package;
-    else a path to a `.safetensors` or `.pth` state dict."""
+    """None = random; `imagenet` = timm's (downloads); `package:efficientnet_lite0` (1, 2) = from an installed pip
+    package; else a path to a `.safetensors` or `.pth` state dict."""
     weights: str | None = None
     """Train from the weights of this model instead of random ones: what `from_pretrained` takes, such as the folder of
     a run (runs/street/best) or a name of the zoo (detectron2/R52_os16_dsconv). `backbone_weights` is not read then."""
@@ -108,41 +107,29 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         expand_home(self, "backbone_weights", "weights")
-        check(self.output_stride in (8, 16, 32), "model.output_stride", "8, 16 or 32", self.output_stride)
-        check_positive(self, "model", "aspp_channels", "decoder_channels", "head_channels")
-        check_positive(self, "model", "instance_aspp_channels", "instance_decoder_channels", "instance_head_channels")
-        for name in ("atrous_rates", "image_pool_size"):
-            values = getattr(self, name)
-            check(values is None or min(values) > 0, f"model.{name}", "positive numbers", values)
-        check(
-            self.weights is not None or not self.reset_heads,
-            "model.reset_heads",
-            "false when model.weights is null",
-            self.reset_heads,
-        )
         strides = self.decoder_strides
-        check(
-            len(strides) > 0
-            and strides[-1] == 4
-            and all(deep > shallow for deep, shallow in pairwise(strides))
-            and set(strides) <= {4, 8, 16},
-            "model.decoder_strides",
-            "falling strides out of 16, 8, 4 that end at 4",
-            strides,
+        falls = all(deep > shallow for deep, shallow in pairwise(strides)) and set(strides) <= {4, 8, 16}
+        one_each = f"one positive number for each of decoder_strides {strides}"
+
+        def fits(channels: tuple[int, ...]) -> bool:
+            return min(channels, default=0) > 0 and (len(channels) == len(strides) or self.decoder == "hrnet")
+
+        check_fields(
+            self,
+            "model",
+            positive="aspp_channels decoder_channels head_channels instance_aspp_channels instance_decoder_channels"
+            " instance_head_channels",
+            output_stride=(self.output_stride in (8, 16, 32), "8, 16 or 32"),
+            reset_heads=(self.weights is not None or not self.reset_heads, "false when model.weights is null"),
+            decoder_strides=(falls and strides[-1:] == (4,), "falling strides out of 16, 8, 4 that end at 4"),
+            dual_aspp=(
+                self.dual_decoder or not self.dual_aspp or not self.instance_branch,
+                "false when model.dual_decoder is false: one decoder reads one ASPP",
+            ),
+            aspp_dropout=(0 <= self.aspp_dropout < 1, "at least 0 and below 1"),
+            norm_momentum=(0 < self.norm_momentum <= 1, "above 0 and at most 1"),
+            atrous_rates=(min(self.atrous_rates or (1,)) > 0, "positive numbers"),
+            image_pool_size=(min(self.image_pool_size or (1,)) > 0, "positive numbers"),
+            projections=(fits(self.projections), one_each),
+            instance_projections=(fits(self.instance_projections), one_each),
         )
-        for name in ("projections", "instance_projections"):
-            check(
-                len(getattr(self, name)) == len(strides) or self.decoder == "hrnet",
-                f"model.{name}",
-                f"one number for each of decoder_strides {strides}",
-                getattr(self, name),
-            )
-            check(min(getattr(self, name)) > 0, f"model.{name}", "positive numbers", getattr(self, name))
-        check(
-            self.dual_decoder or not self.dual_aspp or not self.instance_branch,
-            "model.dual_aspp",
-            "false when model.dual_decoder is false: one decoder reads one ASPP",
-            self.dual_aspp,
-        )
-        check(0 <= self.aspp_dropout < 1, "model.aspp_dropout", "at least 0 and below 1", self.aspp_dropout)
-        check(0 < self.norm_momentum <= 1, "model.norm_momentum", "above 0 and at most 1", self.norm_momentum)

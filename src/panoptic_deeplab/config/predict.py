@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from panoptic_deeplab.config.checks import check, check_at_least_0, check_positive
+from panoptic_deeplab.config.checks import check_fields
 
 Precision = Literal["float32", "bfloat16", "float16"]
 """Number type of the network in prediction; post-processing is always float32. float16 is for GPUs."""
@@ -23,14 +23,8 @@ class PostprocessConfig:
     """Stuff classes with fewer pixels in the image become void (section 4: Cityscapes 2048, others 4096); 0 = off."""
 
     def __post_init__(self) -> None:
-        check(
-            self.nms_kernel > 0 and self.nms_kernel % 2 == 1,
-            "postprocess.nms_kernel",
-            "a positive odd number",
-            self.nms_kernel,
-        )
-        check_positive(self, "postprocess", "top_k")
-        check_at_least_0(self, "postprocess", "stuff_area_limit")
+        kernel = (self.nms_kernel > 0 and self.nms_kernel % 2 == 1, "a positive odd number")
+        check_fields(self, "postprocess", positive="top_k", at_least_0="stuff_area_limit", nms_kernel=kernel)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +44,9 @@ class TestTimeAugmentationConfig:
     __test__ = False  # for pytest, which takes every class with such a name for a test
 
     def __post_init__(self) -> None:
-        check(
-            len(self.scales) > 0 and min(self.scales) > 0 and len(set(self.scales)) == len(self.scales),
-            "test_time_augmentation.scales",
-            "one or more different positive numbers",
-            self.scales,
-        )
+        are_scales = len(self.scales) > 0 and min(self.scales) > 0 and len(set(self.scales)) == len(self.scales)
+        rule = (are_scales, "one or more different positive numbers")
+        check_fields(self, "test_time_augmentation", scales=rule)
 
     @property
     def is_plain(self) -> bool:
@@ -75,5 +66,4 @@ class EvaluationConfig:
     """Images in the mosaic of a validation."""
 
     def __post_init__(self) -> None:
-        check_positive(self, "evaluation", "max_detections")
-        check_at_least_0(self, "evaluation", "num_pictures")
+        check_fields(self, "evaluation", positive="max_detections", at_least_0="num_pictures")

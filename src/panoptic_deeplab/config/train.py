@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from panoptic_deeplab.config.checks import check, check_at_least_0, check_positive
+from panoptic_deeplab.config.checks import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +20,7 @@ class TargetConfig:
     """Leave crowd regions out of the semantic loss (the original TensorFlow code did)."""
 
     def __post_init__(self) -> None:
-        check_positive(self, "target", "sigma", "small_instance_weight")
-        check_at_least_0(self, "target", "small_instance_area")
+        check_fields(self, "target", positive="sigma small_instance_weight", at_least_0="small_instance_area")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +40,14 @@ class LossConfig:
     For sets where some classes are rare, such as 1 / sqrt(share of the pixels), scaled to a mean of 1 over pixels."""
 
     def __post_init__(self) -> None:
-        check(0 < self.top_k_fraction <= 1, "loss.top_k_fraction", "above 0 and at most 1", self.top_k_fraction)
-        check_at_least_0(self, "loss", "semantic_lambda", "heatmap_lambda", "offset_lambda")
         weights = self.class_weights
-        check(weights is None or min(weights, default=-1) >= 0, "loss.class_weights", "numbers of at least 0", weights)
+        check_fields(
+            self,
+            "loss",
+            at_least_0="semantic_lambda heatmap_lambda offset_lambda",
+            top_k_fraction=(0 < self.top_k_fraction <= 1, "above 0 and at most 1"),
+            class_weights=(weights is None or min(weights, default=-1) >= 0, "numbers of at least 0"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,16 +94,16 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_positive(self, "train", "max_steps", "batch_size", "log_every", "keep_checkpoints", "learning_rate")
-        check_positive(self, "train", "images_at_once", "clip_gradient_norm")
-        check_at_least_0(self, "train", "backbone_learning_rate_factor", "weight_decay", "poly_power")
-        check_at_least_0(self, "train", "seed", "validate_every")
-        check(self.ema_decay is None or 0 < self.ema_decay < 1, "train.ema_decay", "between 0 and 1", self.ema_decay)
-        check(
-            0 <= self.warmup_steps < self.max_steps,
-            "train.warmup_steps",
-            f"at least 0 and below train.max_steps {self.max_steps} (set both for a short run)",
-            self.warmup_steps,
+        check_fields(
+            self,
+            "train",
+            positive="max_steps batch_size log_every keep_checkpoints learning_rate images_at_once clip_gradient_norm",
+            at_least_0="backbone_learning_rate_factor weight_decay poly_power seed validate_every",
+            ema_decay=(self.ema_decay is None or 0 < self.ema_decay < 1, "between 0 and 1"),
+            warmup_steps=(
+                0 <= self.warmup_steps < self.max_steps,
+                f"at least 0 and below train.max_steps {self.max_steps} (set both for a short run)",
+            ),
         )
 
     def passes(self, num_images: int) -> int:

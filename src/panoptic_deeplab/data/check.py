@@ -13,8 +13,10 @@ import numpy as np
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
+from panoptic_deeplab.data.formats.drawn import DrawnSource
 from panoptic_deeplab.data.formats.folder import FolderSource
 from panoptic_deeplab.data.instances import no_instances_message
+from panoptic_deeplab.data.overlaps import Overlaps
 from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.data.sample import PanopticSource, Sample, image_ids
 from panoptic_deeplab.errors import DatasetError, visible
@@ -62,6 +64,9 @@ class Statistics:
     largest_size: tuple[int, int] | None
     void_share: float
     """Share of all pixels of labeled images, in [0, 1]."""
+    overlap_share: float | None
+    """Share of all pixels of labeled images that more than one annotation covers, in [0, 1]; None where the format has
+    a map, in which nothing overlaps."""
     crowds: int
     instances: int
     max_instances: int
@@ -95,6 +100,8 @@ class CheckReport:
             (h0, w0), (h1, w1) = s.smallest_size, s.largest_size
             facts.append(("size (height x width)", f"{h0}x{w0} to {h1}x{w1}"))
         facts.append(("void", f"{s.void_share:.2%} of the pixels"))
+        if s.overlap_share is not None:
+            facts.append(("overlap", f"{s.overlap_share:.2%} of the pixels have more than one annotation"))
         facts.append(("instances", f"{s.instances}, at most {s.max_instances} an image, and {s.crowds} crowds"))
         if s.instance_area_quantiles:
             quantiles = ", ".join(f"{name} {area:.0f}" for name, area in s.instance_area_quantiles.items())
@@ -142,7 +149,8 @@ def check_source(
     """
     known = problems or Problems()
     total = len(source) if limit is None else min(limit, len(source))
-    collected = _Collected(categories=source.categories)
+    overlaps = Overlaps() if isinstance(source, DrawnSource) else None
+    collected = _Collected(categories=source.categories, overlaps=overlaps)
     for message, image_id in known.messages():
         collected.findings.append(Finding(severity="error", image_id=image_id, message=message))
     collected.findings += [Finding(severity="warning", message=message) for message in known.warnings]
@@ -156,6 +164,8 @@ def check_source(
                 collected.add(sample)
                 if isinstance(source, CocoPanopticSource):
                     collected.findings += _wrong_areas(source, index, sample)
+                if isinstance(source, DrawnSource) and overlaps and sample.image_path and sample.segments_info:
+                    overlaps.add(source.painted(index, sample.image, sample.image_path), image_id)
         if progress is not None:
             progress(index + 1, total)
     findings = collected.findings
@@ -176,6 +186,7 @@ class _Collected:
     """Counts while images go by."""
 
     categories: CategoryTable
+    overlaps: Overlaps | None
     findings: list[Finding] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     labeled_images: int = 0
@@ -224,7 +235,7 @@ class _Collected:
 
     def set_findings(self, *, top_k: int, max_detections: int) -> list[Finding]:
         """What only all images together show."""
-        messages = []
+        messages = [] if self.overlaps is None else self.overlaps.messages()
         if not self.sizes:
             messages.append("No image could be read.")
         if self.max_instances > top_k:
@@ -260,6 +271,7 @@ class _Collected:
             smallest_size=by_pixels[0] if by_pixels else None,
             largest_size=by_pixels[-1] if by_pixels else None,
             void_share=self.void_pixels / max(self.pixels, 1),
+            overlap_share=None if self.overlaps is None else self.overlaps.pixels / max(self.pixels, 1),
             crowds=int(self.crowds.sum()),
             instances=len(self.instance_areas),
             max_instances=self.max_instances,

@@ -139,11 +139,7 @@ def two_channel_labels(
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """See that image ids can name files that do not overwrite each other, on any file system.
-
-    Raises:
-        DatasetError: they cannot.
-    """
+    """See that image ids can name files that do not overwrite each other, on any file system."""
     taken: dict[str, str] = {}
     for image_id in names:
         files.file_name(image_id, where=f"The id of image {image_id!r}", error=DatasetError, suffix=_LONGEST_SUFFIX)
@@ -159,18 +155,15 @@ def _check_names(names: Sequence[str]) -> None:
 
 def _write_image(sample: Sample, folder: Path, jpeg_quality: int | None) -> str:
     """Write or copy the image; its file name."""
-    if jpeg_quality is not None:
-        name = f"{sample.image_id}.jpg"
-        with files.written_whole(folder / name) as path:
-            Image.fromarray(sample.image).save(path, quality=jpeg_quality, subsampling=0)
-    elif sample.image_path is not None and (suffix := _suffix_to_copy(sample.image_path)):
-        name = sample.image_id + suffix
-        with files.written_whole(folder / name) as path:
-            shutil.copyfile(sample.image_path, path)
-    else:
-        name = f"{sample.image_id}.png"
-        with files.written_whole(folder / name) as path:
-            Image.fromarray(sample.image).save(path)
+    suffix = ".png" if jpeg_quality is None else ".jpg"
+    copied = None if sample.image_path is None or jpeg_quality is not None else _suffix_to_copy(sample.image_path)
+    name = sample.image_id + (copied or suffix)
+    with files.written_whole(folder / name) as path:
+        if copied:
+            shutil.copyfile(sample.image_path, path)  # type: ignore[arg-type]  # it has one
+        else:
+            quality = {} if jpeg_quality is None else {"quality": jpeg_quality, "subsampling": 0}
+            Image.fromarray(sample.image).save(path, **quality)  # type: ignore[arg-type]
     return name
 
 

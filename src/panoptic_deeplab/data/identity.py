@@ -23,24 +23,12 @@ _IMAGES = 5
 
 
 def identify(data: DataConfig, sources: Mapping[str, PanopticSource]) -> dict[str, Any]:
-    """What is written to `dataset.json`.
-
-    Args:
-        data: the run's section `data`.
-        sources: its splits, by name.
-
-    Raises:
-        DatasetError: an image cannot be read.
-    """
+    """What is written to `dataset.json`, of a run's section `data` and its splits by name."""
     return {"format": data.format, "splits": {split: _identity(source) for split, source in sources.items()}}
 
 
 def difference(before: Any, now: Any) -> str | None:
-    """The first split of both that differs, in words; None if none does.
-
-    Args:
-        before: what `identify` returned for the model.
-        now: what it returns for the set that is there.
+    """The first split that differs in what `identify` said of the model's set and says now, in words; None if none.
 
     Raises:
         CheckpointError: `before` was not made by `identify`.

@@ -1,7 +1,8 @@
 """Reading image and label files: every way a file can be missing, corrupt or of the wrong kind is one `DatasetError`.
 
-Three kinds of files: photographs (any mode, become RGB by the rules of `panoptic_deeplab/images/read.py`), COCO
-panoptic PNG files (8-bit RGB that encodes ids), and single-channel label maps (8 or 16 bits).
+Five kinds of files: photographs (any mode, become RGB by the rules of `panoptic_deeplab/images/read.py`), COCO
+panoptic PNG files (8-bit RGB that encodes ids), single-channel label maps (whole numbers), label maps that may be
+colored, and masks of one object.
 """
 
 import re
@@ -10,11 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Bool, Float, Int32, UInt8
 from PIL import Image
 
+from panoptic_deeplab.data.tiff_labels import needs_tifffile, read_with_tifffile
 from panoptic_deeplab.errors import DatasetError, ImageError
 from panoptic_deeplab.files import read_text
+from panoptic_deeplab.images.intensity import Pixels
 from panoptic_deeplab.images.read import decode, exif_orientation, opened
 from panoptic_deeplab.results.ids import MAX_SEGMENT_ID
 
@@ -27,15 +30,18 @@ _CHANGED_GRAY = re.compile(r"[1L];[24I].*")
 
 _LOSSY_TIFF = frozenset({"jpeg", "tiff_jpeg", "webp"})
 
+_SOFT_EDGE = 128
+"""A mask whose largest value lies below has no soft edge, but numbers."""
 
-def read_upright_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """Read a photograph as RGB, the pixels as they are stored.
+
+def read_upright_image(path: Path) -> Pixels:
+    """Read a photograph as RGB, the pixels as they are stored, with all of their bits.
 
     Raises:
         DatasetError: the file is missing, corrupt, too large, to be turned by viewers, or has values out of range.
     """
     with _opened(path, "image") as picture:
-        return decode(picture, where=str(path), exif=False)
+        return decode(picture, where=str(path), exif=False, deep=picture.mode.startswith("I;16"))
 
 
 def read_rgb_label(path: Path) -> UInt8[np.ndarray, "H W 3"]:
@@ -54,21 +60,68 @@ def read_rgb_label(path: Path) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def read_id_label(path: Path) -> Int32[np.ndarray, "H W"]:
-    """Read a label map with one number a pixel: 8 or 16-bit gray, or palette indices (the palette is ignored).
+    """Read a label map with one number a pixel: gray of whole numbers, or palette indices (the palette is ignored).
 
     Raises:
-        DatasetError: the file is missing, corrupt, has several channels or negative numbers.
+        DatasetError: the file is missing, corrupt, has several channels, fractions or negative numbers.
     """
+    if needs_tifffile(path):
+        return _ids(read_with_tifffile(path), path)
     with _opened(path, "label", _check_exact) as picture:
-        if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
+        return _ids_of(picture, path)
+
+
+def read_colored_label(path: Path, *, palette: bool) -> Int32[np.ndarray, "H W"] | UInt8[np.ndarray, "H W 3"]:
+    """Read a label map whose pixels are numbers or colors.
+
+    Args:
+        path: the file.
+        palette: what is stored with a palette has the colors of the palette; else its indices are numbers.
+
+    Returns:
+        Numbers `(H, W)`, or RGB `(H, W, 3)`, black where the file is transparent.
+
+    Raises:
+        DatasetError: the file is missing, corrupt, half transparent, or has fractions or negative numbers.
+    """
+    if needs_tifffile(path):
+        return _ids(read_with_tifffile(path), path)
+    with _opened(path, "label", _check_exact) as picture:
+        if picture.mode not in ("RGB", "RGBA") and not (palette and picture.mode == "P"):
+            return _ids_of(picture, path)
+        rgba = np.asarray(picture.convert("RGBA"))
+        if not np.isin(rgba[..., 3], (0, 255)).all():
+            raise DatasetError(f"{path} has pixels that are half transparent. Expected colors that are there or not.")
+        return np.where(rgba[..., 3:] > 0, rgba[..., :3], np.uint8(0))
+
+
+def read_object_mask(path: Path) -> Bool[np.ndarray, "H W"]:
+    """Read the mask of one object: its pixels are not black, and not transparent.
+
+    A mask that is all black where it is visible (drawn on a transparent ground) holds what is visible. Pixels of a soft
+    edge belong to the object from half of the largest value on.
+
+    Raises:
+        DatasetError: the file is missing, corrupt, lossy, or holds several small numbers (objects, rather than one).
+    """
+    with _opened(path, "mask", _check_lossless) as picture:
+        values = np.asarray(picture)
+        opaque = np.ones(values.shape[:2], np.bool_)
+        if picture.mode not in ("1", "L", "F") and not picture.mode.startswith("I"):
+            rgba = np.asarray(picture.convert("RGBA"))
+            opaque = rgba[..., 3] > 127
+            values = np.where(opaque, rgba[..., :3].max(axis=2), np.uint8(0))
+        largest = values.max(initial=0)
+        if largest == 0:
+            return np.zeros_like(opaque) if opaque.all() else opaque
+        if values.dtype != np.bool_ and largest < _SOFT_EDGE and len(np.unique(values[values > 0])) > 1:
             raise DatasetError(
-                f"{path} has the pixel format {picture.mode}. Expected one channel of 8 or 16 bits, a number for each"
-                " pixel; colors mean nothing here."
+                f"The mask {path} holds several numbers up to {largest}. Expected one object, black outside; pictures"
+                " with a number for each object are read by the format label_images."
             )
-        ids = np.asarray(picture).astype(np.int32)
-        if ids.size and (ids.min() < 0 or ids.max() > MAX_SEGMENT_ID):
-            raise DatasetError(f"{path} holds {ids.min()} to {ids.max()}. Expected numbers from 0 to {MAX_SEGMENT_ID}.")
-        return ids
+        if values.dtype == np.bool_:
+            return values
+        return values > (largest - 1) // 2
 
 
 def read_lines(path: Path) -> list[str]:
@@ -81,14 +134,12 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def check_same_size(
-    image: UInt8[np.ndarray, "H W 3"], label: np.ndarray, *, image_path: Path, label_path: Path
-) -> None:
-    """Raise `DatasetError` where an image and its label have different heights or widths."""
-    if image.shape[:2] != label.shape[:2]:
+def check_same_size(size: tuple[int, int], label: np.ndarray, *, image_path: Path, label_path: Path) -> None:
+    """Raise `DatasetError` where a label has not the `(height, width)` of its image."""
+    if label.shape[:2] != size:
         raise DatasetError(
             f"{label_path} has the size (height, width) {label.shape[:2]}, but its image {image_path} has"
-            f" {image.shape[:2]}. Expected the same size; labels are never resized on loading."
+            f" {size}. Expected the same size; labels are never resized on loading."
         )
 
 
@@ -102,8 +153,35 @@ def _check_upright(picture: Image.Image, path: Path) -> None:
         )
 
 
+def _ids_of(picture: Image.Image, path: Path) -> Int32[np.ndarray, "H W"]:
+    if picture.mode not in ("1", "L", "P", "F") and not picture.mode.startswith("I"):
+        raise DatasetError(
+            f"{path} has the pixel format {picture.mode}. Expected one channel, a whole number for each pixel; colors"
+            " mean nothing here."
+        )
+    return _ids(np.asarray(picture), path)
+
+
+def _ids(values: np.ndarray, path: Path) -> Int32[np.ndarray, "H W"]:
+    """Numbers as they are stored, as ids; ImageJ stores whole numbers as floats."""
+    ids: Int32[np.ndarray, "H W"] = values.astype(np.int32) if values.dtype.kind in "biu" else _whole(values, path)
+    if values.size and not (values.min() >= 0 and values.max() <= MAX_SEGMENT_ID):
+        raise DatasetError(
+            f"{path} holds {values.min()} to {values.max()}. Expected numbers from 0 to {MAX_SEGMENT_ID}."
+        )
+    return ids
+
+
+def _whole(values: Float[np.ndarray, "H W"], path: Path) -> Int32[np.ndarray, "H W"]:
+    finite = np.nan_to_num(values, nan=0.5, posinf=0.5, neginf=0.5)
+    if (finite % 1 != 0).any():
+        raise DatasetError(f"{path} holds fractions. Expected a whole number for each pixel: a label, 0 for none.")
+    return finite.clip(-1, MAX_SEGMENT_ID + 1).astype(np.int32)
+
+
 def _check_exact(picture: Image.Image, path: Path) -> None:
     """Raise where a label is stored in a way that changes its numbers."""
+    _check_lossless(picture, path)
     raw_modes = [str(tile.args[0] if isinstance(tile.args, tuple) else tile.args) for tile in picture.tile]  # type: ignore[attr-defined]
     changed = next(filter(_CHANGED_GRAY.fullmatch, raw_modes), None)
     if changed is not None:
@@ -111,6 +189,10 @@ def _check_exact(picture: Image.Image, path: Path) -> None:
             f"The label {path} is stored as gray of few bits or inverted gray ({changed}), whose numbers are scaled on"
             " reading. Expected 8 or 16 bits a pixel, black = 0; export it again."
         )
+
+
+def _check_lossless(picture: Image.Image, path: Path) -> None:
+    """Raise where a label is stored in a way that loses numbers."""
     if picture.format not in _EXACT_FORMATS or picture.info.get("compression") in _LOSSY_TIFF:
         raise DatasetError(
             f"The label {path} is stored as {picture.format} with numbers that may have changed. Expected PNG, TIFF"

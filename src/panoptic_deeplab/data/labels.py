@@ -30,11 +30,7 @@ class RawSegment(NamedTuple):
 
 
 def translate_labels(
-    raw_map: Integer[np.ndarray, "H W"],
-    raw_segments: Sequence[RawSegment],
-    *,
-    categories: CategoryTable,
-    where: str,
+    raw_map: Integer[np.ndarray, "H W"], raw_segments: Sequence[RawSegment], *, categories: CategoryTable, where: str
 ) -> tuple[Int32[np.ndarray, "H W"], list[Segment]]:
     """Translate the labels of one image into the ids of a table.
 
@@ -74,24 +70,11 @@ def translate_labels(
     place_by_id = {segment_id: place for place, segment_id in enumerate([VOID_ID, *classes])}
     places = np.array([place_by_id[int(i)] for i in new_ids], np.int64)[run_segment]
     areas, boxes = areas_and_boxes(runs, places, len(classes))
-    segments = []
-    for (segment_id, (train_id, iscrowd)), area, box in zip(
-        classes.items(), areas.tolist(), boxes.tolist(), strict=True
-    ):
-        category = categories[train_id]
-        x, y, width, height = box
-        segments.append(
-            Segment(
-                id=segment_id,
-                category_id=category.id,
-                name=category.name,
-                isthing=category.isthing,
-                area=area,
-                bbox=(x, y, width, height),
-                iscrowd=iscrowd,
-            )
-        )
-    return panoptic_map, segments
+    rows = zip(classes.items(), areas.tolist(), boxes.tolist(), strict=True)
+    return panoptic_map, [
+        Segment.of(categories[train_id], segment_id, area, box, iscrowd=iscrowd)
+        for (segment_id, (train_id, iscrowd)), area, box in rows
+    ]
 
 
 def _assign_ids(

@@ -137,10 +137,7 @@ def ignore_signals(worker: int) -> None:
     """For worker processes: the training process decides when to stop, and ends its workers.
 
     Ctrl+C and most job schedulers send their signal to all processes at once; the death of a worker would be an error
-    in the training process.
-
-    Args:
-        worker: its number, which does not matter.
+    in the training process. The number of the worker does not matter.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -24,16 +24,7 @@ class Look:
 
 
 def look_at(source: PanopticSource, indices: Sequence[int], *, num_workers: int) -> list[Look]:
-    """Read samples as training and evaluation read them.
-
-    Args:
-        source: the set; with workers it must be picklable.
-        indices: places of the samples in the set.
-        num_workers: processes that read.
-
-    Returns:
-        A look a sample, in the order of `indices`.
-    """
+    """Read the samples at `indices` as training and evaluation do; with workers, the source must be picklable."""
     loader = DataLoader(
         _Looks(source, indices),
         batch_size=None,

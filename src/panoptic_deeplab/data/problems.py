@@ -44,15 +44,7 @@ class Problems:
     """Images that cannot be read because of a problem."""
 
     def add(self, kind: str, file: Path, fault: str, *, place: str = "", image_id: str | None = None) -> None:
-        """Note a fault.
-
-        Args:
-            kind: faults of one kind are told together.
-            file: the file that has it.
-            fault: the rest of a sentence that begins with file and place.
-            place: where in the file.
-            image_id: the image that cannot be read because of it.
-        """
+        """Note a fault of a file (see `Problem`); faults of one kind are told together."""
         self.kinds.setdefault(kind, []).append(Problem(file, place, fault, image_id))
         if image_id is not None:
             self.image_ids.add(image_id)
@@ -62,11 +54,7 @@ class Problems:
         return [_together(problems) for problems in self.kinds.values()]
 
     def raise_any(self) -> None:
-        """Refuse a set that has a problem.
-
-        Raises:
-            DatasetError: the first problem, and how many others there are.
-        """
+        """Refuse a set that has a problem: the `DatasetError` is the first, and says how many others there are."""
         count = sum(len(problems) for problems in self.kinds.values())
         if count:
             (message, _), *_ = self.messages()
@@ -79,14 +67,7 @@ class Problems:
 
 @contextmanager
 def collected(problems: Problems | None) -> Iterator[Problems]:
-    """Give a reader something to note problems in.
-
-    Args:
-        problems: the list of whoever wants all of them; None raises at the end.
-
-    Raises:
-        DatasetError: nobody collects, and there is a problem.
-    """
+    """Give a reader something to note problems in: the list of whoever wants all of them; None raises at the end."""
     found = Problems() if problems is None else problems
     yield found
     if problems is None:

@@ -1,15 +1,16 @@
 """One labeled image, and the protocol that every data set reader follows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32, UInt8, UInt16
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.images.intensity import Pixels
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 
@@ -29,13 +30,11 @@ class Sample:
     class joined); empty where there are no labels."""
     image_path: Path | None = None
     """The file of the image; None where it was computed."""
+    deep_image: UInt16[np.ndarray, "H W 3"] | None = None
+    """All that the file holds, where it has 16 bits a channel; `image` is the same in 8."""
 
     def __post_init__(self) -> None:
-        """Refuse what no transform could use.
-
-        Raises:
-            DatasetError: the image or the map has another shape or dtype.
-        """
+        """Refuse an image or a map of another shape or dtype with a `DatasetError`."""
         image: Any = self.image
         map_: Any = self.panoptic_map
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
@@ -56,6 +55,11 @@ class Sample:
             )
 
     @property
+    def pixels(self) -> Pixels:
+        """The image in all of its depth, for `input.range` percentile."""
+        return self.image if self.deep_image is None else self.deep_image
+
+    @property
     def size(self) -> tuple[int, int]:
         """`(height, width)` in pixels."""
         return self.image.shape[0], self.image.shape[1]
@@ -64,12 +68,7 @@ class Sample:
         """The label as a `PanopticResult`, with `semantic_map` from the segments (255 = void)."""
         assert self.panoptic_map is not None, f"{self.image_id} has no labels"
         result = PanopticResult(panoptic_map=self.panoptic_map, segments_info=self.segments_info, categories=categories)
-        return PanopticResult(
-            panoptic_map=result.panoptic_map,
-            segments_info=result.segments_info,
-            categories=categories,
-            semantic_map=result.train_id_map(),
-        )
+        return replace(result, semantic_map=result.train_id_map())
 
 
 @runtime_checkable

@@ -20,35 +20,17 @@ class SetRoot(NamedTuple):
     outside: bool
 
     def below(self, folder: Path, name: Any, *, where: str) -> Path:
-        """Give the path of a name from data, by the name alone.
-
-        Raises:
-            DatasetError: the name leads out of the folder, or no file can have it.
-        """
+        """Give the path of a name from data, by the name alone; one that leads out, or is none, is a `DatasetError`."""
         return path_below(folder, name, where=where, error=DatasetError, outside=self.outside, option=_OPTION)
 
     def inside(self, folder: Path, name: Any, *, where: str) -> Path:
-        """Give the path of a name from data, links followed.
-
-        Raises:
-            DatasetError: name or link leads out of the folder and of the root, or no file can have the name.
-        """
+        """Give the path of a name from data, links followed; out of folder and root, or no name: a `DatasetError`."""
         return path_inside(
-            folder,
-            name,
-            where=where,
-            error=DatasetError,
-            outside=self.outside,
-            option=_OPTION,
-            within=self.folder,
+            folder, name, where=where, error=DatasetError, outside=self.outside, option=_OPTION, within=self.folder
         )
 
     def listed(self, folder: Path, path: Path) -> Path:
-        """Look where a file leads that was found in a folder of the layout; what the disk lists may have any name.
-
-        Raises:
-            DatasetError: it is a link that leads out of the folder and of the root.
-        """
+        """Refuse a link found in a folder of the layout that leads out of it and the root; its name may be any."""
         return followed(
             path,
             (folder, self.folder),

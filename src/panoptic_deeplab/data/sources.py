@@ -8,10 +8,12 @@ from types import MappingProxyType
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import DataConfig
 from panoptic_deeplab.data.formats.cityscapes import CityscapesSource
+from panoptic_deeplab.data.formats.coco_instances import CocoInstancesSource
 from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.formats.drawn import DrawnSource
 from panoptic_deeplab.data.formats.folder import FolderSource
 from panoptic_deeplab.data.formats.mapillary_vistas import MapillaryVistasSource
+from panoptic_deeplab.data.formats.object_masks import ObjectMasksSource
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.data.sample import PanopticSource
@@ -20,9 +22,11 @@ from panoptic_deeplab.errors import ConfigError, DatasetError
 FORMATS: Mapping[str, Callable[..., PanopticSource]] = MappingProxyType(
     {
         "coco_panoptic": CocoPanopticSource,
+        "coco_instances": CocoInstancesSource,
         "cityscapes": CityscapesSource,
         "mapillary_vistas": MapillaryVistasSource,
         "folder": FolderSource,
+        "object_masks": ObjectMasksSource,
     }
 )
 """The reader of each format on disk, `(root, split, categories, *, outside_root, problems)`; a `DrawnSource` takes

@@ -5,7 +5,6 @@ in the working directory. So they run in a process of their own, in a temporary 
 """
 
 import contextlib
-import math
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 from panoptic_deeplab.errors import DatasetError, require
 from panoptic_deeplab.files import read_json, write_json
+from panoptic_deeplab.metrics.cityscapes_ap import finite
 
 
 class CityscapesScores(NamedTuple):
@@ -47,13 +47,8 @@ def cityscapes_scores(root: str | Path, split: str, submission: str | Path) -> C
     """
     require_scripts()
     with tempfile.TemporaryDirectory() as work:
-        run = subprocess.run(
-            [sys.executable, "-m", __name__, str(Path(root).resolve()), split, str(Path(submission).resolve())],
-            cwd=work,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        program = [sys.executable, "-m", __name__, str(Path(root).resolve()), split, str(Path(submission).resolve())]
+        run = subprocess.run(program, cwd=work, capture_output=True, text=True, check=False)
         result = Path(work) / "scores.json"
         if run.returncode != 0 or not result.exists():
             last = (run.stderr.strip().splitlines() or run.stdout.strip().splitlines() or ["nothing"])[-1]
@@ -64,11 +59,7 @@ def cityscapes_scores(root: str | Path, split: str, submission: str | Path) -> C
 
 
 def require_scripts() -> None:
-    """Ask for cityscapesScripts, before the work whose result they are to score.
-
-    Raises:
-        MissingDependencyError: they are not installed.
-    """
+    """Ask for cityscapesScripts, before the work whose result they are to score."""
     require("cityscapesscripts", extra="cityscapes", purpose="Scoring by Cityscapes' own scripts")
 
 
@@ -107,28 +98,11 @@ def _score(ground_truth: Path, split: str, submission: Path) -> CityscapesScores
 
     name = f"cityscapes_panoptic_{split}"
     convert2panoptic(str(ground_truth), os.getcwd(), setNames=[split])  # noqa: PTH109
-    panoptic = evaluatePanoptic(
-        f"{name}.json",
-        name,
-        str(submission / "panoptic" / f"{name}.json"),
-        str(submission / "panoptic" / name),
-        "panoptic.json",
-    )
-    return CityscapesScores(
-        pq=_finite(panoptic["All"]["pq"]),
-        sq=_finite(panoptic["All"]["sq"]),
-        rq=_finite(panoptic["All"]["rq"]),
-        pq_things=_finite(panoptic["Things"]["pq"]),
-        pq_stuff=_finite(panoptic["Stuff"]["pq"]),
-        miou=_finite(pixels["averageScoreClasses"]),
-        ap=_finite(instances["allAp"]),
-        ap50=_finite(instances["allAp50%"]),
-    )
-
-
-def _finite(value: Any) -> float | None:
-    number = float(value)
-    return number if math.isfinite(number) else None
+    truth, ours = (f"{name}.json", name), (f"{submission}/panoptic/{name}.json", f"{submission}/panoptic/{name}")
+    panoptic = evaluatePanoptic(*truth, *ours, "panoptic.json")
+    numbers = [panoptic["All"][name] for name in ("pq", "sq", "rq")]
+    numbers += [panoptic["Things"]["pq"], panoptic["Stuff"]["pq"], pixels["averageScoreClasses"]]
+    return CityscapesScores(*map(finite, (*numbers, instances["allAp"], instances["allAp50%"])))
 
 
 if __name__ == "__main__":

@@ -79,16 +79,12 @@ class EvaluationReport:
     def values(self) -> dict[str, float | None]:
         """All numbers by name: PQ, SQ, RQ, each also with `_thing` and `_stuff`, mIoU, accuracy, AP, AP50, ...
 
-        Raises:
-            ConfigError: two metrics give numbers of one name.
+        A `ConfigError` says that two metrics give numbers of one name.
         """
         return _joined(report.values() for report in self.measured.values())
 
     def metric(self, name: str) -> float:
-        """One of the numbers, such as that which chooses the best checkpoint.
-
-        Args:
-            name: a key of `values`; `EvaluationConfig.metric` is one.
+        """One of the numbers, a key of `values`, such as `EvaluationConfig.metric`, which chooses the best checkpoint.
 
         Raises:
             ConfigError: there is no such metric, or this set has nothing to measure it on.
@@ -105,11 +101,7 @@ class EvaluationReport:
         return value
 
     def class_columns(self) -> dict[str, Mapping[int, float | int | None]]:
-        """Head -> category id -> fraction or count, of all metrics; the counts come last.
-
-        Raises:
-            ConfigError: two metrics give columns of one name.
-        """
+        """Head -> category id -> fraction or count, of all metrics; the counts come last."""
         columns = _joined(report.class_columns() for report in self.measured.values())
         return dict(sorted(columns.items(), key=lambda item: any(isinstance(cell, int) for cell in item[1].values())))
 
@@ -130,11 +122,7 @@ class EvaluationReport:
         }
 
     def table(self, per_class: bool = False) -> str:
-        """The numbers in percent as plain text; `-` where there was nothing to measure.
-
-        Args:
-            per_class: add a row a class.
-        """
+        """The numbers in percent as plain text; `-` where there was nothing to measure."""
         reports = self.measured.values()
         parts = [text_table(report.table(), min_width=6) for report in reports]
         if per_class:
@@ -217,7 +205,7 @@ def evaluate(
             )
         truth = sample.truth(source.categories)
         read = perf_counter()
-        prediction = predictor.predict(sample.image)
+        prediction = predictor.predict(sample.pixels)
         predicted = perf_counter()
         for metric in all_metrics:
             metric.update(prediction, truth, sample.image_id)
@@ -254,11 +242,7 @@ def evaluate(
 
 
 def check_same_categories(predicted: CategoryTable, labeled: CategoryTable) -> None:
-    """Hold the classes of a model against those of a data set: ids, names, thing or stuff, and their order.
-
-    Raises:
-        CheckpointError: they differ.
-    """
+    """Hold ids, names, kinds and order of a model's classes against a data set's; differing is a `CheckpointError`."""
     for train_id, (ours, theirs) in enumerate(zip(predicted.categories, labeled.categories, strict=False)):
         if (ours.id, ours.name, ours.isthing) != (theirs.id, theirs.name, theirs.isthing):
             difference = f"class {train_id} is {_described(ours)} in the model and {_described(theirs)} in the data set"

@@ -13,16 +13,9 @@ logger = logging.getLogger(__name__)
 
 
 def write_report_files(report: EvaluationReport, folder: Path) -> None:
-    """Write report.json, table.txt, per_class_pq.png and, where the report has pictures, mosaic.png.
+    """Write report.json, table.txt, per_class_pq.png and, where the report has pictures, mosaic.png into a folder.
 
-    Without matplotlib, per_class_pq.png is left out with a warning.
-
-    Args:
-        report: the report of the whole set, so in one process only.
-        folder: made where it does not exist; existing files are replaced.
-
-    Raises:
-        OutputError: the system refuses to write.
+    Existing files are replaced. Without matplotlib, per_class_pq.png is left out with a warning.
     """
     folder = make_folder(folder)
     write_json(folder / "report.json", report.to_json(), indent=2)

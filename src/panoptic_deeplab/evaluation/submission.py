@@ -19,7 +19,7 @@ from PIL import Image
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.files import file_name, write_json, write_text
-from panoptic_deeplab.images.read import save_picture
+from panoptic_deeplab.images.write import save_picture
 from panoptic_deeplab.results.formats import to_coco_instances, to_coco_panoptic
 from panoptic_deeplab.results.panoptic_result import PanopticResult
 
@@ -100,14 +100,7 @@ class SubmissionWriter:
         self._add_instances(image_id, result)
 
     def finish(self) -> list[Path]:
-        """Write the lists of all images.
-
-        Returns:
-            The files and folders to put into the zip file of each task.
-
-        Raises:
-            OutputError: a file cannot be written.
-        """
+        """Write the lists of all images; gives the files and folders to put into the zip file of each task."""
         self._panoptic_json.parent.mkdir(parents=True, exist_ok=True)
         write_json(self._panoptic_json, {"annotations": self._annotations})
         if self.benchmark == "coco":

@@ -50,13 +50,7 @@ class Agreement:
 def measure_agreement(
     reference: PanopticPredictor, exported: PanopticPredictor, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]
 ) -> Agreement:
-    """Predict some images with both.
-
-    Args:
-        reference: the PyTorch model.
-        exported: the file.
-        images: at least one.
-    """
+    """Predict some images, at least one, with the PyTorch model `reference` and with the file."""
     differing = num_pixels = 0
     score_difference = 0.0
     map_differences: dict[str, float] = {}

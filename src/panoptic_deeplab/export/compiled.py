@@ -18,12 +18,7 @@ from panoptic_deeplab.inference.exported.runtimes import ExportedNetwork, Export
 
 
 def save_compiled(program: ExportedProgram, path: Path, info: ModelFileInfo) -> None:
-    """Compile a program, and write it with its description.
-
-    Args:
-        program: what `trace` gave, for images of one size.
-        path: the `.pt2` file, which is written in place.
-        info: goes into the file.
+    """Compile what `trace` gave for images of one size, and write it to a `.pt2` file in place, with its description.
 
     Raises:
         ConfigError: there is no C++ compiler.
@@ -38,8 +33,7 @@ def save_compiled(program: ExportedProgram, path: Path, info: ModelFileInfo) -> 
 
     written = path.with_suffix(".pt2")  # torch insists on small letters
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             torch._inductor.aoti_compile_and_package(program, package_path=str(written))
     except Exception as error:  # torch raises many kinds, and the compiler's messages
         raise ExportError(

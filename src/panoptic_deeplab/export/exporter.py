@@ -24,7 +24,7 @@ from panoptic_deeplab.export.writers import (
     save_torch,
 )
 from panoptic_deeplab.inference.engines.network import NetworkEngine
-from panoptic_deeplab.inference.engines.open import engine_of
+from panoptic_deeplab.inference.engines.open import engine_of, open_engine
 from panoptic_deeplab.inference.exported.model_file import Kind, ModelFileInfo
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import Size
@@ -97,11 +97,7 @@ def export_model(
 
 
 def check_path(path: Path, format: Format) -> None:  # noqa: A002
-    """The name has to say what is in the file.
-
-    Raises:
-        ExportError: it does not.
-    """
+    """The name has to say what is in the file; if it does not, that is an `ExportError`."""
     if path.suffix.lower() != SUFFIX_OF_FORMAT[format]:
         fitting = [name for name, suffix in SUFFIX_OF_FORMAT.items() if suffix == path.suffix.lower()]
         raise ExportError(
@@ -111,11 +107,7 @@ def check_path(path: Path, format: Format) -> None:  # noqa: A002
 
 
 def network_of(predictor: PanopticPredictor) -> nn.Module:
-    """The PyTorch network.
-
-    Raises:
-        ExportError: it is none, but an exported file.
-    """
+    """The PyTorch network; an exported file in its place is an `ExportError`."""
     if not isinstance(predictor.engine, NetworkEngine) or not isinstance(predictor.engine.model, nn.Module):
         raise ExportError(
             "Only a PyTorch model can be exported. Got an exported file; name the model folder that it was made from."
@@ -139,33 +131,24 @@ def describe(predictor: PanopticPredictor, *, kind: Kind, size: Size | None) -> 
 
 
 def check_file(predictor: PanopticPredictor, path: Path, *, size: Size | None, compiled: bool) -> Agreement:
-    """Load the file and compare.
-
-    Raises:
-        ExportError: the difference is more than rounding.
-    """
+    """Load the file and compare; an `ExportError` says that the difference is more than rounding."""
     reference = PanopticPredictor.from_network(
         network_of(predictor), predictor.categories, without_resizing(predictor.config), device=str(predictor.device)
     )
-    input_config, averages = reference.config.input, reference.config.test_time_augmentation
-    exported = (
-        PanopticPredictor(engine_of(load_compiled(path), input_config=input_config, test_time_augmentation=averages))
-        if compiled
-        else PanopticPredictor.from_pretrained(
-            path, device="cpu", input_config=input_config, test_time_augmentation=averages
-        )
-    )
+    sections = {name: getattr(reference.config, name) for name in ("input", "test_time_augmentation")}
+    if compiled:
+        exported = PanopticPredictor(engine_of(load_compiled(path), sections))
+    else:
+        exported = PanopticPredictor(open_engine(path, sections, device="cpu"))
     images = [SyntheticSource(1, seed=7, size=s)[0].image for s in ([size] if size else _TEST_SIZES)]
     agreement = measure_agreement(reference, exported, images)
+    refusal = f"{path.name} was not written, since it does not compute what the model does"
     if agreement.differing_pixels > PIXEL_TOLERANCE * agreement.num_pixels:
-        raise ExportError(
-            f"{path.name} was not written, since it does not compute what the model does. {agreement.summary()}."
-        )
+        raise ExportError(f"{refusal}. {agreement.summary()}.")
     for name, difference in agreement.map_differences.items():
         if difference > MAP_TOLERANCE:
             raise ExportError(
-                f"{path.name} was not written, since it does not compute what the model does: {name} differs by"
-                f" {difference:.1e} standard deviations; {MAP_TOLERANCE:.0e} is the limit."
+                f"{refusal}: {name} differs by {difference:.1e} standard deviations; {MAP_TOLERANCE:.0e} is the limit."
             )
     return agreement
 

@@ -55,11 +55,7 @@ class PanopticOutputs(NamedTuple):
 
 
 class NetworkGraph(nn.Module):
-    """The network alone, with a plain tuple for the maps.
-
-    Args:
-        model: `images (B, 3, H, W) -> RawMaps`.
-    """
+    """The network `images (B, 3, H, W) -> RawMaps` alone, with a plain tuple for the maps."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -32,13 +32,7 @@ class PixelLabels(NamedTuple):
 
 
 def classify_graph_pixels(logits: Tensor, size: Size, *, align_corners: bool) -> PixelLabels:
-    """The class of each pixel.
-
-    Args:
-        logits: `(B, C, h, 4 w)` class scores, their columns upsampled.
-        size: size of the image.
-        align_corners: convention of the upsampling.
-    """
+    """The class of each pixel of an image, from `(B, C, h, 4 w)` class scores with upsampled columns."""
     parts = []
     for scores in phases(logits, 2, align_corners=align_corners):
         largest = scores.amax(dim=1)

@@ -69,9 +69,7 @@ def row_positions(map_rows: int, height: int, *, align_corners: bool, device: to
     else:
         before, eighths = (row + 2) // FACTOR - 1, (row % FACTOR * 2 + 5) % 8
     return RowPositions(
-        before=before.clamp(min=0),
-        after=(before + 1).clamp(max=map_rows - 1),
-        fraction=eighths.to(torch.float32) / 8,
+        before=before.clamp(min=0), after=(before + 1).clamp(max=map_rows - 1), fraction=eighths.to(torch.float32) / 8
     )
 
 

@@ -87,12 +87,7 @@ def cut_openvino(model: Any) -> Any:
 
 
 def join_openvino(model: Any, network: Any) -> Any:
-    """The `openvino.Model` with another network in the place of its own; `model` is changed.
-
-    Args:
-        model: the pipeline.
-        network: made from `cut_openvino(model)`.
-    """
+    """The `openvino.Model`, which is changed, with what was made of `cut_openvino(model)` in the place of its own."""
     openvino = require("openvino", extra="openvino", purpose="quantizing")
     (parameter,), (own_parameter,) = model.get_parameters(), network.get_parameters()
     for reader in own_parameter.output(0).get_target_inputs():
@@ -134,12 +129,7 @@ def cut_onnx(model: Any) -> Any:
 
 
 def join_onnx(model: Any, network: Any) -> Any:
-    """The `onnx.ModelProto` with another network in the place of its own.
-
-    Args:
-        model: the pipeline.
-        network: made from `cut_onnx(model)`; its outputs have kept their names.
-    """
+    """The `onnx.ModelProto` with another network, made of `cut_onnx(model)`, in the place of its own."""
     onnx = require("onnx", extra="onnx", purpose="quantizing")
     joined = onnx.ModelProto()
     joined.CopyFrom(model)

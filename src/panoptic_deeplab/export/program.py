@@ -70,8 +70,7 @@ def trace(
             rows, columns = (Dim(name, min=1, max=_LARGEST_SIDE // stride) for name in ("rows", "columns"))
             dimensions |= {2: stride * rows + extra, 3: stride * columns + extra}
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch's own deprecated functions
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # of torch's own deprecated functions
             program = torch.export.export(graph, (images,), dynamic_shapes={INPUT_NAME: dimensions}, strict=False)
     except Exception as error:  # torch raises many kinds for what it cannot trace
         raise ExportError(

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from panoptic_deeplab.errors import ExportError, first_line, require
+from panoptic_deeplab.errors import ExportError, first_line, quiet, require
 from panoptic_deeplab.export.network_part import (
     Operator,
     cut_onnx,
@@ -56,29 +56,16 @@ def quantize_openvino(model: Any, info: ModelFileInfo, images: Sequence[UInt8[np
 
 
 def quantize_onnx(model: Any, info: ModelFileInfo, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Any:
-    """Quantize the network in an `onnx.ModelProto`.
+    """Quantize the network in an `onnx.ModelProto`; arguments and errors are those of `quantize_openvino`.
 
     Pairs of `QuantizeLinear` and `DequantizeLinear` are put around the convolutions; runtimes turn that into integer
     arithmetic.
-
-    Args:
-        model: the network or the whole pipeline.
-        info: what the model is.
-        images: calibration images, at least one; a few hundred are usual.
-
-    Raises:
-        ExportError: there are no images, or NNCF cannot quantize the model.
-        MissingDependencyError: onnx or nncf is not installed.
     """
     return join_onnx(model, _quantize(cut_onnx(model), onnx_operators, info, images))
 
 
 def check_calibration(images: Sequence[UInt8[np.ndarray, "_ _ 3"]], info: ModelFileInfo) -> None:
-    """Are these images that the model takes?
-
-    Raises:
-        ExportError: there are none, or one has another size than the model's.
-    """
+    """See that there are images, and that the model takes them; else that is an `ExportError`."""
     if not images:
         raise ExportError("Quantization needs at least one calibration image. Got none.")
     for index, image in enumerate(images):
@@ -86,12 +73,7 @@ def check_calibration(images: Sequence[UInt8[np.ndarray, "_ _ 3"]], info: ModelF
 
 
 def check_size(image: UInt8[np.ndarray, "H W 3"], info: ModelFileInfo, *, name: str) -> None:
-    """Does a model for one size take this image, as it is resized and padded?
-
-    Args:
-        image: RGB.
-        info: what the model is.
-        name: name of the image, for the message.
+    """See that a model for one size takes this RGB image, as it is resized and padded; `name` is for the message.
 
     Raises:
         ExportError: it does not.
@@ -114,7 +96,7 @@ def _quantize(
 ) -> Any:
     check_calibration(images, info)
     roles = find_roles(operators_of(network))
-    with _no_statistics(), _quiet():
+    with _without_remarks():
         nncf = require("nncf", extra="openvino", purpose="quantizing")
         nncf.set_log_level(logging.ERROR)
         try:
@@ -172,29 +154,20 @@ def _inputs(
 
 
 @contextmanager
-def _no_statistics() -> Iterator[None]:
-    """NNCF sends statistics of its use over the network, unless it believes to run in its developers' tests."""
+def _without_remarks() -> Iterator[None]:
+    """Keep NNCF quiet: progress bars on stdout, which is for results, and statistics of its use over the network.
+
+    It sends none if it believes to run in its developers' tests.
+    """
     name = "NNCF_CI"
     before = os.environ.get(name)
     os.environ[name] = "1"
     try:
-        yield
+        remarks = quiet("torch.utils.cpp_extension")  # about CUDA
+        with remarks, redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         if before is None:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep quiet NNCF's progress bars on stdout, which is for results, and remarks about CUDA."""
-    logger = logging.getLogger("torch.utils.cpp_extension")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

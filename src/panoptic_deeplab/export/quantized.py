@@ -40,10 +40,8 @@ class QuantizationReport:
 
     def summary(self) -> str:
         """One line for people."""
-        return (
-            f"PQ {100 * _pq(self.before):.2f} before, {100 * _pq(self.after):.2f} after quantization"
-            f" ({self.after.num_images} images)"
-        )
+        before, after = 100 * _pq(self.before), 100 * _pq(self.after)
+        return f"PQ {before:.2f} before, {after:.2f} after quantization ({self.after.num_images} images)"
 
 
 def export_quantized(
@@ -59,16 +57,14 @@ def export_quantized(
 ) -> QuantizationReport:
     """Write a model with 8-bit convolutions, and evaluate it beside the original.
 
-    The file takes its name after that. If something is raised, an earlier file of this name stays.
-
     Args:
-        predictor: a PyTorch model with its settings; it stays as it is.
-        path: the file; its suffix must be that of the format.
+        predictor: as for `export_model`, like `path`, `kind` and `size`.
+        path: the file.
         format: `onnx` or `openvino`.
         calibration: images like those that the model is going to see, none of `labeled`; 100 to 300 are usual.
         labeled: images with labels, on which PQ is measured.
-        kind: as for `export_model`.
-        size: as for `export_model`.
+        kind: what the file does.
+        size: size of its images.
         on_image: called after each evaluated image with the number of images done and to do.
 
     Raises:
@@ -131,20 +127,18 @@ def _measure(
     on_image: Callable[[int, int], None] | None,
 ) -> tuple[EvaluationReport, EvaluationReport]:
     """Measures of the PyTorch model, and of the file."""
-    count = len(labeled)
-
-    def report_progress(offset: int) -> Callable[[int, int], None] | None:
-        return None if on_image is None else lambda done, _: on_image(offset + done, 2 * count)
-
-    config = EvaluationConfig(num_pictures=0)
     plain = PanopticPredictor.from_network(
         network_of(predictor), predictor.categories, info.config, device=str(predictor.device)
     )
-    quantized = PanopticPredictor.from_pretrained(file, device="cpu")
-    return (
-        evaluate(plain, labeled, config=config, on_image=report_progress(0)),
-        evaluate(quantized, labeled, config=config, on_image=report_progress(count)),
-    )
+    reports: list[EvaluationReport] = []
+    for model in (plain, PanopticPredictor.from_pretrained(file, device="cpu")):
+
+        def progress(done: int, total: int, before: int = len(reports)) -> None:
+            if on_image is not None:
+                on_image(before * total + done, 2 * total)
+
+        reports.append(evaluate(model, labeled, config=EvaluationConfig(num_pictures=0), on_image=progress))
+    return reports[0], reports[1]
 
 
 def _pq(report: EvaluationReport) -> float:

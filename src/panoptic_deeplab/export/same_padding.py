@@ -1,9 +1,9 @@
 """`use_integer_padding`: timm's padding by the size of the image, in the arithmetic that exported programs can hold."""
 
-from typing import Any
-
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from panoptic_deeplab.model.layers import pair
 
 
 def use_integer_padding(network: nn.Module) -> None:
@@ -23,8 +23,8 @@ class _Padded(nn.Module):
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
-        self.kernel_size, self.stride = _pair(layer.kernel_size), _pair(layer.stride)
-        self.dilation = _pair(getattr(layer, "dilation", 1))
+        self.kernel_size, self.stride = pair(layer.kernel_size), pair(layer.stride)
+        self.dilation = pair(getattr(layer, "dilation", 1))
         self.value = float("-inf") if isinstance(layer, nn.MaxPool2d) else 0.0
 
     def forward(self, images: Tensor) -> Tensor:
@@ -43,7 +43,3 @@ class _Padded(nn.Module):
             return 0
         assert extent >= stride
         return extent - stride + (-length) % stride  # the last window begins at the last multiple of the stride
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])

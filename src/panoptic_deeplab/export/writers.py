@@ -7,10 +7,7 @@ ONNX is written at opset 18, the newest that the exporter makes without conversi
 set. OpenVINO reads the ONNX form; its weights are kept in float32.
 """
 
-import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch.export import ExportedProgram
 
-from panoptic_deeplab.errors import ExportError, OutputError, first_line, require
+from panoptic_deeplab.errors import ExportError, OutputError, first_line, quiet, require
 from panoptic_deeplab.export.program import INPUT_NAME, output_names
 from panoptic_deeplab.inference.exported.model_file import INFO_KEY, ModelFileInfo
 
@@ -28,19 +25,16 @@ Format = Literal["onnx", "openvino", "torch"]
 
 SUFFIX_OF_FORMAT: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 
+_LOGGERS = ("torch.onnx", "torch._export", "onnxscript", "onnx_ir")
+"""What the exporters remark concerns their developers."""
+
 
 def save_torch(program: ExportedProgram, path: Path, info: ModelFileInfo) -> None:
-    """Write a `.pt2` that `torch.export.load` reads.
-
-    Args:
-        program: what `trace` gave.
-        path: the file.
-        info: goes into the file.
-    """
+    """Write what `trace` gave as a `.pt2` that `torch.export.load` reads, with its description."""
     program.example_inputs = None  # would be pickled into the file
     # Not to the file: torch names the folder in the archive after it, and ends the process where the disk is full.
     content = BytesIO()
-    with _quiet():
+    with quiet(*_LOGGERS), warnings.catch_warnings(action="ignore"):
         torch.export.save(program, content, extra_files={INFO_KEY: info.to_json()})
     path.write_bytes(content.getbuffer())
 
@@ -60,7 +54,7 @@ def onnx_model(program: ExportedProgram, info: ModelFileInfo) -> Any:
     require("onnxscript", extra="onnx", purpose="writing ONNX")
     names = output_names(info.kind, info.config)
     try:
-        with _quiet():
+        with quiet(*_LOGGERS), warnings.catch_warnings(action="ignore"):
             written = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -128,19 +122,3 @@ def _forget_source(model: Any) -> None:
             node.metadata_props.clear()
             for value in node.outputs:
                 value.metadata_props.clear()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep quiet the exporters' own remarks, which concern their developers."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch._export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

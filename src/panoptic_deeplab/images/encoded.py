@@ -3,11 +3,10 @@
 import io
 import warnings
 
-import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from panoptic_deeplab.errors import ImageError
+from panoptic_deeplab.images.intensity import Pixels
 from panoptic_deeplab.images.read import check_single, decode, pillow_errors
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
@@ -24,16 +23,17 @@ class UnknownFormatError(ImageError):
     """The bytes are no image of the formats that are read."""
 
 
-def read_encoded(data: bytes, *, max_pixels: int, where: str = "The image") -> UInt8[np.ndarray, "H W 3"]:
+def read_encoded(data: bytes, *, max_pixels: int, deep: bool = False, where: str = "The image") -> Pixels:
     """Decode an image as `read_image` decodes the file with these bytes.
 
     Args:
         data: the whole file, a PNG, JPEG, WebP or TIFF.
         max_pixels: images with more are refused before their pixels are decoded.
+        deep: as for `read_image`.
         where: name of the image, for messages.
 
     Returns:
-        RGB uint8, turned as EXIF says.
+        RGB, turned as EXIF says; uint8, or uint16 with `deep`.
 
     Raises:
         UnknownFormatError: the bytes are no such image.
@@ -60,4 +60,4 @@ def read_encoded(data: bytes, *, max_pixels: int, where: str = "The image") -> U
                 " read; make it smaller, or cut it into tiles."
             )
         check_single(picture, where=where)
-        return decode(picture, where=where, exif=True)
+        return decode(picture, where=where, exif=True, deep=deep)

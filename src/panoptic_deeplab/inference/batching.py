@@ -25,16 +25,13 @@ def in_batches(
     prepare: Callable[[ImageLike], ReadyImage],
     predict: Callable[[Sequence[ReadyImage]], list[PanopticResult]],
 ) -> Iterator[PanopticResult]:
-    """Predict images, those of one size together.
+    """Predict images, read as needed, those of one size together; yields one result an image, in their order.
 
     Args:
-        images: read as needed.
-        batch_size: images that are predicted together at most.
+        images: what `prepare` reads one by one.
+        batch_size: images that `predict` gets together at most.
         prepare: reads an image.
-        predict: the results of images of one group.
-
-    Yields:
-        One result an image, in the order of `images`.
+        predict: gives the results of images of one group.
     """
     stream = iter(images)
     window = 1 if batch_size == 1 else min(_WINDOW * batch_size, sys.maxsize)  # more is no number for islice
@@ -57,12 +54,13 @@ def _in_order(
     ready: Sequence[ReadyImage], batch_size: int, predict: Callable[[Sequence[ReadyImage]], list[PanopticResult]]
 ) -> Iterator[PanopticResult]:
     """The results of images that were read together; a batch is predicted when its first image's turn has come."""
+    groups = [item.group for item in ready]
     by_size: dict[tuple[object, ...], list[int]] = {}
-    for index, item in enumerate(ready):
-        by_size.setdefault(item.group, []).append(index)
+    for index, group in enumerate(groups):
+        by_size.setdefault(group, []).append(index)
     results: dict[int, PanopticResult] = {}
-    for index, item in enumerate(ready):
+    for index, group in enumerate(groups):
         if index not in results:
-            chosen, by_size[item.group] = by_size[item.group][:batch_size], by_size[item.group][batch_size:]
+            chosen, by_size[group] = by_size[group][:batch_size], by_size[group][batch_size:]
             results.update(zip(chosen, predict([ready[i] for i in chosen]), strict=True))
         yield results.pop(index)

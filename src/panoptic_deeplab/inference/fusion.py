@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from panoptic_deeplab.maps import RawMaps, Size, upsample, upsample_offset
+from panoptic_deeplab.maps import RawMaps, Size, size_of, upsample, upsample_offset
 
 
 class Estimate(NamedTuple):
@@ -65,7 +65,7 @@ def mirrored(raw_maps: RawMaps) -> RawMaps:
 
 def resized(estimate: Estimate, size: Size, *, align_corners: bool) -> Estimate:
     """The estimate on a grid of `size`, with offsets in pixels of that grid."""
-    if tuple(estimate.probability.shape[-2:]) == size:
+    if size_of(estimate.probability) == size:
         return estimate
     heatmap, offset = estimate.center_heatmap, estimate.offset
     return Estimate(
@@ -97,7 +97,7 @@ class Average:
     def size(self) -> Size:
         """Size of the grid."""
         assert self._sum is not None, "an average without estimates has no size"
-        return self._sum.probability.shape[-2], self._sum.probability.shape[-1]
+        return size_of(self._sum.probability)
 
     def mean(self) -> Estimate:
         """Divide in place; the end of this average."""

@@ -6,8 +6,11 @@ processors, what a prediction really takes, with post-processing, was 10 to 20 %
 """
 
 import copy
+import os
+import sys
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +21,6 @@ from torch.utils._pytree import tree_leaves
 from panoptic_deeplab.config import Config, Precision
 from panoptic_deeplab.errors import ImageError
 from panoptic_deeplab.images.prepare import padded_size, resized_size
-from panoptic_deeplab.inference.free_memory import available_memory
 from panoptic_deeplab.maps import RawMaps, Size
 
 _SIDE = 256
@@ -26,17 +28,13 @@ _SIDE = 256
 _MOST_OF_A_PIXEL = 4096
 """Bytes that no network of the paper needs (Xception-71: 500); for images that fit even so, nothing is counted."""
 _SHARE_IN_16_BITS = 0.6
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
+"""Where containers say what they may take, in version 2."""
 
 
 class MemoryNeed:
-    """Compares what an image takes with what there is.
-
-    Args:
-        model: `images -> RawMaps`. Of what is no `nn.Module` nothing is known, and every image passes.
-        config: its `input`, `model` and `test_time_augmentation` sections are used.
-        device: where the model runs.
-        precision: the one in which it runs.
-    """
+    """Compares what an image takes in `model` (of what is no `nn.Module` nothing is known) with what there is."""
 
     def __init__(
         self, model: Callable[[Tensor], RawMaps], config: Config, *, device: torch.device, precision: Precision
@@ -48,15 +46,7 @@ class MemoryNeed:
         self._of_a_pixel: float | None = None
 
     def check(self, size: Size, *, where: str) -> None:
-        """See that an image can be predicted.
-
-        Args:
-            size: `(height, width)` of the image as it is read.
-            where: its name, for the message.
-
-        Raises:
-            ImageError: it needs more memory than there is; the message says how much.
-        """
+        """See that an image can be predicted; see `Engine.check_memory`."""
         if not isinstance(self._model, nn.Module):
             return
         free = _free(self._device)
@@ -146,3 +136,43 @@ class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._tensors_of_storage[storage] -= 1
         if not self._tensors_of_storage[storage]:
             self._now -= size
+
+
+def available_memory() -> int | None:
+    """Bytes that this process can still take without swapping; None where the system does not tell.
+
+    Linux tells what is free or can be freed, for the machine and for the container. macOS tells only what is built in.
+    """
+    if sys.platform == "darwin":
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    kilobytes = _table(_MEMINFO).get("MemAvailable:")
+    found = [size for size in (None if kilobytes is None else 1024 * kilobytes, _of_container()) if size is not None]
+    return min(found, default=None)
+
+
+def _of_container() -> int | None:
+    limit, used = (_number(_CGROUP / name) for name in ("memory.max", "memory.current"))
+    if limit is None or used is None:
+        return None
+    details = _table(_CGROUP / "memory.stat")
+    files = details.get("inactive_file", 0) + details.get("active_file", 0)  # kept of files, and given up when needed
+    return max(limit - used + files, 0)
+
+
+def _number(path: Path) -> int | None:
+    """None for `max`, which is no limit, too."""
+    try:
+        text = path.read_text("ascii").strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() else None
+
+
+def _table(path: Path) -> dict[str, int]:
+    """Name -> number, of lines such as `MemAvailable: 5 kB`."""
+    try:
+        lines = path.read_text("ascii").splitlines()
+    except OSError:
+        return {}
+    words = [line.split() for line in lines]
+    return {line[0]: int(line[1]) for line in words if len(line) > 1 and line[1].isdecimal()}

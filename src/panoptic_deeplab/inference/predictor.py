@@ -32,7 +32,7 @@ from panoptic_deeplab.inference.engines.engine import Engine, ReadyImage
 from panoptic_deeplab.inference.engines.ensemble import EnsembleEngine
 from panoptic_deeplab.inference.engines.network import NetworkEngine
 from panoptic_deeplab.inference.engines.open import open_engine
-from panoptic_deeplab.maps import RawMaps, Size, upsample, upsample_offset
+from panoptic_deeplab.maps import RawMaps, Size, size_of, upsample, upsample_offset
 from panoptic_deeplab.postprocess.dropped import Dropped
 from panoptic_deeplab.results.panoptic_result import PanopticResult
 
@@ -55,7 +55,7 @@ class PanopticPredictor:
     must not go on meanwhile is a change of the model: training, or loading weights.
 
     Args:
-        engine: what it predicts with (`engines/`). `from_pretrained`, `from_network` and `ensemble` make the usual.
+        engine: what it predicts with; `from_pretrained`, `from_network` and `ensemble` make the usual ones.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -86,15 +86,16 @@ class PanopticPredictor:
         compile: bool = False,  # noqa: A002 - torch's name
         output_stride: Literal[8, 16, 32] | None = None,
         input_config: InputConfig | Mapping[str, Any] | None = None,
+        object_size: float | None = None,
         test_time_augmentation: TestTimeAugmentationConfig | Mapping[str, Any] | None = None,
         postprocess: PostprocessConfig | Mapping[str, Any] | None = None,
     ) -> "PanopticPredictor":
         """Load a folder that `save_pretrained` or a training run wrote (`runs/street/best`), or a model by its name.
 
         Args:
-            folder: a model's folder; or a name of the zoo (`panoptic-deeplab models` lists them) or of a repository on
-                the hub, `owner/name`, which are downloaded the first time (`weights/locations.py`); or an exported
-                file, `.onnx`, `.xml` or `.pt2`.
+            folder: a model's folder; or the name of a bundled model, or of one of the zoo (`panoptic-deeplab models`
+                lists both) or a repository on the hub, `owner/name`, which are downloaded the first time
+                (`weights/locations.py`); or an exported file, `.onnx`, `.xml` or `.pt2`.
             device: `cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one.
             precision: as for `from_network`.
             compile: as for `from_network`; not for exported files.
@@ -102,6 +103,8 @@ class PanopticPredictor:
                 convolution of rates 2 and 4 into the last two blocks, as the paper's test entry does (section 4.2);
                 finer and slower.
             input_config: takes the place of the model's `input` section, or changes fields of it by their names.
+            object_size: typical diameter of the objects in the images, in pixels; they are scaled so that objects look
+                as large as in training. For models that know that size (`input.object_size`).
             test_time_augmentation: takes the place of the model's section, or changes fields of it.
             postprocess: takes the place of the model's section, or changes fields of it: `{"top_k": 300}`.
 
@@ -110,17 +113,18 @@ class PanopticPredictor:
             ConfigError: there is no such device, the network does not exist at this output stride, or an option is
                 not for this model or device.
         """
-        engine = open_engine(
-            folder,
-            device=device,
-            precision=precision,
-            compile=compile,
-            output_stride=output_stride,
-            input_config=input_config,
-            test_time_augmentation=test_time_augmentation,
-            postprocess=postprocess,
+        changes = {"input": input_config, "test_time_augmentation": test_time_augmentation, "postprocess": postprocess}
+        return cls(
+            open_engine(
+                folder,
+                changes,
+                device=device,
+                precision=precision,
+                compile=compile,
+                output_stride=output_stride,
+                object_size=object_size,
+            )
         )
-        return cls(engine)
 
     @classmethod
     def from_network(
@@ -138,16 +142,7 @@ class PanopticPredictor:
 
     @classmethod
     def ensemble(cls, members: Sequence["PanopticPredictor"]) -> "PanopticPredictor":
-        """Predict from the mean of the maps of several models (section 4.3, `engines/ensemble.py`).
-
-        Args:
-            members: at least one, on one device. The first one's grid, post-processing and input size count.
-
-        Raises:
-            CheckpointError: the members have different classes.
-            ConfigError: some members have instance heads and others have none, a member is a file with the whole
-                pipeline, or there is no member.
-        """
+        """Predict from the mean of the maps of several models; members and errors are those of `EnsembleEngine`."""
         return cls(EnsembleEngine([member.engine for member in members]))
 
     @overload
@@ -187,27 +182,20 @@ class PanopticPredictor:
             One result an image, in the order of `images`.
 
         Raises:
-            ImageError: an image cannot be read; after the results of all images before it. So does what `images` itself
-                raises.
-            CheckpointError: as for `predict`; after the results of all images before.
+            ImageError: an image cannot be read. All errors, also those of `images` itself, come after the results of
+                all images before.
+            CheckpointError: as for `predict`.
         """
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1. Got {batch_size} instead.")
         return in_batches(
-            images,
-            batch_size=batch_size,
-            prepare=self._ready,
-            predict=lambda batch: self.engine.predict(batch).results,
+            images, batch_size=batch_size, prepare=self._ready, predict=lambda batch: self.engine.predict(batch).results
         )
 
     def predict_with_maps(self, image: ImageLike) -> tuple[PanopticResult, UpsampledMaps]:
         """Segment one image and keep what the instance heads said, for pictures.
 
-        Args:
-            image: as for `predict`.
-
-        Returns:
-            The result, and the heads' maps at the same (original) size.
+        The maps have the same (original) size as the result. Argument and errors are those of `predict`.
         """
         ready = self._ready(image)
         answer = self.engine.predict([ready])
@@ -217,15 +205,11 @@ class PanopticPredictor:
     def raw_maps(self, image: ImageLike) -> RawMaps:
         """Run the network alone on one image: what its heads say at stride 4, before post-processing.
 
-        Args:
-            image: as for `predict`.
-
         Returns:
             Maps of a batch of one, in float32 on `device`, of the prepared image with its padding.
 
         Raises:
-            ImageError: the image cannot be read.
-            CheckpointError: the numbers of the network are not finite, or do not fit the categories.
+            ImageError, CheckpointError: as for `predict`.
             ConfigError: the model is a file with the whole pipeline, which keeps its maps to itself.
         """
         return self.engine.raw_maps([self._ready(image)])
@@ -233,35 +217,21 @@ class PanopticPredictor:
     def explain(self, image: ImageLike) -> tuple[PanopticResult, Dropped]:
         """Segment one image and say what the result leaves out: why a class or an object is missing from it.
 
-        Args:
-            image: as for `predict`.
-
-        Returns:
-            The result, and what the `postprocess` settings dropped.
-
         Raises:
-            ImageError: as for `predict`.
-            CheckpointError: as for `predict`.
+            ImageError, CheckpointError: as for `predict`.
             ConfigError: the model is a file with the whole pipeline, which does not say what it drops.
         """
         return self.engine.explain(self._ready(image))
 
     def check_memory(self, size: Size, *, where: str = "The image") -> None:
-        """See that an image of this size can be predicted, before its memory is taken; `predict` does it too.
+        """See that an image can be predicted, as `predict` does too, before its memory is taken; see the engine's.
 
         Not known is the need of several images in a batch, and that of exported files.
-
-        Args:
-            size: `(height, width)`.
-            where: name of the image, for the message.
-
-        Raises:
-            ImageError: it needs more memory than is free; the message says how much.
         """
         self.engine.check_memory(size, where=where)
 
     def _ready(self, image: ImageLike) -> ReadyImage:
-        pixels = read_image(image)
+        pixels = read_image(image, deep=self.config.input.range == "percentile")
         name = str(image) if isinstance(image, (str, Path)) else "The image"
         self.check_memory((pixels.shape[0], pixels.shape[1]), where=name)
         return self.engine.ready(pixels)
@@ -276,7 +246,7 @@ class PanopticPredictor:
         """
         if raw_maps.center_heatmap is None or raw_maps.offset is None:
             return UpsampledMaps(None, None)
-        input_size = (ready.prepared.tensor.shape[-2], ready.prepared.tensor.shape[-1])
+        input_size = size_of(ready.prepared.tensor)
         height, width = ready.prepared.content_size
         align_corners = self.config.model.align_corners
         heatmap = upsample(raw_maps.center_heatmap, input_size, align_corners=align_corners)[..., :height, :width]

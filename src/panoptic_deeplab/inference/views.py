@@ -36,20 +36,15 @@ from torch.nn import functional as F
 
 from panoptic_deeplab.config import TestTimeAugmentationConfig
 from panoptic_deeplab.inference.fusion import Average, Estimate, mirrored, resized, to_estimate, to_raw_maps
-from panoptic_deeplab.maps import RawMaps, Size, offset_scale, upsample
+from panoptic_deeplab.maps import RawMaps, Size, offset_scale, size_of, upsample
 from panoptic_deeplab.model.aspp import ASPP
 
 
 class AugmentedModel:
     """`images -> RawMaps` as the model itself, with the mean over all views of each image.
 
-    Memory: the network at the largest scale, one view at a time, and four times its class scores.
-
-    Args:
-        model: `images (B, 3, H, W) -> RawMaps`, for any size that its output stride allows.
-        config: scales and flip.
-        output_stride: output stride of the model.
-        align_corners: convention of the model.
+    Memory: the network at the largest scale, one view at a time, and four times its class scores. `model` takes images
+    of any size that its output stride allows.
     """
 
     def __init__(
@@ -67,14 +62,10 @@ class AugmentedModel:
 
     @torch.inference_mode()
     def __call__(self, images: Float[Tensor, "B 3 H W"]) -> RawMaps:
-        """Predict all views.
+        """Predict all views of images that are normalized and padded, as the model takes them.
 
-        Args:
-            images: normalized and padded, as the model takes them.
-
-        Returns:
-            Maps of the images as they came in; of the model's stride in the view of the largest scale, so a smaller one
-            where there are scales above 1.
+        The maps have the model's stride in the view of the largest scale, so a smaller one where there are scales
+        above 1.
         """
         if not self.config.enabled:
             return self._predict(images, images)
@@ -100,22 +91,22 @@ class AugmentedModel:
     def _view(self, images: Tensor, scale: float) -> Tensor:
         if scale == 1:
             return images
-        size = scaled_size(_size(images), scale, output_stride=self.output_stride, align_corners=self.align_corners)
+        size = view_size(size_of(images), scale, output_stride=self.output_stride, align_corners=self.align_corners)
         return resize_images(images, size, align_corners=self.align_corners)
 
     def _predict(self, view: Tensor, images: Tensor) -> RawMaps:
         """Run the model on a view of `images`."""
-        ratio = offset_scale(_size(images), _size(view), align_corners=self.align_corners)
+        ratio = offset_scale(size_of(images), size_of(view), align_corners=self.align_corners)
         with _scaled_image_pools(self.model, ratio):
             return self.model(view.contiguous(memory_format=torch.channels_last))
 
 
-def scaled_size(size: Size, scale: float, *, output_stride: int, align_corners: bool) -> Size:
+def view_size(size: Size, scale: float, *, output_stride: int, align_corners: bool) -> Size:
     """The size nearest to `scale` times a size that a network of this stride maps without a remainder.
 
-    >>> scaled_size((1025, 2049), 0.75, output_stride=16, align_corners=True)
+    >>> view_size((1025, 2049), 0.75, output_stride=16, align_corners=True)
     (769, 1537)
-    >>> scaled_size((481, 641), 0.75, output_stride=16, align_corners=True)
+    >>> view_size((481, 641), 0.75, output_stride=16, align_corners=True)
     (369, 481)
     """
     extra = 1 if align_corners else 0
@@ -131,7 +122,7 @@ def resize_images(images: Float[Tensor, "B C H W"], size: Size, *, align_corners
     """
     if not align_corners:
         return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
-    height, width = _size(images)
+    height, width = size_of(images)
     if size[0] < height:
         images = _reduction(height, size[0], images) @ images
     if size[1] < width:
@@ -175,7 +166,3 @@ def _scaled_window(window: Size, ratio: tuple[float, float], align_corners: bool
         max(1, round((length - extra) * factor) + extra) for length, factor in zip(window, ratio, strict=True)
     )
     return height, width
-
-
-def _size(images: Tensor) -> Size:
-    return images.shape[-2], images.shape[-1]

@@ -19,7 +19,7 @@ from panoptic_deeplab import distributed
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError, ImageError, require
 from panoptic_deeplab.images.read import opened
-from panoptic_deeplab.metrics.checks import check_prediction_size
+from panoptic_deeplab.metrics.checks import check_prediction_size, score_of
 from panoptic_deeplab.metrics.instance_ap import ClassAP
 from panoptic_deeplab.metrics.metric import Metric, MetricReport
 from panoptic_deeplab.results.panoptic_result import PanopticResult
@@ -122,23 +122,19 @@ class CityscapesAP(Metric):
         for key in ("overlaps", "minRegionSizes", "distanceThs", "distanceConfs", "distanceAvailable"):
             setattr(arguments, key, getattr(self._script.args, key))
         arguments.instLabels = names
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is nan, and meant so
-            averages = self._script.computeAverages(
-                self._script.evaluateMatches(dict(sorted(self.matches.items())), arguments), arguments
-            )
+        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # nan, the mean of nothing, is meant so
+            matches = self._script.evaluateMatches(dict(sorted(self.matches.items())), arguments)
+            averages = self._script.computeAverages(matches, arguments)
         return CityscapesAPReport(
-            ap=_finite(averages["allAp"]),
-            ap50=_finite(averages["allAp50%"]),
+            ap=finite(averages["allAp"]),
+            ap50=finite(averages["allAp50%"]),
             per_class=tuple(
                 CityscapesClassAP(
-                    category_id=category.id,
-                    name=category.name,
-                    ap=_finite(averages["classes"][category.name]["ap"]),
-                    ap50=_finite(averages["classes"][category.name]["ap50%"]),
+                    category_id=category.id, name=category.name, ap=finite(own["ap"]), ap50=finite(own["ap50%"])
                 )
                 for category in self.categories.categories
                 if category.isthing
+                for own in [averages["classes"][category.name]]
             ),
         )
 
@@ -147,10 +143,7 @@ class CityscapesAP(Metric):
     ) -> dict[str, Any]:
         """What `assignGt2Preds` of the scripts makes of one image.
 
-        Args:
-            overlaps: pixels by (value of the label file, place of the predicted segment, 0 = void).
-            prediction: the segments at these places.
-            image_id: for messages.
+        `overlaps` are pixels by (value of the label file, place of the predicted segment, 0 = void).
         """
         truth: dict[str, list[dict[str, Any]]] = {name: [] for name in self._names.values()}
         found: dict[str, list[dict[str, Any]]] = {name: [] for name in self._names.values()}
@@ -163,14 +156,9 @@ class CityscapesAP(Metric):
         place_of = {segment.id: place for place, segment in enumerate(prediction.segments_info, start=1)}
         for segment in prediction.instances():
             place, name = place_of[segment.id], self._names[segment.category_id]
-            if segment.score is None:
-                raise DatasetError(
-                    f"Prediction of image {image_id}: segment {segment.id} ({segment.name}) has no score. AP ranks"
-                    " instances by score; write one for every thing segment."
-                )
             row = {
                 "pixelCount": segment.area,
-                "confidence": round(segment.score, _SCORE_DIGITS),
+                "confidence": round(score_of(segment, image_id=image_id), _SCORE_DIGITS),
                 "voidIntersection": sum(overlaps.get((void, place), 0) for void in self._void_ids),
             }
             shared = [
@@ -201,15 +189,13 @@ class CityscapesAP(Metric):
 def cityscapes_label_files(root: str | Path, split: str) -> dict[str, Path]:
     """Image id -> file of instances of a split; empty where there are none (only a panoptic JSON, or the test split).
 
-    Args:
-        root: folder with `gtFine`.
-        split: `train`, `val` or `trainval`.
+    `root` has the folder `gtFine`; `split` is `train`, `val` or `trainval`.
     """
     subsets = {"trainval": ("train", "val"), "test": ()}.get(split, (split,))
     folders = [Path(root).expanduser() / "gtFine" / subset for subset in subsets]
     return {path.name.removesuffix(_TAIL): path for folder in folders for path in sorted(folder.glob(f"*/*{_TAIL}"))}
 
 
-def _finite(value: Any) -> float | None:
-    number = float(value)
-    return number if np.isfinite(number) else None
+def finite(value: Any) -> float | None:
+    """The number, None where there was nothing to measure."""
+    return float(value) if np.isfinite(value) else None

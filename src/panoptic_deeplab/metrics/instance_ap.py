@@ -18,7 +18,7 @@ from jaxtyping import Float
 from panoptic_deeplab import distributed
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError, require
-from panoptic_deeplab.metrics.checks import check_prediction_size, train_ids_of
+from panoptic_deeplab.metrics.checks import check_prediction_size, score_of, train_ids_of
 from panoptic_deeplab.metrics.metric import Metric, MetricReport
 from panoptic_deeplab.results.formats import to_rles
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
@@ -104,14 +104,10 @@ class InstanceAP(Metric):
         check_prediction_size(prediction.panoptic_map, truth.panoptic_map, image_id=image_id)
         if image_id in self.records:
             raise DatasetError(f"Image {image_id} was evaluated twice. Image ids must be unique in a data set.")
-        detections = []
-        for segment, record in self._things(prediction, where=f"Prediction of image {image_id}"):
-            if segment.score is None:
-                raise DatasetError(
-                    f"Prediction of image {image_id}: segment {segment.id} ({segment.name}) has no score."
-                    " AP ranks instances by score; write one for every thing segment."
-                )
-            detections.append({**record, "score": segment.score})
+        detections = [
+            {**record, "score": score_of(segment, image_id=image_id)}
+            for segment, record in self._things(prediction, where=f"Prediction of image {image_id}")
+        ]
         true = [
             {**record, "iscrowd": int(segment.iscrowd)}
             for segment, record in self._things(truth, where=f"Truth of image {image_id}")

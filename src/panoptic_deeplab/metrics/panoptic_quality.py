@@ -214,11 +214,7 @@ class _Overlaps(NamedTuple):
 
 
 def _overlaps(prediction: PanopticResult, truth: PanopticResult, *, image_id: str) -> _Overlaps:
-    """Count the pixels of all pairs in one pass.
-
-    Raises:
-        DatasetError: a map and its `segments_info` contradict each other.
-    """
+    """Count the pixels of all pairs in one pass; contradictions of map and segments are a `DatasetError`."""
     both = (("Truth", truth), ("Prediction", prediction))
     runs = find_runs(truth.panoptic_map, prediction.panoptic_map)
     codes, prediction_places = (

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from panoptic_deeplab.errors import ConfigError
-from panoptic_deeplab.maps import Size, upsample
+from panoptic_deeplab.maps import Size, size_of, upsample
 from panoptic_deeplab.model.layers import ConvNormRelu, SeparableConv
 
 
@@ -84,12 +84,10 @@ class ASPP(nn.Module):
         return min(self.pool_size[0], size[0]), min(self.pool_size[1], size[1])
 
     def _pool(self, features: Tensor) -> Tensor:
-        height, width = features.shape[-2:]
-        window = self.pool_window((height, width))
-        if window == (height, width):
-            pooled = features.mean(dim=(2, 3), keepdim=True)
-        else:
-            pooled = F.avg_pool2d(features, window, stride=1)
+        size = size_of(features)
+        window = self.pool_window(size)
+        whole = window == size
+        pooled = features.mean(dim=(2, 3), keepdim=True) if whole else F.avg_pool2d(features, window, stride=1)
         if self.training and pooled.shape[0] * pooled.shape[2] * pooled.shape[3] == 1:
             norm = next((m for m in self.image_pool if isinstance(m, nn.BatchNorm2d)), None)
             if norm is not None and norm.training:
@@ -98,4 +96,4 @@ class ASPP(nn.Module):
                     " Got 1 instead; raise train.batch_size or train.images_at_once, or set"
                     " model.image_pool_norm to false."
                 )
-        return upsample(self.image_pool(pooled), (height, width), align_corners=self.align_corners)
+        return upsample(self.image_pool(pooled), size, align_corners=self.align_corners)

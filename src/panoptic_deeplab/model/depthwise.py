@@ -24,12 +24,9 @@ _WIDEST = 3
 
 
 def use_fast_depthwise(model: nn.Module) -> None:
-    """Let the depthwise convolutions of a model take the fast ways on the CPU; elsewhere nothing changes.
+    """Let the depthwise convolutions of a model take the fast ways on the CPU, in place; elsewhere nothing changes.
 
     Weights, names and, up to rounding, results stay the same.
-
-    Args:
-        model: changed in place: each depthwise `nn.Conv2d` becomes a `FastDepthwiseConv2d`.
     """
     for module in model.modules():
         if type(module) is nn.Conv2d and _is_depthwise(module):

@@ -7,15 +7,9 @@ from panoptic_deeplab.model.layers import ConvolutionKind, refinement_conv
 
 
 class Head(nn.Module):
-    """One task's head: convolution to `channels`, then 1x1 with bias to `out_channels`, without activation.
+    """One task's head: convolution as in the decoder, then 1x1 with bias to `out_channels`, without activation.
 
-    Args:
-        in_channels: channels of the decoder.
-        channels: channels between the two convolutions.
-        out_channels: number of classes; 1 for the center heatmap; 2 for the offset `(dy, dx)`.
-        conv: `separable` = one 5x5, `dense` = two 3x3.
-        mid_norm: see `SeparableConv`.
-        norm_eps: epsilon of each BN.
+    `out_channels` are the classes; 1 for the center heatmap; 2 for the offset `(dy, dx)`.
     """
 
     def __init__(

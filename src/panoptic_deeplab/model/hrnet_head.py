@@ -9,19 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from panoptic_deeplab.maps import upsample
+from panoptic_deeplab.maps import size_of, upsample
 from panoptic_deeplab.model.backbones.build import Features
 from panoptic_deeplab.model.layers import ConvNormRelu
 
 
 class HRNetMixing(nn.Module):
-    """Resize, concatenate, 1x1 convolution -> BN -> ReLU. The number of channels stays.
-
-    Args:
-        channels: number of all features' channels together.
-        align_corners: convention of the resizes.
-        norm_eps: epsilon of the BN.
-    """
+    """Resize, concatenate, 1x1 convolution -> BN -> ReLU. `channels`, those of all features together, stay."""
 
     def __init__(self, channels: int, *, align_corners: bool, norm_eps: float) -> None:
         super().__init__()
@@ -31,11 +25,9 @@ class HRNetMixing(nn.Module):
     def forward(self, features: Features) -> Float[Tensor, "B C h4 w4"]:
         """Features of all strides -> features at the shallowest one's size."""
         shallow_to_deep = [*reversed(features.low_level), features.deepest]
-        height, width = shallow_to_deep[0].shape[-2:]
+        size = size_of(shallow_to_deep[0])
         resized = [
-            feature
-            if tuple(feature.shape[-2:]) == (height, width)
-            else upsample(feature, (height, width), align_corners=self.align_corners)
+            feature if size_of(feature) == size else upsample(feature, size, align_corners=self.align_corners)
             for feature in shallow_to_deep
         ]
         output: Tensor = self.mix(torch.cat(resized, dim=1))
@@ -43,12 +35,7 @@ class HRNetMixing(nn.Module):
 
 
 class PointwiseHead(nn.Module):
-    """One task's prediction: 1x1 with bias, without activation.
-
-    Args:
-        in_channels: channels of the mixed features.
-        out_channels: number of classes; 1 for the center heatmap; 2 for the offset `(dy, dx)`.
-    """
+    """One task's prediction: 1x1 with bias, without activation, from mixed features; channels as for `Head`."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ from panoptic_deeplab.model.backbones.build import Features, build_backbone, set
 from panoptic_deeplab.model.decoder import Decoder
 from panoptic_deeplab.model.heads import Head
 from panoptic_deeplab.model.hrnet_head import HRNetMixing, PointwiseHead
-from panoptic_deeplab.model.layers import ConvolutionKind
+from panoptic_deeplab.model.layers import ConvolutionKind, initialize_convolutions
 
 ATROUS_RATES: dict[int, tuple[int, int, int]] = {32: (3, 6, 9), 16: (6, 12, 18), 8: (12, 24, 36)}
 """ASPP rates by output stride, as the DeepLab family uses them: the same field of view in input pixels."""
@@ -37,10 +37,6 @@ class PanopticDeepLab(nn.Module):
         config: every architectural choice.
         num_classes: length of the semantic logits (things and stuff).
         backbone: a network of your own in place of the one that `config.backbone` names; see `build_backbone`.
-
-    Attributes:
-        config: the argument.
-        num_classes: the argument.
 
     Raises:
         ConfigError: the backbone does not exist, or lacks a feature that the decoder needs.
@@ -134,11 +130,7 @@ class PanopticDeepLab(nn.Module):
         if config.dual_decoder:
             decoded_channels = config.instance_decoder_channels
             self.instance_decoder = _decoder(
-                config,
-                context_channels,
-                low_level,
-                projections=config.instance_projections,
-                channels=decoded_channels,
+                config, context_channels, low_level, projections=config.instance_projections, channels=decoded_channels
             )
         self.center_head = _head(
             config, decoded_channels, config.instance_head_channels, 1, conv=config.compat.center_head_conv
@@ -163,12 +155,7 @@ def with_output_stride(config: ModelConfig, output_stride: Literal[8, 16, 32]) -
     resolution, as in the DeepLab family. Every second feature of the backbone is then that of stride 16, for networks
     that stride by convolution alone.
 
-    Args:
-        config: as trained.
-        output_stride: stride of the new network's deepest features.
-
-    Raises:
-        ConfigError: `config.atrous_rates` cannot be scaled to integers.
+    A `ConfigError` says that the atrous rates cannot be scaled to integers.
     """
     rates = config.atrous_rates
     if rates is not None:
@@ -241,11 +228,8 @@ def _head(config: ModelConfig, in_channels: int, channels: int, out_channels: in
 
 def _initialize(model: PanopticDeepLab) -> None:
     """He-normal convolutions outside the backbone; N(0, 0.001) for the last layers, so that training starts at zero."""
-    heads = [head for head in (model.semantic_head, model.center_head, model.offset_head) if head is not None]
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d) and not name.startswith("backbone."):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    for head in heads:
-        nn.init.normal_(head.predict.weight, std=0.001)
+    parts = nn.ModuleList(child for child in model.children() if child is not model.backbone)
+    initialize_convolutions(parts, mode="fan_in")
+    for head in (model.semantic_head, model.center_head, model.offset_head):
+        if head is not None:
+            nn.init.normal_(head.predict.weight, std=0.001)

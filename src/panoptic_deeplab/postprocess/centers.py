@@ -66,14 +66,7 @@ def find_peaks(
 
 
 def strongest(strength: Float32[Tensor, " N"], place: Int64[Tensor, " N"], *, width: int, top_k: int) -> Centers:
-    """Keep the best of some peaks; equal ones in their order.
-
-    Args:
-        strength: value of each; -infinity is no peak.
-        place: flat index of each.
-        width: W, of the image.
-        top_k: how many to keep at most.
-    """
+    """Keep the best `top_k` of some peaks (-infinity is none) at flat indices of an image of `width`, ties in order."""
     best, order = strength.sort(descending=True, stable=True)
     best, place = best[:top_k], place[order][:top_k]
     missing = top_k - len(best)
@@ -82,9 +75,7 @@ def strongest(strength: Float32[Tensor, " N"], place: Int64[Tensor, " N"], *, wi
     valid = best > -torch.inf
     points = torch.stack([place // width, place % width], dim=1).to(torch.float32)
     return Centers(
-        points=torch.where(valid[:, None], points, torch.inf),
-        scores=torch.where(valid, best, 0.0),
-        valid=valid,
+        points=torch.where(valid[:, None], points, torch.inf), scores=torch.where(valid, best, 0.0), valid=valid
     )
 
 

@@ -83,12 +83,7 @@ class Dropped:
     """Segments that have no pixel at the size of the original image, described at `size`."""
 
     def after_resizing(self, before: PanopticResult, after: PanopticResult) -> "Dropped":
-        """Add what was lost on the way to another size.
-
-        Args:
-            before: the result at `size`.
-            after: the same result, resized.
-        """
+        """Add what was lost on the way from the result at `size` to another size."""
         kept = {segment.id for segment in after.segments_info}
         return replace(self, lost_in_resizing=tuple(s for s in before.segments_info if s.id not in kept))
 
@@ -113,15 +108,7 @@ class Dropped:
 def find_dropped(
     maps: ImageMaps, grid: Grid, tensors: PanopticTensors, result: PanopticResult, config: PostprocessConfig
 ) -> Dropped:
-    """Compare what the maps of an image hold with what became of it.
-
-    Args:
-        maps: the image's maps.
-        grid: where the pixels of the image lie among their samples.
-        tensors: the answer for the image.
-        result: the same answer, as a result.
-        config: the settings it was made with.
-    """
+    """Compare what the maps of an image, on their grid, hold with what became of it, as tensors and as a result."""
     categories, semantic_map = result.categories, result.semantic_map
     assert semantic_map is not None
     merged = result.train_id_map()

@@ -65,12 +65,7 @@ class Rectangles(NamedTuple):
 
 
 class SlotSums:
-    """What is counted about the pixels of each slot; `S x C` numbers.
-
-    Args:
-        num_centers: K.
-        thing_mask: which classes are things.
-    """
+    """What is counted about the pixels of each slot, of `num_centers` instances and all classes; `S x C` numbers."""
 
     def __init__(self, num_centers: int, thing_mask: Bool[Tensor, " C"]) -> None:
         num_classes, device = len(thing_mask), thing_mask.device
@@ -93,14 +88,7 @@ class SlotSums:
         y: Int64[Tensor, "*N"],
         x: Int64[Tensor, "*N"],
     ) -> None:
-        """Count pixels.
-
-        Args:
-            slots: slot of each.
-            train_ids: argmax of each.
-            y: row of each.
-            x: column of each.
-        """
+        """Count pixels, by the slot, argmax, row and column of each."""
         self.add_rectangles(slots, train_ids, torch.ones_like(y), Rectangles(top=y, bottom=y, left=x, right=x))
 
     def add_rectangles(
@@ -110,14 +98,7 @@ class SlotSums:
         count: Int64[Tensor, "*N"],
         rectangles: Rectangles,
     ) -> None:
-        """Count equal pixels together.
-
-        Args:
-            slots: slot of the pixels of each rectangle.
-            train_ids: argmax of the pixels.
-            count: how many pixels it has; 0 = it repeats another one.
-            rectangles: where they are.
-        """
+        """Count equal pixels together: slot, argmax, number (0 = a repetition) and place of each rectangle."""
         flat_slots = slots.flatten().to(torch.int64)
         vote = flat_slots * len(self.thing_mask) + train_ids.flatten()
         self.votes.view(-1).scatter_add_(0, vote, count.flatten())
@@ -126,23 +107,13 @@ class SlotSums:
             self.high[axis].scatter_reduce_(0, flat_slots, last.flatten(), "amax")
 
     def add_probability(self, slots: Integer[Tensor, "*N"], probability: Float32[Tensor, "*N"]) -> None:
-        """Add up the probability of the class that the slot has got.
-
-        Args:
-            slots: slot of each pixel, or of equal pixels.
-            probability: the pixel's, or the sum of theirs.
-        """
+        """Add up the probability of the class that the slot has got: of each pixel, or the sum for equal pixels."""
         fixed = probability.flatten().mul(_FIXED_POINT).round_().to(torch.int64)
         self.probability.scatter_add_(0, slots.flatten().to(torch.int64), fixed)
 
 
 def decide_segments(sums: SlotSums, *, stuff_area_limit: int) -> SegmentTable:
-    """Vote for the class of each instance, drop small stuff, number what is left.
-
-    Args:
-        sums: all pixels of the image.
-        stuff_area_limit: stuff classes with fewer pixels become void; 0 keeps all.
-    """
+    """Vote for the class of each instance, drop stuff below the limit (0 keeps all), number what is left."""
     num_centers, thing_mask = sums.num_centers, sums.thing_mask
     device = thing_mask.device
     voted = sums.votes[:num_centers].argmax(dim=1)  # of equal counts the first: the lower train id
@@ -159,13 +130,7 @@ def decide_segments(sums: SlotSums, *, stuff_area_limit: int) -> SegmentTable:
 
 
 def score_segments(sums: SlotSums, table: SegmentTable, centers: Centers) -> Float32[Tensor, " S"]:
-    """Instances: objectness x mean probability of the class over the mask; stuff: mean probability. 0 if empty.
-
-    Args:
-        sums: all pixels of the image, with their probabilities.
-        table: what `decide_segments` made of them.
-        centers: centers of the image.
-    """
+    """Instances: objectness x mean probability of the class over the mask; stuff: mean probability. 0 if empty."""
     mean_probability = sums.probability.double() / (table.areas.clamp(min=1) * _FIXED_POINT)
     ones = torch.ones(len(sums.thing_mask), dtype=torch.float64, device=mean_probability.device)
     return (torch.cat([centers.scores.double(), ones]) * mean_probability).to(torch.float32)

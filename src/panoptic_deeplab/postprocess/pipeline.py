@@ -140,13 +140,7 @@ def panoptic_tensors(
 
 
 class PanopticPostprocessor:
-    """Turns the maps of a batch into results.
-
-    Args:
-        categories: classes of the model, in the order of its channels.
-        config: thresholds.
-        align_corners: convention of the model's resizing, `ModelConfig.align_corners`.
-    """
+    """Turns the maps of a batch into results, with the classes of the model in the order of its channels."""
 
     def __init__(self, categories: CategoryTable, config: PostprocessConfig, *, align_corners: bool) -> None:
         self.categories = categories
@@ -182,20 +176,7 @@ class PanopticPostprocessor:
         if content_sizes is None:
             content_sizes = [input_size] * batch_size
         self._check(raw_maps, input_size, content_sizes)
-        thing_mask = torch.from_numpy(self.categories.thing_mask).to(raw_maps.semantic_logits.device)
-        tensors = [
-            panoptic_tensors(
-                raw_maps,
-                i,
-                input_size,
-                content_size,
-                thing_mask=thing_mask,
-                config=self.config,
-                align_corners=self.align_corners,
-                stopwatch=stopwatch,
-            )
-            for i, content_size in enumerate(content_sizes)
-        ]
+        tensors = [self._tensors(raw_maps, i, input_size, size, stopwatch) for i, size in enumerate(content_sizes)]
         with stage(stopwatch, "merging"):
             return [self.result(t) for t in tensors]  # the first transfer, after all work has been queued
 
@@ -205,36 +186,30 @@ class PanopticPostprocessor:
     ) -> tuple[PanopticResult, Dropped]:
         """Post-process one image and say what its result leaves out: why a class or an object is missing.
 
-        Args:
-            raw_maps: as for a call, of one image.
-            input_size: as for a call.
-            content_size: size of the image without padding; None = no padding.
-
-        Returns:
-            The result of a call, and what the limits dropped.
-
-        Raises:
-            ConfigError: as for a call.
-            ValueError: as for a call.
+        Arguments and errors are those of a call, for one image.
         """
         content_size = input_size if content_size is None else content_size
         self._check(raw_maps, input_size, [content_size])
-        align_corners, device = self.align_corners, raw_maps.semantic_logits.device
-        maps = maps_of_image(raw_maps, 0, input_size, align_corners=align_corners)
-        map_size = maps.logits.shape[1], maps.logits.shape[2]
-        grid = make_grid(map_size, input_size, content_size, align_corners=align_corners, device=device)
-        tensors = panoptic_tensors(
-            raw_maps,
-            0,
-            input_size,
-            content_size,
-            thing_mask=torch.from_numpy(self.categories.thing_mask).to(device),
-            config=self.config,
-            align_corners=align_corners,
-            grid=grid,
-        )
+        maps = maps_of_image(raw_maps, 0, input_size, align_corners=self.align_corners)
+        map_size, device = (maps.logits.shape[1], maps.logits.shape[2]), maps.logits.device
+        grid = make_grid(map_size, input_size, content_size, align_corners=self.align_corners, device=device)
+        tensors = self._tensors(raw_maps, 0, input_size, content_size)
         result = self.result(tensors)
         return result, find_dropped(maps, grid, tensors, result, self.config)
+
+    def _tensors(
+        self, raw_maps: RawMaps, index: int, input_size: Size, size: Size, stopwatch: Stopwatch | None = None
+    ) -> PanopticTensors:
+        return panoptic_tensors(
+            raw_maps,
+            index,
+            input_size,
+            size,
+            thing_mask=torch.from_numpy(self.categories.thing_mask).to(raw_maps.semantic_logits.device),
+            config=self.config,
+            align_corners=self.align_corners,
+            stopwatch=stopwatch,
+        )
 
     def _check(self, raw_maps: RawMaps, input_size: Size, content_sizes: Sequence[Size]) -> None:
         batch_size, num_classes = raw_maps.semantic_logits.shape[:2]
@@ -258,18 +233,8 @@ class PanopticPostprocessor:
         ids, train_ids, areas, boxes, scores = (column.cpu().numpy() for column in (*tensors.table, tensors.scores))
         segments = []
         for slot in np.flatnonzero(ids != VOID_ID):  # ids ascend with the slots
-            category = self.categories[int(train_ids[slot])]
-            x, y, width, height = boxes[slot].tolist()
-            segment = Segment(
-                id=int(ids[slot]),
-                category_id=category.id,
-                name=category.name,
-                isthing=category.isthing,
-                area=int(areas[slot]),
-                bbox=(x, y, width, height),
-                score=float(scores[slot]),
-            )
-            segments.append(segment)
+            category, box = self.categories[int(train_ids[slot])], boxes[slot].tolist()
+            segments.append(Segment.of(category, int(ids[slot]), int(areas[slot]), box, score=float(scores[slot])))
         return PanopticResult(
             panoptic_map=tensors.panoptic_map.cpu().numpy(),
             segments_info=segments,

@@ -66,14 +66,7 @@ class PixelClasses(NamedTuple):
 
 
 def maps_of_image(raw_maps: RawMaps, index: int, input_size: Size, *, align_corners: bool) -> ImageMaps:
-    """Take one image out of a batch, and give its offsets the unit of the network input.
-
-    Args:
-        raw_maps: maps of B images, in any floating-point type.
-        index: which image.
-        input_size: size of the network input, in pixels.
-        align_corners: convention of the model's resizing.
-    """
+    """Take one image out of a batch, and give its offsets the unit of the network input."""
     logits, heatmap, offset = raw_maps
     if heatmap is None or offset is None:
         return ImageMaps(logits[index].float().contiguous(), None, None)
@@ -111,14 +104,7 @@ def make_grid(
 def sample_positions(
     from_length: int, to_length: int, length: int, *, align_corners: bool
 ) -> Float64[np.ndarray, " L"]:
-    """Where the first `length` pixels of a resized axis lie, in samples of the map; may be up to 1 outside of them.
-
-    Args:
-        from_length: number of samples.
-        to_length: number of pixels of the whole axis.
-        length: number of pixels that are wanted.
-        align_corners: convention of the resizing.
-    """
+    """Where the first `length` pixels of a resized axis lie, in samples of the map; may be up to 1 outside of them."""
     pixel = np.arange(length)
     # whole numbers are multiplied before the division, so a pixel that lies on a sample has no fraction
     if align_corners:
@@ -137,12 +123,9 @@ def between(
 
 
 def resize(map_: Float32[Tensor, "C h w"], grid: Grid, rows: slice = slice(None)) -> Float32[Tensor, "C R W"]:
-    """Resize a map to the pixels of an image: equal to `maps.upsample` up to float32 rounding.
+    """Resize a map to (some rows of) the pixels of an image: equal to `maps.upsample` up to float32 rounding.
 
-    Args:
-        map_: samples; offsets keep their values.
-        grid: where the pixels lie among them.
-        rows: which rows of pixels; default: all.
+    Offsets keep their values.
     """
     x, y = grid.columns, grid.rows
     first, last = grid.first_samples[rows][[0, -1]].tolist()
@@ -166,12 +149,7 @@ def pixel_positions(grid: Grid) -> tuple[Int64[Tensor, "H W"], Int64[Tensor, "H 
 
 
 def classify_pixels(logits: Float32[Tensor, "C h w"], grid: Grid) -> PixelClasses:
-    """Find the class of each pixel, and what its probability needs.
-
-    Args:
-        logits: class scores.
-        grid: where the pixels lie among the samples.
-    """
+    """Find the class of each pixel from the samples of its class scores, and what its probability needs."""
     height, width = grid.size
     step = max(1, _BLOCK_ELEMENTS // (len(logits) * width))
     parts = [classify(resize(logits, grid, slice(row, row + step))) for row in range(0, height, step)]
@@ -193,14 +171,7 @@ def classify(scores: Float32[Tensor, "C *P"]) -> PixelClasses:
 def class_probability(
     train_ids: Int64[Tensor, "H W"], classes: PixelClasses, logits: Float32[Tensor, "C h w"], grid: Grid
 ) -> Float32[Tensor, "H W"]:
-    """Softmax probability of one class for each pixel.
-
-    Args:
-        train_ids: the class of which the probability is wanted.
-        classes: what `classify_pixels` found.
-        logits: class scores.
-        grid: where the pixels lie among the samples.
-    """
+    """Softmax probability of one class for each pixel, with what `classify_pixels` found."""
     flat, (height, width) = logits.flatten(), logits.shape[1:]
     plane = train_ids * (height * width)
     left, top = grid.columns.before, grid.rows.before[:, None] * width

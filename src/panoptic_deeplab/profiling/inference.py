@@ -13,13 +13,11 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, Precision
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.distributed import resolve_device
-from panoptic_deeplab.images.prepare import prepare_image
 from panoptic_deeplab.images.read import read_image
-from panoptic_deeplab.inference.engines.engine import ReadyImage
 from panoptic_deeplab.inference.engines.network import NetworkEngine
 from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
 from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.maps import Size
+from panoptic_deeplab.maps import Size, size_of
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
 from panoptic_deeplab.profiling.measure import WARM_UP_RUNS, Timing, peak_memory, run_repeatedly
@@ -53,17 +51,7 @@ def untrained_subject(
     compile: bool = False,  # noqa: A002 - torch's name
     published_milliseconds: float | None = None,
 ) -> Subject:
-    """A network with random weights, as fast as a trained one; post-processing works on a drawn scene.
-
-    Args:
-        name: name of the row.
-        config: its `input`, `model`, `postprocess` sections.
-        categories: classes.
-        device: `cpu`, `cuda`, ... or `auto`.
-        precision: as for `PanopticPredictor`.
-        compile: as for `PanopticPredictor`.
-        published_milliseconds: for one image, in Table 9.
-    """
+    """A network with random weights, as fast as a trained one; post-processing works on a drawn scene."""
     torch.manual_seed(0)
     network = PanopticDeepLab(config.model, categories.num_classes).to(resolve_device(device)).eval()
     drawn = DrawnMaps(network, categories.thing_mask)
@@ -74,12 +62,7 @@ def untrained_subject(
 
 
 def write_picture(folder: Path, size: Size) -> Path:
-    """Write a photograph-like image, a drawn street scene as JPEG.
-
-    Args:
-        folder: exists.
-        size: `(height, width)`, at least 32 each.
-    """
+    """Write a photograph-like image, a drawn street scene of at least 32 x 32 pixels, as JPEG."""
     path = folder / f"street_{size[0]}x{size[1]}.jpg"
     Image.fromarray(SyntheticSource(1, size=size)[0].image).save(path, quality=_JPEG_QUALITY)
     return path
@@ -88,14 +71,7 @@ def write_picture(folder: Path, size: Size) -> Path:
 def measure_inference(subject: Subject, image: Path, *, batch_size: int = 1, seconds: float = 5.0) -> InferenceRow:
     """Measure one model with one image file, which fills the batch.
 
-    Args:
-        subject: the model.
-        image: file.
-        batch_size: images at once.
-        seconds: how long to measure the stages, and again the whole; at least three batches each.
-
-    Raises:
-        ImageError: the image cannot be read.
+    The stages are measured for so many seconds, and again the whole; at least three batches each.
     """
     predictor = subject.predictor
     pixels = read_image(image)
@@ -145,11 +121,7 @@ def encode(result: PanopticResult) -> bytes:
 
 
 class _Stages:
-    """The steps of `PanopticPredictor`, one by one.
-
-    Args:
-        predictor: whose parts are used.
-    """
+    """The steps of a `PanopticPredictor`, one by one."""
 
     def __init__(self, predictor: PanopticPredictor) -> None:
         self._predictor = predictor
@@ -160,27 +132,15 @@ class _Stages:
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Path], stopwatch: Stopwatch) -> None:
-        predictor, config = self._predictor, self._predictor.config
+        predictor = self._predictor
         with stage(stopwatch, "decode"):
             pixels = [read_image(image) for image in images]
         with stage(stopwatch, "resize"):
-            prepared = [
-                prepare_image(
-                    image,
-                    input_config=config.input,
-                    output_stride=config.model.output_stride,
-                    align_corners=config.model.align_corners,
-                )
-                for image in pixels
-            ]
-            batch = [
-                ReadyImage(image, (original.shape[0], original.shape[1]))
-                for image, original in zip(prepared, pixels, strict=True)
-            ]
+            batch = [predictor.engine.ready(image) for image in pixels]
         with stage(stopwatch, "network"):
             raw_maps = predictor.engine.raw_maps(batch)
-        input_size = (prepared[0].tensor.shape[1], prepared[0].tensor.shape[2])
-        content_sizes = [image.content_size for image in prepared]
+        content_sizes = [item.prepared.content_size for item in batch]
+        input_size = size_of(batch[0].prepared.tensor)
         results = self._postprocess(raw_maps, input_size, content_sizes, stopwatch=stopwatch)
         with stage(stopwatch, "merging"):
             results = [result.resized(item.original_size) for result, item in zip(results, batch, strict=True)]

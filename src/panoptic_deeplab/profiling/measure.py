@@ -30,11 +30,7 @@ class Timing:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Timing":
-        """Summarize.
-
-        Args:
-            seconds: how long each run took; one at least.
-        """
+        """Summarize how long each run took; one at least."""
         ordered = sorted(seconds)
         return cls(
             median=statistics.median(ordered),
@@ -45,15 +41,9 @@ class Timing:
 
 
 def run_repeatedly(run: Callable[[], None], *, seconds: float, least: int = 3) -> list[float]:
-    """Time a function, after `WARM_UP_RUNS`.
+    """Time a function, which must wait for its own results, after `WARM_UP_RUNS`; gives the seconds of each run.
 
-    Args:
-        run: what to time; it must wait for its own results.
-        seconds: stop after about so many, at most that and one run.
-        least: but run so often at least.
-
-    Returns:
-        Seconds of each run.
+    It stops after about so many seconds, at most that and one run, but not before `least` runs.
     """
     for _ in range(WARM_UP_RUNS):
         run()
@@ -79,11 +69,7 @@ class PeakMemory:
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[PeakMemory]:
-    """Measure the peak memory of a block of code.
-
-    Args:
-        device: where the tensors are.
-    """
+    """Measure the peak memory of a block of code, whose tensors are on `device`."""
     peak = PeakMemory()
     on_gpu = device.type == "cuda"
     if on_gpu:

@@ -83,11 +83,7 @@ class CountedRow(NamedTuple):
 
 
 def count_paper_rows(rows: tuple[PaperRow, ...] | None = None) -> list[CountedRow]:
-    """Count the networks of all rows.
-
-    Args:
-        rows: None = `PAPER_ROWS`.
-    """
+    """Count the networks of all rows; None = `PAPER_ROWS`."""
     known: dict[tuple[ModelConfig, int, Size], Counts] = {}
     counted = []
     for row in PAPER_ROWS if rows is None else rows:

@@ -6,11 +6,7 @@ from panoptic_deeplab.maps import Size
 from panoptic_deeplab.profiling.inference import Subject, untrained_subject
 from panoptic_deeplab.profiling.paper import PAPER_ROWS, PaperRow
 
-_IMAGE_SIZES: dict[str, Size] = {
-    "Cityscapes": (1024, 2048),
-    "Mapillary Vistas": (2448, 3264),
-    "COCO": (480, 640),
-}
+_IMAGE_SIZES: dict[str, Size] = {"Cityscapes": (1024, 2048), "Mapillary Vistas": (2448, 3264), "COCO": (480, 640)}
 """Typical `(height, width)` of a data set's files. Those of Mapillary Vistas and COCO have many sizes."""
 
 _MILLISECONDS = {
@@ -34,11 +30,7 @@ def paper_rows() -> list[PaperRow]:
 
 
 def paper_setting(row: PaperRow) -> tuple[Config, CategoryTable, Size]:
-    """Configuration and classes of a network of Table 9, and the size of a picture for it.
-
-    Args:
-        row: one of `paper_rows()`.
-    """
+    """Configuration and classes of a network of Table 9, and the size of a picture for it."""
     return row.config, row.categories, _IMAGE_SIZES[row.row.partition(",")[0]]
 
 
@@ -49,14 +41,7 @@ def paper_subject(
     precision: Precision,
     compile: bool = False,  # noqa: A002 - torch's name
 ) -> tuple[Subject, Size]:
-    """A network of Table 9 with random weights, ready to be measured, and the size of a picture for it.
-
-    Args:
-        row: one of `paper_rows()`.
-        device: `cpu`, `cuda`, ... or `auto`.
-        precision: as for `PanopticPredictor`.
-        compile: as for `PanopticPredictor`.
-    """
+    """A network of Table 9 with random weights, ready to be measured, and the size of a picture for it."""
     config, categories, image_size = paper_setting(row)
     published = _MILLISECONDS[row.row]
     subject = untrained_subject(

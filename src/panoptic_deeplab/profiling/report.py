@@ -6,17 +6,7 @@ from typing import Any
 
 from panoptic_deeplab.profiling.measure import Timing
 
-STAGES = (
-    "decode",
-    "resize",
-    "network",
-    "centers",
-    "upsample + argmax",
-    "grouping",
-    "merging",
-    "scores",
-    "encode",
-)
+STAGES = ("decode", "resize", "network", "centers", "upsample + argmax", "grouping", "merging", "scores", "encode")
 """The stages in their order."""
 
 

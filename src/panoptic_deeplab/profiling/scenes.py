@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor, nn
 
-from panoptic_deeplab.categories import Category, CategoryTable
+from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.maps import RawMaps, Size
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
@@ -25,13 +25,11 @@ _OFFSET_NOISE = 0.5
 
 def make_categories(num_classes: int, num_things: int) -> CategoryTable:
     """A table of so many classes; the things are the last ones, as in Cityscapes."""
-    categories = [
-        Category(
-            id=index + 1, name=f"class {index}", isthing=index >= num_classes - num_things, color=(0, index % 256, 0)
-        )
-        for index in range(num_classes)
+    first = num_classes - num_things
+    rows = [
+        {"id": i + 1, "name": f"class {i}", "isthing": i >= first, "color": [0, i % 256, 0]} for i in range(num_classes)
     ]
-    return CategoryTable(name=f"{num_classes} classes", categories=tuple(categories))
+    return CategoryTable.from_json({"name": f"{num_classes} classes", "categories": rows}, where="here")
 
 
 def draw_raw_maps(
@@ -113,14 +111,7 @@ class DrawnMaps(nn.Module):
 
 
 def draw_labels(size: Size, categories: CategoryTable, *, num_instances: int, seed: int = 0) -> PanopticResult:
-    """The label of a scene: bands of stuff, and ellipses of many sizes that hide one another.
-
-    Args:
-        size: `(height, width)` of the map.
-        categories: with things and stuff.
-        num_instances: ellipses; those that are hidden are not in the label.
-        seed: seed of the scene.
-    """
+    """The label of a scene: bands of stuff, and ellipses of many sizes that hide one another, some of them wholly."""
     rng = np.random.default_rng(seed)
     height, width = size
     y, x = np.indices(size)
@@ -136,14 +127,7 @@ def draw_labels(size: Size, categories: CategoryTable, *, num_instances: int, se
         owner[segment_id] = things[int(rng.integers(len(things)))]
     ids, areas = np.unique(panoptic_map, return_counts=True)
     segments = [
-        Segment(
-            id=segment_id,
-            category_id=owner[segment_id].id,
-            name=owner[segment_id].name,
-            isthing=owner[segment_id].isthing,
-            area=area,
-            bbox=(0, 0, width, height),
-        )
+        Segment.of(owner[segment_id], segment_id, area, (0, 0, width, height))
         for segment_id, area in zip(ids.tolist(), areas.tolist(), strict=True)
     ]
     return PanopticResult(panoptic_map=panoptic_map, segments_info=segments, categories=categories)

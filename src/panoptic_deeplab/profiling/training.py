@@ -24,15 +24,7 @@ from panoptic_deeplab.training.step import batch_to_device, optimization_step, p
 def measure_training(name: str, config: Config, *, device: str, seconds: float = 10.0) -> TrainingRow:
     """Measure one recipe, with random weights and its own data.
 
-    Args:
-        name: name of the row.
-        config: settings of the recipe.
-        device: `cpu`, `cuda`, ... or `auto`.
-        seconds: how long to measure the loader, and again the steps; at least three batches each.
-
-    Raises:
-        ConfigError: there is no such device.
-        DatasetError: the data cannot be read.
+    The loader is measured for so many seconds, and again the steps; at least three batches each.
     """
     process = Process(device=resolve_device(device))
     if process.device == "cpu":
@@ -68,14 +60,7 @@ def measure_training(name: str, config: Config, *, device: str, seconds: float =
 
 
 class TrainingStep:
-    """A step that can be repeated, always with the same batch.
-
-    Args:
-        config: settings of the recipe.
-        num_classes: length of the category table.
-        batch: a batch of the loader.
-        process: this process.
-    """
+    """A step that can be repeated, always with the same batch."""
 
     def __init__(self, config: Config, num_classes: int, batch: Batch, process: Process) -> None:
         torch.manual_seed(config.train.seed)
@@ -93,12 +78,7 @@ class TrainingStep:
 
     @classmethod
     def of_recipe(cls, config: Config, *, device: str) -> "TrainingStep":
-        """A step with the first batch of a recipe's data.
-
-        Args:
-            config: settings of the recipe.
-            device: `cpu`, `cuda`, ... or `auto`.
-        """
+        """A step with the first batch of a recipe's data."""
         source = open_source(config.data, config.data.train_split)
         with closing(training_batches(source, config, rank=0, world_size=1)) as batches:
             batch = next(batches)

@@ -1,12 +1,11 @@
-"""`PanopticResult` in the formats of other tools, and on disk.
+"""`PanopticResult` in the formats of COCO, and on disk.
 
 | function | form |
 |---|---|
 | `to_coco_panoptic` | annotation + RGB PNG of the COCO panoptic format (panopticapi) |
 | `to_coco_instances` | COCO detection records with RLE masks (pycocotools) |
 | `to_rles` | masks of some segments (COCO run lengths) |
-| `to_rle`, `to_polygons` | one mask |
-| `to_transformers` | what `post_process_panoptic_segmentation` of Hugging Face transformers gives |
+| `to_rle` | one mask |
 | `save_result`, `load_result` | one image: PNG + JSON, read back without loss |
 
 Everything but arrays is plain Python, so `json.dumps` takes it. A result that contradicts itself
@@ -24,7 +23,8 @@ from PIL import Image
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError, ImageError, require
 from panoptic_deeplab.files import file_name, make_folder, path_below, path_inside, read_json, user_path, write_json
-from panoptic_deeplab.images.read import opened, save_picture
+from panoptic_deeplab.images.read import opened
+from panoptic_deeplab.images.write import save_picture
 from panoptic_deeplab.results.ids import id_to_rgb, rgb_to_id
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
@@ -32,7 +32,7 @@ _FORMAT_VERSION = 1
 
 
 def to_coco_panoptic(
-    result: PanopticResult, image_id: int | str, file_name: str
+    result: PanopticResult, image_id: int | str, file_name: str, *, png_ids: Sequence[int] | None = None
 ) -> tuple[dict[str, Any], UInt8[np.ndarray, "H W 3"]]:
     """One entry of `annotations` in a COCO panoptic JSON, and the PNG that belongs to it.
 
@@ -40,34 +40,44 @@ def to_coco_panoptic(
         result: truth or prediction.
         image_id: `images[].id` of the JSON; COCO's own tools want an int.
         file_name: name of the PNG.
+        png_ids: ids to write in the place of those of `segments_info`, in its order: 1, 2, 3 look black, and those of
+            `visualize.colors.visible_ids` look like the overlay. Each row then has ours as `segment_id`.
 
     Returns:
-        `{"image_id", "file_name", "segments_info": [{"id", "category_id", "area", "bbox", "iscrowd", "score"?}]}`
-        and the RGB array to save as that PNG. Void has id 0 and is no entry of `segments_info`.
+        `{"image_id", "file_name", "segments_info": [{"id", "category_id", "area", "bbox", "iscrowd", "segment_id"?,
+        "score"?}]}` and the RGB array to save as that PNG. Void has id 0 and is no entry of `segments_info`.
     """
     result.check()
     rows = []
-    for segment in result.segments_info:
+    ids = [segment.id for segment in result.segments_info] if png_ids is None else png_ids
+    for png_id, segment in zip(ids, result.segments_info, strict=True):
         row: dict[str, Any] = {
-            "id": int(segment.id),
+            "id": int(png_id),
             "category_id": int(segment.category_id),
             "area": int(segment.area),
             "bbox": [int(v) for v in segment.bbox],
             "iscrowd": int(segment.iscrowd),
         }
+        if png_ids is not None:
+            row["segment_id"] = int(segment.id)
         if segment.score is not None:
             row["score"] = float(segment.score)
         rows.append(row)
     annotation = {"image_id": image_id, "file_name": file_name, "segments_info": rows}
-    return annotation, id_to_rgb(result.panoptic_map)
+    if png_ids is None:
+        return annotation, id_to_rgb(result.panoptic_map)
+    return annotation, id_to_rgb(np.array([0, *png_ids], np.int32).take(result.segment_index()))
 
 
-def to_coco_instances(result: PanopticResult, image_id: int | str) -> list[dict[str, Any]]:
+def to_coco_instances(
+    result: PanopticResult, image_id: int | str, *, png_ids: Sequence[int] | None = None
+) -> list[dict[str, Any]]:
     """COCO detection records of the things, best score first.
 
     Args:
         result: a prediction. A thing without a score (truth) gets 1; crowd regions are no detections.
         image_id: `images[].id` of the annotation file.
+        png_ids: those of `to_coco_panoptic`; each record then has its own as `id`, and ours as `segment_id`.
 
     Returns:
         `[{"image_id", "category_id", "segmentation": RLE, "bbox": [x, y, width, height], "score"}]`.
@@ -75,7 +85,7 @@ def to_coco_instances(result: PanopticResult, image_id: int | str) -> list[dict[
     result.check()
     instances = [segment for segment in result.instances() if not segment.iscrowd]
     rles = to_rles(result.panoptic_map, [segment.id for segment in instances])
-    return [
+    records = [
         {
             "image_id": image_id,
             "category_id": int(segment.category_id),
@@ -85,6 +95,11 @@ def to_coco_instances(result: PanopticResult, image_id: int | str) -> list[dict[
         }
         for segment, rle in zip(instances, rles, strict=True)
     ]
+    if png_ids is not None:
+        png_id_of = dict(zip((segment.id for segment in result.segments_info), png_ids, strict=True))
+        for record, segment in zip(records, instances, strict=True):
+            record |= {"id": int(png_id_of[segment.id]), "segment_id": int(segment.id)}
+    return records
 
 
 def to_rle(mask: Bool[np.ndarray, "H W"]) -> dict[str, Any]:
@@ -94,7 +109,7 @@ def to_rle(mask: Bool[np.ndarray, "H W"]) -> dict[str, Any]:
         DatasetError: the mask is no array of booleans `(H, W)`.
         MissingDependencyError: pycocotools is not installed.
     """
-    _check_array(mask, np.bool_, "A mask", "booleans")
+    check_array(mask, np.bool_, "A mask", "booleans")
     return to_rles(mask.astype(np.uint8), [1])[0]
 
 
@@ -112,7 +127,7 @@ def to_rles(panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Sequence[int]
         DatasetError: the map is no array of integers `(H, W)`.
         MissingDependencyError: pycocotools is not installed.
     """
-    _check_array(panoptic_map, np.integer, "A panoptic map", "integers")
+    check_array(panoptic_map, np.integer, "A panoptic map", "integers")
     coco_mask = require("pycocotools.mask", extra="eval", purpose="Run-length encoding")
     height, width = panoptic_map.shape
     pixels = panoptic_map.T.ravel()  # COCO's runs go down the columns
@@ -133,60 +148,17 @@ def to_rles(panoptic_map: Integer[np.ndarray, "H W"], segment_ids: Sequence[int]
     return rles
 
 
-def to_polygons(mask: Bool[np.ndarray, "H W"]) -> list[list[float]]:
-    """Outlines of the connected (8-neighbors) parts of a mask; an approximation.
-
-    The corners are centers of border pixels, with pixel centers at integers. Holes are lost, and so are parts that
-    enclose no area (a single pixel, a line). Use `to_rle` where the mask has to come back exactly.
-
-    Returns:
-        One `[x0, y0, x1, y1, ...]` a part, at least three corners each.
+def check_array(array: Any, kind: Any, what: str, numbers: str) -> None:
+    """Refuse what is no mask or map, which another library would answer with a crash.
 
     Raises:
-        DatasetError: the mask is no array of booleans `(H, W)`.
-        MissingDependencyError: OpenCV is not installed.
+        DatasetError: it is no array `(H, W)` of the kind.
     """
-    _check_array(mask, np.bool_, "A mask", "booleans")
-    cv2 = require("cv2", extra="eval", purpose="Finding polygons")
-    if not mask.size:  # OpenCV takes no picture without pixels
-        return []
-    contours, _ = cv2.findContours(
-        np.ascontiguousarray(mask, dtype=np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
-    )
-    polygons = [contour.reshape(-1).astype(float).tolist() for contour in contours if cv2.contourArea(contour) > 0]
-    return polygons[::-1]  # OpenCV lists from the bottom up
-
-
-def _check_array(array: Any, kind: Any, what: str, numbers: str) -> None:
     if not isinstance(array, np.ndarray) or array.ndim != 2 or not np.issubdtype(array.dtype, kind):
         raise DatasetError(
             f"{what} must be an array of {numbers} with the shape (H, W). Got {type(array).__name__}"
             f" {getattr(array, 'dtype', '')} {tuple(getattr(array, 'shape', ()))} instead."
         )
-
-
-def to_transformers(result: PanopticResult) -> dict[str, Any]:
-    """The vocabulary of Hugging Face transformers' `post_process_panoptic_segmentation`.
-
-    Returns:
-        `{"segmentation": int32 (H, W), 0 = void, "segments_info": [{"id", "label_id", "was_fused", "score"}]}`.
-        `label_id` is the train id (the key of `id2label`); `was_fused` is true for stuff, whose pixels all count as
-        one segment; a segment without a score (truth) gets 1.
-    """
-    result.check()
-    train_ids = result.categories.train_id_by_category_id
-    return {
-        "segmentation": result.panoptic_map,
-        "segments_info": [
-            {
-                "id": int(segment.id),
-                "label_id": int(train_ids[segment.category_id]),
-                "was_fused": not segment.isthing,
-                "score": 1.0 if segment.score is None else float(segment.score),
-            }
-            for segment in result.segments_info
-        ],
-    }
 
 
 def save_result(result: PanopticResult, folder: str | Path, stem: str) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, Integer, UInt8
 
-from panoptic_deeplab.categories import IGNORE_INDEX, CategoryTable
+from panoptic_deeplab.categories import IGNORE_INDEX, Category, CategoryTable
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.results.ids import MAX_SEGMENT_ID
 from panoptic_deeplab.results.places import check_consistency, check_present, segment_index, segment_places
@@ -40,6 +40,13 @@ class Segment:
     """Truth only: a group of things that nobody separated."""
     score: float | None = None
     """Predictions only. Things: objectness x class probability (section 3.3); stuff: mean class probability."""
+
+    @classmethod
+    def of(cls, category: Category, number: int, area: int, box: Sequence[int], **more: Any) -> "Segment":
+        """A segment of a category, with the id `number` and the COCO box; `more` are `iscrowd` or `score`."""
+        names = {"category_id": category.id, "name": category.name, "isthing": category.isthing}
+        x, y, width, height = box
+        return cls(id=number, area=area, bbox=(x, y, width, height), **names, **more)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,18 +120,7 @@ class PanopticResult:
         segments = []
         for id_, category_id, area, box in zip(ids, category_ids.values(), areas.tolist(), boxes.tolist(), strict=True):
             category = categories[_train_id(id_, category_id, categories, where=where)]
-            segments.append(
-                Segment(
-                    id=id_,
-                    category_id=category.id,
-                    name=category.name,
-                    isthing=category.isthing,
-                    area=area,
-                    bbox=(box[0], box[1], box[2], box[3]),
-                    iscrowd=id_ in crowd,
-                    score=scores.get(id_),
-                )
-            )
+            segments.append(Segment.of(category, id_, area, box, iscrowd=id_ in crowd, score=scores.get(id_)))
         stuff: dict[int, Segment] = {}
         for segment in segments:
             if not segment.isthing and stuff.setdefault(segment.category_id, segment) is not segment:
@@ -139,6 +135,12 @@ class PanopticResult:
         return cls(
             panoptic_map=panoptic_map.astype(np.int32, copy=False), segments_info=segments, categories=categories
         )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from panoptic_deeplab.results.notebook import result_html
+
+        return result_html(self)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -58,6 +58,7 @@ _EXAMPLE = {
             "bbox": [1, 0, 2, 2],
             "iscrowd": False,
             "score": 0.93,
+            "png_id": 9306254,
             "segmentation": {"size": [2, 3], "counts": "24"},
         }
     ],

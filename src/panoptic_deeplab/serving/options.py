@@ -13,7 +13,7 @@ from panoptic_deeplab.config import PostprocessConfig, TestTimeAugmentationConfi
 from panoptic_deeplab.config.io import with_changes
 
 Output = Literal[
-    "json", "overlay", "panoptic", "labels", "table", "geojson", "ids", "semantic", "instances", "heatmap", "offset"
+    "json", "overlay", "panoptic", "labels", "table", "geojson", "semantic", "instances", "heatmap", "offset"
 ]
 Masks = Literal["rle", "polygons", "png", "none"]
 
@@ -58,11 +58,15 @@ class _Base(BaseModel):
     model: str | None = Field(None, description="Name of the model; without it, the first of `/v1/models`.")
     output: Output | None = Field(
         None,
-        description="`json` (default), `overlay` (also where `Accept` is `image/png` alone), `panoptic` (COCO panoptic"
-        " PNG), `labels` (label image), `table` (CSV), `geojson`, `ids` (PNG of the JSON's ids, R + 256 G + 65536 B),"
-        " `semantic` (class colors), `instances`, `heatmap` or `offset`.",
+        description="`json` (default), `overlay` (also where `Accept` is `image/png` alone), `panoptic` (PNG of COCO"
+        " panoptic, R + 256 G + 65536 B is the `png_id` of the JSON), `labels` (16-bit PNG of the `id`s), `table` (CSV),"
+        " `geojson`, `semantic` (class colors), `instances`, `heatmap` or `offset`.",
     )
-    masks: Masks = Field("rle", description="Form of the masks in `json`: COCO run lengths, polygons, one PNG, none.")
+    masks: Masks = Field(
+        "rle",
+        description="Form of the masks in `json`: COCO run lengths; polygons along the edges of pixels, as"
+        " in GeoJSON; the panoptic PNG; none.",
+    )
     alpha: float = Field(0.55, ge=0, le=1, description="Opacity of `overlay`.")
     labels: bool = Field(True, description="Write names into `overlay`.")
     things_only: bool = Field(False, description="Leave stuff out of `table`, `labels` and `geojson`.")

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 
 from panoptic_deeplab.errors import CheckpointError, ConfigError, ImageError, PanopticDeepLabError
 from panoptic_deeplab.images.encoded import TooManyPixelsError, UnknownFormatError, read_encoded
+from panoptic_deeplab.images.intensity import Pixels
 from panoptic_deeplab.inference.engines.engine import Engine, ReadyImage
 from panoptic_deeplab.inference.engines.network import NetworkEngine
 from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
@@ -54,7 +54,7 @@ class _Kept:
 
     image_id: str
     model: str
-    pixels: UInt8[np.ndarray, "H W 3"]
+    pixels: Pixels
     ready: ReadyImage
     raw_maps: RawMaps | None = None
     maps_of: Any = None
@@ -140,7 +140,9 @@ class Worker:
             return
         engine = self._predictors[job.model].engine
         with _timed(task, "decode"):
-            pixels = read_encoded(job.image, max_pixels=self._settings.max_pixels)
+            pixels = read_encoded(
+                job.image, max_pixels=self._settings.max_pixels, deep=engine.config.input.range == "percentile"
+            )
             try:
                 engine.check_memory((pixels.shape[0], pixels.shape[1]), where="The image")
             except ImageError as error:

@@ -14,24 +14,13 @@ class Callback:
     """
 
     def on_log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Hear what is logged: every `train.log_every` steps, and before a validation.
+        """Hear, after so many optimizer steps, what is logged: every `train.log_every`, and before a validation.
 
-        Args:
-            step: optimizer steps made.
-            metrics: losses, learning rate and speed since the last call, by the columns of `metrics.csv`.
+        `metrics` are losses, learning rate and speed since the last call, by the columns of `metrics.csv`.
         """
 
     def on_validation(self, step: int, report: EvaluationReport) -> None:
-        """Hear of a validation, after its numbers are in the checkpoint.
-
-        Args:
-            step: optimizer steps made.
-            report: all numbers, of the images of all processes.
-        """
+        """Hear of a validation after so many steps, of all processes, whose numbers are in the checkpoint."""
 
     def on_end(self, best: Path) -> None:
-        """Hear that the last step is made.
-
-        Args:
-            best: the folder of the best checkpoint.
-        """
+        """Hear that the last step is made, and which folder has the best checkpoint."""

@@ -23,11 +23,7 @@ MAX_TRAINING_IMAGES = 1000
 
 
 def check_batch(config: Config, process: Process) -> None:
-    """See that the batch can be split, and that batch normalization has enough of it.
-
-    Raises:
-        ConfigError: it is not so.
-    """
+    """See that the batch can be split, and that batch normalization has enough of it; else that is a `ConfigError`."""
     settings = config.train
     if settings.batch_size % process.world_size:
         raise ConfigError(
@@ -46,11 +42,7 @@ def check_batch(config: Config, process: Process) -> None:
 
 
 def check_packages() -> None:
-    """See that what writes the files of a run is installed.
-
-    Raises:
-        MissingDependencyError: it is not.
-    """
+    """See that what writes the files of a run is installed, or raise a `MissingDependencyError`."""
     require("torch.utils.tensorboard", extra="train", purpose="logging to TensorBoard")
     require("matplotlib.figure", extra="train", purpose="Drawing curves")
 
@@ -63,11 +55,7 @@ def images_normalized_together(config: Config, process: Process) -> int:
 
 
 def check_training(source: PanopticSource, config: Config) -> None:
-    """See that there are instances to learn, if the network has a branch for them.
-
-    Raises:
-        DatasetError: all things are crowd or absent.
-    """
+    """See that there are instances to learn, if the network has a branch for them; else that is a `DatasetError`."""
     if config.model.instance_branch:
         check_instances(source)
 
@@ -132,12 +120,6 @@ def check_data(training: PanopticSource, validation: PanopticSource, config: Con
 
     The first step comes after it, so that no image is found damaged when the run is over. All processes must call it
     together; each reads its share. Scenes that are computed are not looked at.
-
-    Args:
-        training: the training split.
-        validation: the validation split.
-        config: configuration of the run.
-        process: this process.
 
     Raises:
         DatasetError: an image or label cannot be used, or validation images have nothing to measure on; in every

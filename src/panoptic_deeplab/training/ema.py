@@ -29,12 +29,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Move the average towards `model`.
-
-        Args:
-            model: the current weights.
-            step: number of optimizer steps made so far; decides about the decay, so nothing needs to be counted here.
-        """
+        """Move the average towards the weights after `step` optimizer steps, which decide about the decay."""
         decay = min(self.decay, (1 + step) / (10 + step))
         pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
         floats = [(average, current) for average, current in pairs if average.is_floating_point()]

@@ -22,17 +22,10 @@ ENVIRONMENT_FILE = "environment.json"
 
 
 def write_environment(run_folder: Path, *, process: Process, seed: int, start_step: int) -> None:
-    """Add this start to environment.json; warn if a run goes on in another environment than it stopped in.
-
-    Args:
-        run_folder: exists.
-        process: this process.
-        seed: seed of the run.
-        start_step: steps made before.
+    """Add this start, after `start_step` steps, to environment.json; warn if a run goes on in another environment.
 
     Raises:
         CheckpointError: the file is there and damaged.
-        OutputError: the system refuses to write.
     """
     path = run_folder / ENVIRONMENT_FILE
     current = _environment(process) | {"seed": seed, "start_step": start_step}
@@ -71,11 +64,7 @@ def _warn(before: dict[str, Any], now: dict[str, Any]) -> None:
 
 
 def describe_environment(device: str) -> dict[str, Any]:
-    """Time, command, commit, versions and hardware, as plain data.
-
-    Args:
-        device: that is computed on, `cpu` or `cuda:0`.
-    """
+    """Time, command, commit, versions and hardware, `cpu` or `cuda:0` for example, as plain data."""
     on_gpu = device.startswith("cuda")
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -11,11 +11,7 @@ _SHOWN = 3
 
 
 def not_finite(state: TrainingState) -> str | None:
-    """The first tensors of weights, their average and the optimizer that are not finite; None if all are.
-
-    Args:
-        state: statistics of batch normalization count as weights.
-    """
+    """The first tensors of weights (with statistics), average and optimizer that are not finite; None if all are."""
     names = [name for name, tensor in _tensors(state) if not bool(torch.isfinite(tensor).all())]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more if names else None

@@ -18,12 +18,7 @@ MAX_IMAGES = 100
 
 
 def write_label_statistics(source: PanopticSource, path: Path) -> None:
-    """Draw how often each class is labeled, in at most `MAX_IMAGES` images of the set.
-
-    Args:
-        source: labeled images.
-        path: picture to write.
-    """
+    """Draw how often each class is labeled, in at most `MAX_IMAGES` images of the set."""
     indices = np.unique(np.linspace(0, len(source) - 1, min(MAX_IMAGES, len(source))).round().astype(int)).tolist()
     names = {category.id: category.name for category in source.categories.categories}
     num_segments: Counter[str] = Counter(dict.fromkeys(names.values(), 0))
@@ -37,14 +32,7 @@ def write_label_statistics(source: PanopticSource, path: Path) -> None:
 
 
 def write_training_batch(batch: Batch, path: Path, *, categories: CategoryTable, config: InputConfig) -> None:
-    """Draw a batch as it enters the network, with its targets.
-
-    Args:
-        batch: a batch on any device.
-        path: picture to write.
-        categories: classes of the semantic target.
-        config: how the images were normalized.
-    """
+    """Draw a batch, on any device, as it enters the network, with its targets."""
     picture = draw_train_batch(batch.images, batch.targets, categories=categories, input_config=config)
     with written_whole(path) as temporary:
         picture.save(temporary)

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from panoptic_deeplab.categories import IGNORE_INDEX
 from panoptic_deeplab.config import LossConfig
 from panoptic_deeplab.errors import ConfigError
-from panoptic_deeplab.maps import RawMaps, Size, Targets, upsample, upsample_offset
+from panoptic_deeplab.maps import RawMaps, Targets, size_of, upsample, upsample_offset
 
 
 class LossTerms(NamedTuple):
@@ -41,12 +41,7 @@ class LossTerms(NamedTuple):
 
 
 class PanopticDeepLabLoss:
-    """Section 4's loss.
-
-    Args:
-        config: lambdas and the fraction of hard pixels.
-        align_corners: convention of upsampling, that of the model.
-    """
+    """Section 4's loss, with the convention of upsampling of the model."""
 
     def __init__(self, config: LossConfig, *, align_corners: bool) -> None:
         self.config = config
@@ -55,20 +50,11 @@ class PanopticDeepLabLoss:
     def normalizers(self, targets: Targets) -> Float[Tensor, "3"]:
         """What the terms are divided by: images with a valid pixel, sum of `center_weight`, sum of `offset_weight`.
 
-        Args:
-            targets: targets of a batch, or a part of one.
-
-        Returns:
-            Float64, so that counts of pixels can be summed over many parts without rounding.
+        Float64, so that counts of pixels can be summed over many parts of a batch without rounding.
         """
         valid_images = (targets.semantic != IGNORE_INDEX).flatten(1).any(dim=1).sum()
-        return torch.stack(
-            [
-                valid_images.double(),
-                targets.center_weight.sum(dtype=torch.float64),
-                targets.offset_weight.sum(dtype=torch.float64),
-            ]
-        )
+        weights = (targets.center_weight.sum(dtype=torch.float64), targets.offset_weight.sum(dtype=torch.float64))
+        return torch.stack([valid_images.double(), *weights])
 
     def __call__(self, raw_maps: RawMaps, targets: Targets, normalizers: Float[Tensor, "3"] | None = None) -> LossTerms:
         """Compare predictions with targets.
@@ -103,7 +89,7 @@ class PanopticDeepLabLoss:
         return torch.stack(
             [
                 _bootstrapped_cross_entropy(
-                    upsample(image_logits[None].float(), _size(semantic), align_corners=self.align_corners)[0],
+                    upsample(image_logits[None].float(), size_of(semantic), align_corners=self.align_corners)[0],
                     semantic,
                     weight,
                     fraction=self.config.top_k_fraction,
@@ -128,7 +114,7 @@ class PanopticDeepLabLoss:
 
     def _heatmap_error(self, heatmap: Float[Tensor, "B 1 h w"], targets: Targets) -> Float[Tensor, ""]:
         """Squared error, or the cross entropy of the probability and the Gaussian, summed over pixels."""
-        size = _size(targets.center_heatmap)
+        size = size_of(targets.center_heatmap)
         predicted = upsample(heatmap.float(), size, align_corners=self.align_corners)[:, 0]
         if self.config.heatmap_loss == "mse":
             error = (predicted - targets.center_heatmap).square()
@@ -141,7 +127,7 @@ class PanopticDeepLabLoss:
 
         Public implementations disagree: some take the sum of dy and dx, which doubles the loss.
         """
-        size = _size(targets.offset)
+        size = size_of(targets.offset)
         predicted = upsample_offset(offset.float(), size, align_corners=self.align_corners)
         return (targets.offset_weight * (predicted - targets.offset).abs().mean(dim=1)).sum()
 
@@ -175,8 +161,3 @@ def _bootstrapped_cross_entropy(
 
 def _pixel_cross_entropy(logits: Float[Tensor, "C P"], labels: Int64[Tensor, " P"]) -> Float[Tensor, " P"]:
     return F.cross_entropy(logits[None], labels[None], ignore_index=IGNORE_INDEX, reduction="none")[0]
-
-
-def _size(map_: Tensor) -> Size:
-    height, width = map_.shape[-2:]
-    return height, width

@@ -41,13 +41,7 @@ class Meter:
         self._waited += time.perf_counter() - started
 
     def add(self, step: int, terms: LossTerms, image_ids: Sequence[str]) -> None:
-        """Note the losses of one step.
-
-        Args:
-            step: number of the step, from 1.
-            terms: this process's summand of each term.
-            image_ids: what this process trained on, for error messages.
-        """
+        """Note this process's summand of each term of one step, from 1, and what it trained on, for messages."""
         self._pending.append((step, torch.stack(terms), image_ids))
 
     def check(self) -> None:
@@ -64,9 +58,8 @@ class Meter:
             first = int(torch.isfinite(total).all(dim=1).logical_not().nonzero()[0])
             step, _, image_ids = self._pending[first]
             culprits = gather_objects([] if bool(torch.isfinite(own[first]).all()) else list(image_ids))
-            raise TrainingError(
-                _not_finite_message(step, LossTerms(*total[first]), [i for ids in culprits for i in ids])
-            )
+            names = [name for names in culprits for name in names]
+            raise TrainingError(_not_finite_message(step, LossTerms(*total[first]), names))
         self._sums += total.sum(dim=0)
         self._num_steps += len(self._pending)
         self._pending = []

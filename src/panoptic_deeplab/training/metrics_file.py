@@ -39,10 +39,7 @@ class MetricsFile:
             logger.warning(
                 "%s is damaged in %d lines (%s), which are left out; nothing but the curves depends on them. The whole"
                 " file is kept as %s.",
-                path,
-                len(damaged),
-                numbers,
-                copy,
+                *(path, len(damaged), numbers, copy),
             )
         kept = [row for row in rows if int(row["step"]) <= start_step]
         with written_whole(path) as temporary:
@@ -50,10 +47,7 @@ class MetricsFile:
         self._last_row = kept[-1] if kept else {}
 
     def write(self, row: Mapping[str, str]) -> None:
-        """Append a row; one of the step of the last row is added to that.
-
-        Args:
-            row: text of each cell, without commas; `step` is one of them.
+        """Append a row of texts without commas; one of the `step` of the last row is added to that.
 
         Raises:
             OutputError: the system refuses to write; the rows before are untouched.

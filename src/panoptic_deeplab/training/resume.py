@@ -52,19 +52,10 @@ _FILES = (MODEL_FILE, CONFIG_FILE, CATEGORIES_FILE, DATASET_FILE, STATE_FILE)
 
 
 def load_checkpoint(run_folder: Path, state: TrainingState, *, config: Config, dataset: Mapping[str, Any]) -> bool:
-    """Restore `state` from the newest checkpoint.
-
-    Args:
-        run_folder: the folder of a run that has a checkpoint.
-        state: freshly built with `config`; filled in place.
-        config: configuration of this start; see `MAY_DIFFER_ON_RESUME`.
-        dataset: what identifies the data of this start.
-
-    Returns:
-        Whether these weights have been validated.
+    """Restore `state`, freshly built with `config`, from the newest checkpoint; gives whether it has been validated.
 
     Raises:
-        ConfigError: a setting, or the data, differ from those of the run.
+        ConfigError: a setting (see `MAY_DIFFER_ON_RESUME`), or the data, differ from those of the run.
         CheckpointError: a file is missing or damaged, or does not fit the model; the message names the newest
             checkpoint that is whole.
     """

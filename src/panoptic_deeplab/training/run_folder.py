@@ -31,12 +31,8 @@ from panoptic_deeplab.errors import CheckpointError, ConfigError, OutputError
 from panoptic_deeplab.files import read_json, write_json
 
 CHECKPOINTS, LAST, BEST = "checkpoints", "last", "best"
-CONFIG_YAML, LABELS_PICTURE, BATCH_PICTURE, CURVES_PICTURE = (
-    "config.yaml",
-    "labels.png",
-    "train_batch.png",
-    "curves.png",
-)
+CONFIG_YAML, CURVES_PICTURE = "config.yaml", "curves.png"
+LABELS_PICTURE, BATCH_PICTURE = "labels.png", "train_batch.png"
 WRITING, REPLACED = ".writing_", ".replaced_"
 """How folders of checkpoints begin that are not whole, or have a successor."""
 
@@ -81,11 +77,7 @@ def newest_checkpoint(run_folder: Path) -> Path | None:
 
 
 def check_run_folder(run_folder: Path, *, resume: bool) -> None:
-    """See that no run is overwritten. A folder `data` in it, as the demo has, is no run.
-
-    Raises:
-        ConfigError: the folder is in use and `resume` is false.
-    """
+    """See that no run is overwritten, or raise a `ConfigError`. A folder `data` in it, as the demo has, is no run."""
     if not run_folder.exists():
         return
     if not run_folder.is_dir():

@@ -62,15 +62,7 @@ def accumulate_gradients(
     targets only, so they are summed over processes first; then every pass of every process contributes exactly its
     summand, whichever way the batch is split.
 
-    Args:
-        network: the model, inside `DistributedDataParallel` where there are several processes.
-        loss: the criterion.
-        batch: this process's share of the batch, on `process.device`.
-        config: `images_at_once` and `precision`, which is not `auto` any more.
-        process: this process.
-
-    Returns:
-        This process's summand of each term, detached.
+    `batch` is this process's share, on `process.device`; the result its summand of each term, detached.
     """
     assert config.precision != "auto"  # see `precision.py`
     normalizers = all_reduce_sum(loss.normalizers(batch.targets))

@@ -106,12 +106,7 @@ class Tracker:
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Write values of a step; it has one row, to which a second call adds (a validation takes its time).
 
-        Args:
-            step: steps made.
-            values: any of TRAINING_COLUMNS and VALIDATION_COLUMNS.
-
-        Raises:
-            OutputError: the system refuses to write.
+        `values` are any of TRAINING_COLUMNS and VALIDATION_COLUMNS.
         """
         if not self._is_main:
             return

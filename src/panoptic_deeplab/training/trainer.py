@@ -41,7 +41,7 @@ from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.data.sources import open_source
 from panoptic_deeplab.distributed import Process, any_process, of_main_process, process_group
 from panoptic_deeplab.errors import ConfigError, StoppedBySignal
-from panoptic_deeplab.inference.free_memory import available_memory
+from panoptic_deeplab.inference.memory_need import available_memory
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.training.allocator import keep_freed_memory
 from panoptic_deeplab.training.callbacks import Callback
@@ -269,13 +269,9 @@ def _validates_after(step: int, settings: TrainConfig) -> bool:
 
 
 def _stopping(interruption: Interruption, tracker: Tracker, step: int, *, common: int) -> Callable[[int, int], None]:
-    """What a validation calls after each image. It stops where a signal came, as long as all processes have images.
+    """What a validation calls after each image: it stops where a signal came, while all processes have images.
 
-    Args:
-        interruption: knows of the signal.
-        tracker: shows progress.
-        step: whose checkpoint is validated.
-        common: so many images every process has.
+    So many (`common`) has every process.
     """
 
     def on_image(done: int, total: int) -> None:
@@ -354,15 +350,8 @@ def _start_run_folder(
     settings = config.train
     logger.info(
         "Training %s on %d images (%s), step %d to %d with %d images a step on %d x %s. Everything goes to %s.",
-        config.model.backbone,
-        len(source),
-        source.categories.name,
-        start_step,
-        settings.max_steps,
-        settings.batch_size,
-        process.world_size,
-        process.device,
-        run_folder,
+        *(config.model.backbone, len(source), source.categories.name, start_step, settings.max_steps),
+        *(settings.batch_size, process.world_size, process.device, run_folder),
     )
     logger.info("Learning rate: %s.", describe_schedule(settings))
     images_together = images_normalized_together(config, process)

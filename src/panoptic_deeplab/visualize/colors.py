@@ -1,13 +1,18 @@
 """Colors: classes, instances, a perceptual scale for values, and what to write in black or white."""
 
 import colorsys
+from collections import Counter
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from panoptic_deeplab.results.ids import MAX_SEGMENT_ID
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 Color = tuple[int, int, int]
+
+_DARKEST = 64
+"""Least channel of a color that has to be seen beside the black of void."""
 
 _GOLDEN_RATIO = 0.618033988749895
 
@@ -46,6 +51,26 @@ def segment_colors(result: PanopticResult) -> UInt8[np.ndarray, "N 3"]:
         else:
             colors[index] = base
     return colors
+
+
+def visible_ids(result: PanopticResult) -> list[int]:
+    """Ids for a COCO panoptic PNG whose colors are about those of `segment_colors`, in the order of `segments_info`.
+
+    Each id is there once and none is near black; segments of one color differ in the low bits of the channels.
+    """
+    ids: list[int] = []
+    used: set[int] = set()
+    seen: Counter[tuple[int, ...]] = Counter()
+    for color in np.maximum(segment_colors(result), _DARKEST).tolist():
+        rank = seen[tuple(color)]
+        seen[tuple(color)] += 1
+        red, green, blue = (channel ^ (rank >> shift & 15) for channel, shift in zip(color, (0, 4, 8), strict=True))
+        id_ = red + 256 * green + 65536 * blue
+        while id_ in used:
+            id_ = id_ + 1 if id_ < MAX_SEGMENT_ID else 1
+        used.add(id_)
+        ids.append(id_)
+    return ids
 
 
 def distinct_colors(number: int) -> UInt8[np.ndarray, "N 3"]:

@@ -23,12 +23,7 @@ _TALLEST = 8
 
 
 def draw_panoptic(
-    image: ImageLike,
-    result: PanopticResult,
-    *,
-    alpha: float = 0.55,
-    labels: bool = True,
-    min_width: int | None = None,
+    image: ImageLike, result: PanopticResult, *, alpha: float = 0.55, labels: bool = True, min_width: int | None = None
 ) -> Image.Image:
     """Paint a result over its image.
 

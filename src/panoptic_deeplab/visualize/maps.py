@@ -26,10 +26,7 @@ def draw_heatmap(image: ImageLike, center_heatmap: Float[np.ndarray, "H W"]) -> 
 
 
 def draw_offset(
-    offset: Float[np.ndarray, "2 H W"],
-    *,
-    mask: Bool[np.ndarray, "H W"] | None = None,
-    max_length: float | None = None,
+    offset: Float[np.ndarray, "2 H W"], *, mask: Bool[np.ndarray, "H W"] | None = None, max_length: float | None = None
 ) -> Image.Image:
     """Offsets on the color wheel of Baker et al. (A Database and Evaluation Methodology for Optical Flow, 2011).
 

@@ -5,7 +5,6 @@ that escapes every text, so names and paths may contain anything.
 """
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from PIL import Image
 from panoptic_deeplab.errors import visible
 from panoptic_deeplab.files import write_text
 from panoptic_deeplab.images.read import ImageLike, read_image
+from panoptic_deeplab.images.write import encoded
 from panoptic_deeplab.results.panoptic_result import PanopticResult
 from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic
 from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset, thing_pixels
@@ -175,6 +175,4 @@ def _png(picture: Image.Image) -> str:
 
 
 def _uri(picture: Image.Image, form: str, **options: int) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, form, **options)
-    return f"data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return f"data:image/{form};base64,{base64.b64encode(encoded(picture, form, **options)).decode('ascii')}"

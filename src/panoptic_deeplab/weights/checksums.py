@@ -20,10 +20,6 @@ def write_checksums(folder: Path, files: Mapping[str, Path]) -> None:
     Args:
         folder: folder of the checkpoint.
         files: where the content of each file lies now, by the name that it has or will have in the folder.
-
-    Raises:
-        CheckpointError: the list that is there is damaged.
-        OutputError: the system refuses to write.
     """
     sums = read_checksums(folder) | {name: sha256_of(path) for name, path in files.items()}
     write_json(folder / CHECKSUMS_FILE, sums, indent=2)
@@ -45,13 +41,7 @@ def read_checksums(folder: Path) -> dict[str, str]:
 
 
 def check_files(folder: Path, names: Iterable[str], sums: Mapping[str, str], *, advice: str = "") -> None:
-    """Hold files against their checksums.
-
-    Args:
-        folder: folder of the files.
-        names: that are needed.
-        sums: as `read_checksums` returns them.
-        advice: what to do where a file was changed, as a sentence behind a blank.
+    """Hold files of a folder against their checksums; `advice` ends the message, as a sentence behind a blank.
 
     Raises:
         CheckpointError: a file is missing, not in the list, or not the one that was written.

@@ -36,12 +36,7 @@ _IF_CHANGED = f" Copy or download it again; if the change is yours, delete {CHEC
 
 
 def save_pretrained(
-    folder: str | Path,
-    model: nn.Module,
-    *,
-    config: Config,
-    categories: CategoryTable,
-    card: str | None = None,
+    folder: str | Path, model: nn.Module, *, config: Config, categories: CategoryTable, card: str | None = None
 ) -> None:
     """Write a model folder (see the tree above, without `ema.safetensors`); existing files are replaced.
 
@@ -107,10 +102,7 @@ def read_settings(folder: Path) -> tuple[Config, CategoryTable]:
 
 
 def read_folder_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
-    """Read the weights of a model folder, the averaged ones where there are some, and hold them against their checksum.
-
-    Returns:
-        The file that was read, and its tensors by name.
+    """Read the weights of a model folder: the file, averaged where there is one, and its tensors by name.
 
     Raises:
         CheckpointError: the file is missing, truncated, or does not fit its checksum.
@@ -123,21 +115,13 @@ def read_folder_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors, the file whole or not at all.
-
-    Raises:
-        OutputError: the system refuses to write.
-    """
+    """Write tensors as safetensors, the file whole or not at all, or raise an `OutputError`."""
     with written_whole(path) as temporary:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, temporary)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read a `.safetensors` file, or a `.pth` state dict of plain tensors.
-
-    Raises:
-        CheckpointError: the file is missing, truncated, or holds something else than tensors.
-    """
+    """Read a `.safetensors` file, or a `.pth` state dict of plain tensors; anything else is a `CheckpointError`."""
     state = read_content(user_path(path))
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path} must hold a state dict: a dictionary of tensors. Got something else.")
@@ -145,12 +129,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
-    """Copy `state` into `model`; every name and shape has to fit.
+    """Copy `state` into `model`; every name and shape has to fit, or a `CheckpointError` names those that do not.
 
     Only `num_batches_tracked` may be missing, as it is from older files; the model then keeps its own.
-
-    Raises:
-        CheckpointError: names the missing, unexpected and mis-shaped entries.
     """
     own = model.state_dict()
     check_entries(state, own, where=where, advice="Load it with the configuration it was trained with")

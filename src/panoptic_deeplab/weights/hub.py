@@ -4,9 +4,6 @@ The hub's own client keeps downloads in its own cache, goes on with interrupted 
 there. Only the files of a model folder are fetched or sent; none of them is code.
 """
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +49,6 @@ def why_unreachable() -> str | None:
     except Exception as error:  # of one of two HTTP clients, by the version; or it was told to stay offline
         return first_line(error)
     return None
-
-
-@contextmanager
-def quiet_client() -> Iterator[None]:
-    """Keep quiet what the hub's client says of each attempt: what comes of it is one sentence of ours."""
-    client = logging.getLogger("huggingface_hub")
-    level = client.level
-    client.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        client.setLevel(level)
 
 
 def client() -> Any:

@@ -27,11 +27,6 @@ def load_initial_weights(model: PanopticDeepLab, config: Config, categories: Cat
     Settings that fit the weights' shapes and still change what the network computes from them (`align_corners`, atrous
     rates, the input's mean) are compared, and a warning names those that differ.
 
-    Args:
-        model: a network with random weights, made from `config.model`.
-        config: configuration of the training that begins.
-        categories: table of its data.
-
     Raises:
         CheckpointError: the model cannot be read, does not fit this one, or has other classes while
             `config.model.reset_heads` is false.
@@ -53,11 +48,7 @@ def load_initial_weights(model: PanopticDeepLab, config: Config, categories: Cat
         logger.info(
             "Starting from the weights of %s (%d classes, %s), but for the last layer of the semantic head: it starts"
             " at random, with %d classes (%s).",
-            source,
-            trained_categories.num_classes,
-            trained_categories.name,
-            categories.num_classes,
-            categories.name,
+            *(source, trained_categories.num_classes, trained_categories.name, categories.num_classes, categories.name),
         )
     else:
         logger.info("Starting from the weights of %s.", source)

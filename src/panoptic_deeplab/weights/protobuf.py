@@ -11,15 +11,7 @@ _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5  # wire types
 
 
 class Cursor:
-    """Reads bytes from front to back.
-
-    Args:
-        data: all bytes.
-        position: place of the first one to read.
-
-    Raises:
-        ValueError: (by each method) the data end early, or a number is longer than 64 bits.
-    """
+    """Reads bytes from front to back; a ValueError says that they end early, or a number is longer than 64 bits."""
 
     def __init__(self, data: bytes | memoryview, position: int = 0) -> None:
         self._data = memoryview(data)
@@ -56,11 +48,7 @@ class Cursor:
 
 
 def protobuf_fields(message: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The fields of one message, in order: field number, and its number or bytes (text, nested message).
-
-    Raises:
-        ValueError: these are no such fields.
-    """
+    """The fields of one message, in order: field number, and its number or bytes (text, nested message)."""
     cursor = Cursor(message)
     while not cursor.at_end:
         tag = cursor.varint()
@@ -78,22 +66,14 @@ def protobuf_fields(message: bytes | memoryview) -> Iterator[tuple[int, int | me
 
 
 def as_bytes(value: int | memoryview) -> memoryview:
-    """The value of a field that must be a text or a message.
-
-    Raises:
-        ValueError: it is a number.
-    """
+    """The value of a field that must be a text or a message; a number is a ValueError."""
     if isinstance(value, int):
         raise ValueError("a number stands where a text or message is expected")
     return value
 
 
 def as_number(value: int | memoryview) -> int:
-    """The value of a field that must be a number.
-
-    Raises:
-        ValueError: it is a text or message.
-    """
+    """The value of a field that must be a number; a text or message is a ValueError."""
     if isinstance(value, memoryview):
         raise ValueError("a text stands where a number is expected")
     return value

@@ -64,8 +64,5 @@ def _without_paths(config: Config) -> Config:
     if backbone_weights != "imagenet" and not (backbone_weights or "").startswith("package:"):
         backbone_weights = None
     model = replace(config.model, weights=None, reset_heads=False, backbone_weights=backbone_weights)
-    return replace(
-        config,
-        model=model,
-        data=replace(config.data, root=Config().data.root, categories=Path(config.data.categories).name),
-    )
+    data = replace(config.data, root=Config().data.root, categories=Path(config.data.categories).name)
+    return replace(config, model=model, data=data)

@@ -132,44 +132,43 @@ _PlainOnly.dispatch[pickle.EMPTY_SET[0]] = _PlainOnly._put_ignored
 _PlainOnly.dispatch[pickle.FROZENSET[0]] = _PlainOnly._put_ignored_for_marked
 
 
-class _Call:
+class _Closed:
+    """Something out of reach of the pickle's other instructions."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None:
+        raise pickle.UnpicklingError("it wants to change a function, a tensor or a number type")
+
+
+class _Call(_Closed):
     """A function that a pickle can call, and do nothing else with."""
 
     __slots__ = ("_function", "_memory")
 
     def __init__(self, function: Callable[..., Any], memory: Memory) -> None:
-        self._function = function
-        self._memory = memory
+        self._function, self._memory = function, memory
 
     def __call__(self, *arguments: Any) -> Any:
         return self._function(self._memory, *arguments)
 
-    def __setstate__(self, state: object) -> None:
-        raise pickle.UnpicklingError("it wants to change a function")
 
-
-class _Fixed:
-    """A storage or tensor, out of reach of the pickle's other instructions."""
+class _Fixed(_Closed):
+    """A storage or tensor."""
 
     __slots__ = ("value",)
 
     def __init__(self, value: Storage | Tensor) -> None:
         self.value = value
 
-    def __setstate__(self, state: object) -> None:
-        raise pickle.UnpicklingError("it wants to change a tensor")
 
-
-class _DataTypeOfTorch:
+class _DataTypeOfTorch(_Closed):
     """A number type of torch, or the class of storages with such numbers."""
 
     __slots__ = ("dtype",)
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
-
-    def __setstate__(self, state: object) -> None:
-        raise pickle.UnpicklingError("it wants to change a number type")
 
 
 class _DataType:
@@ -337,12 +336,7 @@ _ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 def _finished(value: Any, done: dict[int, Any]) -> Any:
-    """The value with arrays and tensors in place of what built them.
-
-    Args:
-        value: what the pickle made.
-        done: containers that were met before, by their identity.
-    """
+    """The value with arrays and tensors in place of what built them; `done`: containers met before, by identity."""
     if isinstance(value, _Array):
         return value.array
     if isinstance(value, _Fixed):

@@ -22,21 +22,13 @@ _ALLOWANCE = 4
 
 
 class Memory:
-    """Counts what reading a file takes.
-
-    Args:
-        file_size: size of the file in bytes.
-    """
+    """Counts what reading a file of so many bytes takes."""
 
     def __init__(self, file_size: int) -> None:
         self._left = _ALLOWANCE * file_size + 2**20
 
     def take(self, size: Any) -> None:
-        """Count `size` bytes, before they are allocated.
-
-        Raises:
-            MemoryError: the file is too small to need so much.
-        """
+        """Count `size` bytes before they are allocated; a MemoryError: the file is too small to need so much."""
         if type(size) is not int or size < 0:
             raise ValueError("it has a size that is no count")
         if size > self._left:
@@ -52,13 +44,8 @@ class TooLargeError(Exception):
 def at_most(limit: int) -> Iterator[None]:
     """Count the parameters and buffers that modules of this thread are given within the block, but those on `meta`.
 
-    A module is given an empty tensor before it is filled, so one that is too large has taken no memory yet.
-
-    Args:
-        limit: bytes.
-
-    Raises:
-        TooLargeError: the next tensor goes beyond the limit, or beyond what torch can make.
+    A module is given an empty tensor before it is filled, so one that is too large has taken no memory yet. A tensor
+    that goes beyond the limit, in bytes, or beyond what torch can make is a `TooLargeError`.
     """
     left, thread = limit, get_ident()
 

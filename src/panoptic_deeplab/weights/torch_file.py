@@ -30,13 +30,7 @@ _BYTEORDER = "byteorder"
 
 
 def read_torch_file(path: Path) -> Any:
-    """Read what `torch.save` or `pickle.dump` wrote: tensors, NumPy arrays and plain values, on the CPU.
-
-    Raises:
-        pickle.UnpicklingError: it holds something else.
-        MemoryError: it asks for more memory than a file of its size can need.
-        Exception: it is damaged (any kind).
-    """
+    """Read what `torch.save` or `pickle.dump` wrote: tensors, NumPy arrays and plain values; raises as `load_plain`."""
     size = path.stat().st_size
     memory = Memory(size)
     with path.open("rb") as file:

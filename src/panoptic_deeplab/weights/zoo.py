@@ -60,7 +60,7 @@ def fetch(model: ZooModel, *, progress: Progress | None = None) -> Path:
         file = _published_file(model, model.url, progress)
         found = {"url": model.url, "file": file.name, "size": file.stat().st_size, "sha256": sha256_of(file)}
         _verify(model, file, found, record)
-        _convert(model, file, folder)
+        _write_converted(model, file, folder)
         # Not before: a wrong file that somebody put there must not be what later ones are held against.
         write_json(model.record_file, {**found, "converted_by": __version__}, indent=2)
         return folder
@@ -116,15 +116,15 @@ def _verify(model: ZooModel, file: Path, found: dict[str, Any], record: dict[str
             )
 
 
-def _convert(model: ZooModel, file: Path, folder: Path) -> None:
+def _write_converted(model: ZooModel, file: Path, folder: Path) -> None:
     from panoptic_deeplab.weights.converters import convert_checkpoint
     from panoptic_deeplab.weights.folder import save_pretrained
 
-    converted, config, categories = convert_checkpoint(file, model.name)
+    network, config, categories = convert_checkpoint(file, model.name)
     card = card_of(model, config, categories)
     with tempfile.TemporaryDirectory(prefix=".converting_", dir=folder.parent) as temporary:
         finished = Path(temporary) / folder.name
-        save_pretrained(finished, converted, config=config, categories=categories, card=card)
+        save_pretrained(finished, network, config=config, categories=categories, card=card)
         if folder.exists():
             shutil.rmtree(folder)
         finished.rename(folder)

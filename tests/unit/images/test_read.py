@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import EpsImagePlugin, Image
 
-from panoptic_deeplab.errors import ImageError, OutputError
-from panoptic_deeplab.images.read import IMAGE_SUFFIXES, find_images, range_warning, read_image, save_picture
+from panoptic_deeplab.errors import ImageError
+from panoptic_deeplab.images.read import IMAGE_SUFFIXES, find_images, range_warning, read_image
 
 RGB = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 10
 GRAY = np.array([[0, 100, 255], [7, 8, 9]], np.uint8)
@@ -332,16 +332,6 @@ def test_hidden_pictures_are_named(tmp_path, caplog):
     find_images(f"{tmp_path}/._*.png")
     find_images(tmp_path / "._a.png")
     assert caplog.text == ""
-
-
-def test_a_full_disk_leaves_no_picture(tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(OutputError, match=r"a\.png cannot be written: No space left on device"):
-        save_picture(Image.new("RGB", (2, 2)), tmp_path / "a.png")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_lists_what_cannot_be_read_and_leaves_out_what_the_system_hides(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from panoptic_deeplab.inference import free_memory as memory
+from panoptic_deeplab.inference import memory_need as memory
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from panoptic_deeplab.config import TestTimeAugmentationConfig
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.inference.fusion import Average, to_estimate, to_raw_maps
-from panoptic_deeplab.inference.views import AugmentedModel, resize_images, scaled_size
+from panoptic_deeplab.inference.views import AugmentedModel, resize_images, view_size
 from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.model.aspp import ASPP
 from panoptic_deeplab.model.network import PanopticDeepLab
@@ -140,7 +140,7 @@ def test_memory_does_not_grow_with_the_number_of_views():
     ],
 )
 def test_sizes_that_a_network_maps_without_a_remainder(size, scale, align_corners, expected):
-    assert scaled_size(size, scale, output_stride=16, align_corners=align_corners) == expected
+    assert view_size(size, scale, output_stride=16, align_corners=align_corners) == expected
 
 
 @pytest.mark.parametrize("align_corners", [True, False])

@@ -17,10 +17,8 @@ from panoptic_deeplab.results.formats import (
     save_result,
     to_coco_instances,
     to_coco_panoptic,
-    to_polygons,
     to_rle,
     to_rles,
-    to_transformers,
 )
 from panoptic_deeplab.results.ids import rgb_to_id
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
@@ -80,7 +78,6 @@ def test_coco_panoptic_of_truth_has_no_score(result):
 
 def test_records_are_plain_python(result):
     records = [to_coco_panoptic(result, 1, "1.png")[0], to_coco_instances(result, 1)]
-    records.append(to_transformers(result)["segments_info"])
     assert json.loads(json.dumps(records)) == records
 
 
@@ -104,7 +101,6 @@ def test_empty_result_gives_empty_lists():
     empty = PanopticResult(panoptic_map=np.zeros((2, 3), np.int32), segments_info=[], categories=CATEGORIES)
     assert to_coco_instances(empty, 1) == []
     assert to_coco_panoptic(empty, 1, "1.png")[0]["segments_info"] == []
-    assert to_transformers(empty)["segments_info"] == []
 
 
 def test_rle_counts_are_text_in_column_order():
@@ -144,45 +140,31 @@ def test_any_number_of_objects(count):
 
 
 @pytest.mark.parametrize(
-    ("mask", "num_polygons"),
+    "mask",
     [
-        (np.zeros((3, 4), bool), 0),
-        (np.ones((1, 1), bool), 0),
-        (np.ones((1, 300), bool), 0),
-        (np.ones((300, 1), bool), 0),
-        (np.eye(5, dtype=bool), 0),
-        (np.ones((2, 2), bool), 1),
-        (np.ones((300, 400), bool), 1),
-        (np.kron(np.eye(64, dtype=bool)[:, ::2], np.ones((2, 4), bool)), 32),
-        (np.kron(np.indices((70, 70)).sum(0) % 2 == 0, np.eye(4, dtype=bool) | np.eye(4, dtype=bool)[::-1]), None),
-        (np.zeros((0, 4), bool), 0),
-        (np.zeros((0, 0), bool), 0),
+        np.zeros((3, 4), bool),
+        np.ones((1, 1), bool),
+        np.ones((1, 300), bool),
+        np.ones((300, 1), bool),
+        np.ones((300, 400), bool),
+        np.kron(np.indices((70, 70)).sum(0) % 2 == 0, np.eye(4, dtype=bool) | np.eye(4, dtype=bool)[::-1]),
+        np.zeros((0, 4), bool),
+        np.zeros((0, 0), bool),
     ],
 )
-def test_masks_of_any_size_and_number_of_parts(mask, num_polygons):
+def test_masks_of_any_size_and_number_of_parts(mask):
     assert np.array_equal(_decode(to_rle(mask)), mask)
-    polygons = to_polygons(mask)
-    assert all(len(polygon) >= 6 for polygon in polygons)
-    assert num_polygons in (None, len(polygons))
 
 
-def test_polygons_run_through_border_pixels_and_lose_holes_and_specks():
-    mask = np.zeros((12, 12), bool)
-    mask[1:6, 2:8] = True
-    mask[3, 4] = False  # a hole
-    mask[8:11, 1:4] = True
-    mask[11, 11] = True  # encloses no area
-    square, other = to_polygons(mask)
-    assert sorted(zip(square[::2], square[1::2], strict=True)) == [(2, 1), (2, 5), (7, 1), (7, 5)]
-    assert sorted(zip(other[::2], other[1::2], strict=True)) == [(1, 8), (1, 10), (3, 8), (3, 10)]
-    assert to_polygons(np.zeros((4, 4), bool)) == []
-
-
-def test_transformers_form_uses_train_ids(result):
-    converted = to_transformers(result)
-    assert converted["segmentation"] is result.panoptic_map
-    assert converted["segments_info"][0] == {"id": 2, "label_id": 1, "was_fused": False, "score": 0.25}
-    assert converted["segments_info"][2] == {"id": 70_000, "label_id": 0, "was_fused": True, "score": 0.75}
+def test_ids_of_the_png_may_be_others_and_link_to_ours(result):
+    ids = [0x8090A0, 255, 77]
+    annotation, rgb = to_coco_panoptic(result, 1, "1.png", png_ids=ids)
+    rows = annotation["segments_info"]
+    assert [(row["id"], row["segment_id"]) for row in rows] == list(zip(ids, (2, 300, 70_000), strict=True))
+    assert np.array_equal(rgb_to_id(rgb) == 0x8090A0, result.panoptic_map == 2)
+    assert np.array_equal(rgb_to_id(rgb) == 0, result.panoptic_map == 0)
+    records = to_coco_instances(result, 1, png_ids=ids)
+    assert [(record["id"], record["segment_id"]) for record in records] == [(255, 300), (0x8090A0, 2)]
 
 
 @pytest.mark.parametrize("stem", ["street", "berlin/street.v2"])
@@ -320,7 +302,6 @@ def test_a_result_that_contradicts_itself_is_not_written(result, tmp_path):
         lambda: save_result(wrong, tmp_path, "a"),
         lambda: to_coco_panoptic(wrong, 1, "a.png"),
         lambda: to_coco_instances(wrong, 1),
-        lambda: to_transformers(wrong),
     ):
         with pytest.raises(DatasetError, match=r"segment 2 \(car\) has 1 pixels, but the map has 6"):
             write()
@@ -340,7 +321,8 @@ def test_a_full_disk_leaves_nothing_half_written(result, tmp_path, monkeypatch):
 UNTYPED = """
 import numpy as np
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.results.formats import to_polygons, to_rle, to_rles
+from panoptic_deeplab.results.conversions import to_polygons
+from panoptic_deeplab.results.formats import to_rle, to_rles
 cube, flags, numbers = np.zeros((2, 2, 2), bool), np.zeros((2, 2), bool), np.full((2, 2), 255, np.uint8)
 calls = [(f, (m,)) for f in (to_rle, to_polygons) for m in (cube, cube[0, 0], numbers, numbers / 255, None, [[True]])]
 calls += [(to_rles, (m, [1])) for m in (cube.astype(int), cube[0, 0].astype(int), numbers / 255, flags, None, [[1]])]

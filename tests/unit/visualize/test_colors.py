@@ -5,7 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from panoptic_deeplab.visualize.colors import colorize, describe, paint_segments, readable_on, segment_colors
+from panoptic_deeplab.categories import Category, CategoryTable
+from panoptic_deeplab.results.ids import id_to_rgb
+from panoptic_deeplab.results.panoptic_result import PanopticResult
+from panoptic_deeplab.visualize.colors import (
+    colorize,
+    describe,
+    paint_segments,
+    readable_on,
+    segment_colors,
+    visible_ids,
+)
 
 
 def test_stuff_and_crowd_have_class_colors_and_instances_their_own(scene):
@@ -56,3 +66,20 @@ def test_text_is_black_on_light_and_white_on_dark(color, text):
 
 def test_descriptions(scene):
     assert [describe(s) for s in scene.segments_info] == ["car 0.91", "car 0.50", "road", "person (crowd)"]
+
+
+def test_visible_ids_are_distinct_and_look_like_the_segments():
+    categories = CategoryTable(
+        name="t",
+        categories=(
+            Category(id=1, name="cell", isthing=True, color=(0, 0, 0)),
+            Category(id=2, name="dark", isthing=False, color=(0, 0, 0)),
+        ),
+    )
+    panoptic_map = np.arange(5001, dtype=np.int32).reshape(3, -1)
+    result = PanopticResult.from_maps(panoptic_map, {n: 1 if n < 5000 else 2 for n in range(1, 5001)}, categories)
+    ids = visible_ids(result)
+    assert len(set(ids)) == 5000
+    colors = id_to_rgb(np.array([ids]))[0].astype(int)
+    assert colors.max(axis=1).min() >= 48
+    assert np.abs(colors - np.maximum(segment_colors(result), 64)).max() < 17

@@ -134,7 +134,7 @@ def test_number_of_parameters_is_that_of_the_network(name: str) -> None:
 
 
 def test_the_page_about_them_says_of_each_how_far_it_is_checked() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "published-weights.md").read_text("utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "published-weights.md").read_text("utf-8")
     checked = {}
     for row in re.findall(r"^\| (`\w+/.*) \|$", page, re.MULTILINE):
         names, *_, verified = row.split(" | ")

@@ -16,11 +16,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.data.formats.coco_entries import warn_of_unlisted
 from panoptic_deeplab.data.formats.listed import Labels, ListedSource
 from panoptic_deeplab.data.formats.panoptic_json import read_panoptic_json
 from panoptic_deeplab.data.problems import Problems, collected
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.images.read import image_files
 
 
 class CocoPanopticSource(ListedSource):
@@ -66,14 +66,7 @@ class CocoPanopticSource(ListedSource):
             else None
         )
         if problems is not None and self.index.has_labels:
-            listed = set(self.index.image_files)
-            others = [path.name for path in image_files(self.image_folder) if path.name not in listed]
-            if others:
-                more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-                problems.warnings.append(
-                    f"There are images in {self.image_folder} that {json_path} does not list: {others[0]}{more}. They"
-                    " are not read."
-                )
+            warn_of_unlisted(self.image_folder, self.index, problems)
 
     def _image_path(self, index: int) -> Path:
         where = f"{self.index.path} (image {self.image_ids[index]})"

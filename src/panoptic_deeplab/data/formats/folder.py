@@ -20,7 +20,7 @@ What a pixel becomes:
 | 0        | thing       | crowd: things that nobody separated                                              |
 | any      | void id     | void; an instance must be void as a whole                                        |
 | i > 0    | (no folder) | instance i of the table's only thing class                                       |
-| 0        | (no folder) | the table's only stuff class; void where the table has no stuff                  |
+| 0        | (no folder) | `unlabeled` of the table, or its only stuff class; void where it has no stuff    |
 
 Numbers that mean void (often 0 or 255) belong in `void_ids` of the table; a number that the table does not list is an
 error.
@@ -42,7 +42,7 @@ from panoptic_deeplab.results.ids import VOID_ID
 from panoptic_deeplab.results.panoptic_result import Segment
 from panoptic_deeplab.results.run_lengths import find_runs
 
-_NO_CLASS = -1
+NO_CLASS = -1
 """Stands for "the table has no class here" while pixels are grouped; numbers in files are never negative."""
 
 
@@ -53,7 +53,7 @@ class FolderSource(ListedSource):
         root: folder of the set.
         split: name of `{split}.txt` or of the sub-folders.
         categories: table whose dataset ids are the numbers in the semantic maps. With instance maps alone it must have
-            exactly one thing class and at most one stuff class.
+            exactly one thing class, and at most one stuff class unless it has `unlabeled`.
 
         outside_root: links in the set may lead out of `root`.
         problems: takes what is wrong with the files; without it, that is raised.
@@ -77,7 +77,7 @@ class FolderSource(ListedSource):
             self._files = find_files(Path(root), split, found)
         self.image_ids: Sequence[str] = list(self._files.images)
         if list(self._files.labels) == ["instances"]:
-            _only_classes(categories)
+            only_classes(categories)
 
     def _image_path(self, index: int) -> Path:
         return self._root.listed(self._files.image_folder, self._files.images[self.image_ids[index]])
@@ -127,17 +127,17 @@ def labels_from_maps(
         DatasetError: an instance has two classes or lies on stuff, or a number is not in the table.
     """
     if semantic_map is None:
-        thing, stuff = _only_classes(categories)
+        thing, stuff = only_classes(categories)
         semantic_map = np.where(instance_map > 0, thing, stuff)
-    keys = instance_map.astype(np.int64) << 32 | (semantic_map.astype(np.int64) - _NO_CLASS)
+    keys = instance_map.astype(np.int64) << 32 | (semantic_map.astype(np.int64) - NO_CLASS)
     runs = find_runs(keys)
     unique_keys, key_of_run = np.unique(runs.of(keys), return_inverse=True)
-    instances, classes = unique_keys >> 32, (unique_keys & 2**32 - 1) + _NO_CLASS
+    instances, classes = unique_keys >> 32, (unique_keys & 2**32 - 1) + NO_CLASS
     _check_pairs(instances, classes, categories=categories, where=where)
 
     # Regions without an instance number get numbers above all instances.
     raw_ids = instances.copy()
-    without_number = (instances == 0) & (classes != _NO_CLASS)
+    without_number = (instances == 0) & (classes != NO_CLASS)
     raw_ids[without_number] = instances.max(initial=0) + 1 + np.arange(without_number.sum())
     raw_map = runs.spread(raw_ids[key_of_run.reshape(-1)])
     raw_segments = {}
@@ -171,14 +171,24 @@ def _check_pairs(
             )
 
 
-def _only_classes(categories: CategoryTable) -> tuple[int, int]:
-    """Dataset ids of the only thing and the only stuff class (`_NO_CLASS` where there is no stuff)."""
+def only_classes(categories: CategoryTable) -> tuple[int, int]:
+    """Dataset ids of the only thing class, and of the class around it: `unlabeled`, or the only stuff class.
+
+    Returns:
+        The second is `NO_CLASS` where the table has no stuff: such pixels are void.
+
+    Raises:
+        DatasetError: the table has several thing classes, or several stuff classes none of which is `unlabeled`.
+    """
     things = [c for c in categories.categories if c.isthing]
     stuff = [c for c in categories.categories if not c.isthing]
-    if len(things) != 1 or len(stuff) > 1:
+    if len(things) != 1 or (len(stuff) > 1 and categories.unlabeled is None):
         raise DatasetError(
-            "Instance maps without semantic maps need a table with one thing class and at most one stuff class."
-            f" Table {categories.name!r} has {len(things)} and {len(stuff)}; add a folder semantic/ or choose another."
+            "Labels that say no classes need a table with one thing class, and one stuff class at most or its name in"
+            f" `unlabeled`. Table {categories.name!r} has {len(things)} and {len(stuff)}; add a folder semantic/ or"
+            " choose another."
         )
-    ids = [(c.dataset_ids or (c.id,))[0] for c in [*things, *stuff]]
-    return ids[0], ids[1] if stuff else _NO_CLASS
+    thing, *around = [(c.dataset_ids or (c.id,))[0] for c in [*things, *stuff]]
+    if categories.unlabeled_id is not None:
+        return thing, categories.unlabeled_id
+    return thing, around[0] if around else NO_CLASS

@@ -16,6 +16,7 @@ from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.data.sample import Sample
 from panoptic_deeplab.data.set_root import SetRoot
 from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.images.read import read_image
 from panoptic_deeplab.results.ids import rgb_to_id
 from panoptic_deeplab.results.panoptic_result import Segment
 
@@ -48,7 +49,8 @@ class ListedSource(ABC):
             DatasetError: a file is missing, corrupt or contradicts another one.
         """
         image_path = self._image_path(index)
-        image = read_upright_image(image_path)
+        pixels = read_upright_image(image_path)
+        image = read_image(pixels)
         panoptic_map, segments_info = self._labels(index, image, image_path)
         return Sample(
             image_id=self.image_ids[index],
@@ -56,6 +58,7 @@ class ListedSource(ABC):
             panoptic_map=panoptic_map,
             segments_info=segments_info,
             image_path=image_path,
+            deep_image=None if pixels.dtype == np.uint8 else pixels,
         )
 
     @abstractmethod
@@ -72,7 +75,7 @@ class ListedSource(ABC):
         """Read a map of numbers, found in `folder`, for an image."""
         label_path = self._root.listed(folder, path)
         values = read_id_label(label_path)
-        check_same_size(image, values, image_path=image_path, label_path=label_path)
+        check_same_size(_size(image), values, image_path=image_path, label_path=label_path)
         return values
 
     def _translated(self, raw_map: Int32[np.ndarray, "H W"], segments: list[RawSegment], where: Path | str) -> Labels:
@@ -98,10 +101,14 @@ class ListedSource(ABC):
                 " zip file: extract those too, completely."
             )
         raw_map = rgb_to_id(read_rgb_label(label_path))
-        check_same_size(image, raw_map, image_path=image_path, label_path=label_path)
-        index.check_size(position, (image.shape[0], image.shape[1]), image_path)
+        check_same_size(_size(image), raw_map, image_path=image_path, label_path=label_path)
+        index.check_size(position, _size(image), image_path)
         where = f"{label_path} (image {image_id} of {index.path.name})"
         return self._translated(raw_map, index.raw_segments(position), where)
+
+
+def _size(image: UInt8[np.ndarray, "H W 3"]) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
 
 
 class PanopticPlace(NamedTuple):

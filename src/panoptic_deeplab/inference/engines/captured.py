@@ -32,27 +32,14 @@ class _Recording(NamedTuple):
 
 
 class CapturedPath:
-    """A function on a GPU as a CUDA graph for each size.
-
-    Args:
-        run: from images and the sizes of their content to tensors. It never waits for the device, and does the same for
-            all images of these sizes.
-    """
+    """A function on a GPU, which never waits for it and depends on sizes alone, as a CUDA graph for each size."""
 
     def __init__(self, run: Callable[[Tensor, tuple[Size, ...]], Queued]) -> None:
         self._run = run
         self._recordings: OrderedDict[tuple[object, ...], _Recording | None] = OrderedDict()
 
     def __call__(self, images: Float[Tensor, "B 3 H W"], content_sizes: tuple[Size, ...]) -> Queued:
-        """Run.
-
-        Args:
-            images: on the device.
-            content_sizes: size of each image, without padding.
-
-        Returns:
-            The function's answer; the next call for the same sizes overwrites it.
-        """
+        """Run on images on the device; the next call for the same sizes overwrites the answer."""
         with torch.cuda.device(images.device):
             return self._replay(images, content_sizes)
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from panoptic_deeplab.config import PostprocessConfig
-from panoptic_deeplab.maps import RawMaps, Size, are_finite, each_map
+from panoptic_deeplab.maps import RawMaps, Size, are_finite, each_map, size_of
 from panoptic_deeplab.postprocess.merging import PanopticTensors, SegmentTable
 from panoptic_deeplab.postprocess.pipeline import panoptic_tensors
 from panoptic_deeplab.postprocess.pixels import Grid, make_grid
@@ -43,36 +43,19 @@ def queue_postprocessing(
     config: PostprocessConfig,
     align_corners: bool,
 ) -> Queued:
-    """Queue all work on the maps of a batch.
-
-    Args:
-        raw_maps: the network's maps of B images, in float32.
-        input_size: size of the network input, padding included.
-        content_sizes: size of each image without padding.
-        thing_mask: which classes are things, on the device of the maps.
-        config: thresholds.
-        align_corners: convention of the model's resizing.
-    """
+    """Queue all work on float32 maps of images that were padded from `content_sizes` to `input_size`."""
     # Indices that come of NaN would end the process on a GPU.
     maps = each_map(raw_maps, lambda map_: map_.nan_to_num(0.0, 0.0, 0.0))
-    height, width = maps.semantic_logits.shape[-2:]
-    device = maps.semantic_logits.device
+    map_size, device = size_of(maps.semantic_logits), maps.semantic_logits.device
     grids = tuple(
-        cached_grid((height, width), input_size, content_size, align_corners=align_corners, device=device)
+        cached_grid(map_size, input_size, content_size, align_corners=align_corners, device=device)
         for content_size in content_sizes
     )
     images = tuple(
         panoptic_tensors(
-            maps,
-            i,
-            input_size,
-            content_size,
-            thing_mask=thing_mask,
-            config=config,
-            align_corners=align_corners,
-            grid=grid,
+            maps, i, input_size, size, thing_mask=thing_mask, config=config, align_corners=align_corners, grid=grid
         )
-        for i, (content_size, grid) in enumerate(zip(content_sizes, grids, strict=True))
+        for i, (size, grid) in enumerate(zip(content_sizes, grids, strict=True))
     )
     return Queued(raw_maps, are_finite(raw_maps), images, grids)
 

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from jaxtyping import UInt8
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, PostprocessConfig, Precision, TestTimeAugmentationConfig
 from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.images.intensity import Pixels
 from panoptic_deeplab.images.prepare import PreparedImage, prepare_image
 from panoptic_deeplab.maps import RawMaps, Size
 from panoptic_deeplab.postprocess.dropped import Dropped
@@ -72,7 +71,7 @@ class Engine(ABC):
         self.precision: Precision = precision
         self.compile = compile
 
-    def ready(self, image: UInt8[np.ndarray, "H W 3"]) -> ReadyImage:
+    def ready(self, image: Pixels) -> ReadyImage:
         """Prepare an image: resize, normalize and pad it as `config` says."""
         prepared = prepare_image(
             image,
@@ -106,13 +105,7 @@ class Engine(ABC):
         """
 
     def raw_maps(self, batch: Sequence[ReadyImage]) -> RawMaps:
-        """Run the network alone.
-
-        Args:
-            batch: at least one image, all of one `group`.
-
-        Returns:
-            Finite maps in float32, on `device`.
+        """Run the network alone; finite maps in float32, on `device`.
 
         Raises:
             CheckpointError: as for `predict`.

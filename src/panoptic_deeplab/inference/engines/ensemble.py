@@ -156,16 +156,10 @@ class _Grid(NamedTuple):
 
     @classmethod
     def of(cls, raw_maps: RawMaps, prepared: PreparedImage, engine: Engine) -> "_Grid":
-        axes = (
-            _Axis(map_length, input_length, content_length, engine.config.model.align_corners)
-            for map_length, input_length, content_length in zip(
-                raw_maps.semantic_logits.shape[-2:],
-                prepared.tensor.shape[-2:],
-                prepared.content_size,
-                strict=True,
-            )
+        lengths = zip(
+            raw_maps.semantic_logits.shape[-2:], prepared.tensor.shape[-2:], prepared.content_size, strict=True
         )
-        return cls(*axes)
+        return cls(*(_Axis(*sides, engine.config.model.align_corners) for sides in lengths))
 
 
 def _resampled(estimate: Estimate, own: _Grid, target: _Grid) -> Estimate:

@@ -130,12 +130,7 @@ class _ReadyNetwork(nn.Module):
 
 
 class _InFloat32(nn.Module):
-    """A layer that computes in float32 among others that do not.
-
-    Args:
-        layer: has float32 weights.
-        keep: give float32, too, instead of the type that came.
-    """
+    """A layer with float32 weights among others; with `keep` it gives float32 instead of the type that came."""
 
     def __init__(self, layer: nn.Module, *, keep: bool) -> None:
         super().__init__()

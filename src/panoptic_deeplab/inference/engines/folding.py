@@ -92,16 +92,10 @@ def _owner(weight: Node | None, owners: Mapping[int, _Layer]) -> _Layer | None:
 
 @torch.no_grad()
 def _fold(convolution: nn.Conv2d, norm: _BatchNorm) -> None:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
+    assert norm.running_mean is not None and norm.running_var is not None  # noqa: PT018
+    mean, variance = norm.running_mean, norm.running_var
     convolution.weight, convolution.bias = fuse_conv_bn_weights(
-        convolution.weight,
-        convolution.bias,
-        norm.running_mean,
-        norm.running_var,
-        norm.eps,
-        norm.weight,
-        norm.bias,
+        convolution.weight, convolution.bias, mean, variance, norm.eps, norm.weight, norm.bias
     )
 
 

@@ -27,7 +27,7 @@ from panoptic_deeplab.inference.engines.engine import Answer, Engine, ReadyImage
 from panoptic_deeplab.inference.engines.fast_network import FastNetwork
 from panoptic_deeplab.inference.memory_need import MemoryNeed
 from panoptic_deeplab.inference.views import AugmentedModel
-from panoptic_deeplab.maps import RawMaps, Size, are_finite, each_map
+from panoptic_deeplab.maps import RawMaps, Size, are_finite, each_map, size_of
 from panoptic_deeplab.postprocess.dropped import Dropped
 from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
 from panoptic_deeplab.results.panoptic_result import PanopticResult
@@ -82,18 +82,16 @@ class NetworkEngine(Engine):
         )
         self._memory_need = MemoryNeed(self.model, config, device=self.device, precision=precision)
         self._postprocess = PanopticPostprocessor(categories, config.postprocess, align_corners=align_corners)
-        is_plain = config.test_time_augmentation.is_plain  # averages take small tensors from the host in between
-        self._is_captured = compile and self.device.type == "cuda" and is_plain
+        self._is_plain = config.test_time_augmentation.is_plain
+        # Averages take small tensors from the host in between.
+        self._is_captured = compile and self.device.type == "cuda" and self._is_plain
         self._captured: tuple[object, CapturedPath] | None = None
         # A recording has one place for its images and its answer; averages change windows of pools inside of the model.
         self._lock = threading.Lock()
         self._thing_mask = torch.from_numpy(categories.thing_mask).to(self.device)
 
     def check_memory(self, size: Size, *, where: str) -> None:
-        """See that an image can be predicted; see `Engine.check_memory`. Only PyTorch networks are looked at.
-
-        Not known either is the need of several images in a batch.
-        """
+        """See that an image can be predicted; see `Engine.check_memory`. Only PyTorch networks are looked at."""
         self._memory_need.check(size, where=where)
 
     @torch.inference_mode()
@@ -113,11 +111,7 @@ class NetworkEngine(Engine):
 
     @torch.inference_mode()
     def unchecked_maps(self, batch: Sequence[ReadyImage]) -> RawMaps:
-        """Run the network alone, whatever its numbers are: a GPU is not waited for.
-
-        Raises:
-            CheckpointError: the maps do not fit the categories.
-        """
+        """Run the network alone, whatever its numbers are (a GPU is not waited for); errors as for `maps_of`."""
         return self.maps_of(self._images(batch))
 
     def explain(self, image: ReadyImage) -> tuple[PanopticResult, Dropped]:
@@ -127,8 +121,9 @@ class NetworkEngine(Engine):
     @torch.inference_mode()
     def explained(self, raw_maps: RawMaps, image: ReadyImage) -> tuple[PanopticResult, Dropped]:
         """Turn the finite maps of one image into its result, and say what that leaves out."""
-        height, width = image.prepared.tensor.shape[-2:]
-        result, dropped = self._postprocess.explain(raw_maps, (height, width), image.prepared.content_size)
+        result, dropped = self._postprocess.explain(
+            raw_maps, size_of(image.prepared.tensor), image.prepared.content_size
+        )
         resized = result.resized(image.original_size)
         return resized, dropped.after_resizing(result, resized)
 
@@ -138,8 +133,7 @@ class NetworkEngine(Engine):
         if self.device.type != "cpu":
             return self._collect(self._queue(raw_maps, batch[0].prepared.tensor, _content_sizes(batch)), batch)
         self.check_finite(are_finite(raw_maps))
-        height, width = batch[0].prepared.tensor.shape[-2:]
-        return _resized(self._postprocess(raw_maps, (height, width), _content_sizes(batch)), batch)
+        return _resized(self._postprocess(raw_maps, size_of(batch[0].prepared.tensor), _content_sizes(batch)), batch)
 
     def changed(
         self, *, postprocess: PostprocessConfig, test_time_augmentation: TestTimeAugmentationConfig
@@ -174,7 +168,7 @@ class NetworkEngine(Engine):
     def _queue(self, raw_maps: RawMaps, images: Float32[Tensor, "*B 3 H W"], content_sizes: tuple[Size, ...]) -> Queued:
         return queue_postprocessing(
             raw_maps,
-            (images.shape[-2], images.shape[-1]),
+            size_of(images),
             content_sizes,
             thing_mask=self._thing_mask,
             config=self.config.postprocess,
@@ -195,15 +189,19 @@ class NetworkEngine(Engine):
         return images.to(self.device, non_blocking=True)
 
     def maps_of(self, images: Float32[Tensor, "B 3 H W"]) -> RawMaps:
-        """Run the network on prepared images that are on its device, whatever its numbers are."""
-        model = AugmentedModel(
-            self._network.current(),
-            self.config.test_time_augmentation,
-            output_stride=self.config.model.output_stride,
-            align_corners=self.config.model.align_corners,
-        )
-        with self._lock if not self.config.test_time_augmentation.is_plain else nullcontext():
+        """Run the network on prepared images that are on its device, whatever its numbers are.
+
+        Raises:
+            CheckpointError: the maps do not fit the categories.
+        """
+        model, settings = self._network.current(), self.config.model
+        if self._is_plain:
             raw_maps = model(images)
+        else:
+            stride, align_corners = settings.output_stride, settings.align_corners
+            averages = self.config.test_time_augmentation
+            with self._lock:
+                raw_maps = AugmentedModel(model, averages, output_stride=stride, align_corners=align_corners)(images)
         num_classes = raw_maps.semantic_logits.shape[1]
         if num_classes != len(self.categories):
             raise CheckpointError(
@@ -213,14 +211,7 @@ class NetworkEngine(Engine):
         return each_map(raw_maps, Tensor.float)
 
     def check_finite(self, is_finite: Bool[Tensor, ""]) -> None:
-        """Refuse maps with NaN or infinity.
-
-        Args:
-            is_finite: what `are_finite` says of them.
-
-        Raises:
-            CheckpointError: they are not finite.
-        """
+        """Raise a `CheckpointError` for maps with NaN or infinity, given what `are_finite` says of them."""
         if not is_finite:
             raise CheckpointError(
                 f"The model's output is not finite (NaN or infinity) in precision {self.precision}. The weights are"

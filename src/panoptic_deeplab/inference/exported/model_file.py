@@ -64,11 +64,7 @@ class ModelFileInfo:
 
     @classmethod
     def from_json(cls, text: str, *, where: str) -> "ModelFileInfo":
-        """The inverse of `to_json`.
-
-        Raises:
-            CheckpointError: the text is no such document.
-        """
+        """The inverse of `to_json`; another text is a `CheckpointError`."""
         document = parse_json(text, where=f"What {where} says of itself", error=CheckpointError)
         try:
             size, version, commit = document["input"]["size"], document["version"], document["commit"]
@@ -135,6 +131,12 @@ def _input_document(info: ModelFileInfo) -> dict[str, Any]:
         "name": "images",
         "layout": "B H W 3, uint8 RGB" if panoptic else "B 3 H W, float32 RGB, (pixel / 255 - pixel_mean) / pixel_std",
         "size": info.input_size,
+        "range_before": {
+            "range": config.input.range,
+            "percentiles": config.input.percentiles,
+            "how": "type: 0 and the highest number of the type become 0 and 255. percentile: these percentiles of all"
+            " numbers of the image do, and what lies beyond is cut",
+        },
         "resize_before": {
             "longest_side": config.input.longest_side,
             "scale": config.input.scale,

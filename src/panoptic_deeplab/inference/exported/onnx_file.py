@@ -34,12 +34,7 @@ _KEY, _VALUE = 1, 2  # of an entry of metadata or of external data
 
 
 def read_metadata(path: Path, key: str) -> str | None:
-    """A text of the file's `metadata_props`; None if it has no such entry.
-
-    Raises:
-        ValueError: the file is no ONNX.
-        OSError: it cannot be read.
-    """
+    """A text of the file's `metadata_props`; None if it has no such entry. A ValueError: the file is no ONNX."""
     for number, field in protobuf_fields(_mapped(path)):
         if number == _METADATA:
             name, value = _entry(field)

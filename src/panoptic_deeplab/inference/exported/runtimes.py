@@ -19,7 +19,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Precision
 from panoptic_deeplab.errors import (
     CheckpointError,
@@ -40,13 +39,7 @@ Run = Callable[[Tensor], list[Tensor]]
 
 
 class _ExportedFile:
-    """A file in its runtime.
-
-    Args:
-        path: the file, for error messages.
-        info: what it says about itself.
-        run: runs it.
-    """
+    """A file in its runtime, with what it says about itself."""
 
     def __init__(self, path: Path, info: ModelFileInfo, run: Run) -> None:
         self.path, self.info, self._run = path, info, run
@@ -107,23 +100,17 @@ class ExportedPipeline(_ExportedFile):
                     f"The scores that {self.path} gives are not finite (NaN or infinity). Its weights are broken, or"
                     " too large for this precision: try float32, or another checkpoint."
                 )
-            result = PanopticResult(
-                panoptic_map=panoptic_maps[index],
-                segments_info=[
-                    _segment(self.info.categories, *row)
-                    for row in zip(
-                        ids.tolist(),
-                        category_ids.tolist(),
-                        scores.tolist(),
-                        areas.tolist(),
-                        boxes.tolist(),
-                        strict=True,
-                    )
-                ],
-                categories=self.info.categories,
-                semantic_map=semantic_maps[index],
+            rows = zip(*(column.tolist() for column in (ids, category_ids, areas, boxes, scores)), strict=True)
+            table = self.info.categories
+            segments = [
+                Segment.of(table[table.train_id_by_category_id[category_id]], number, area, box, score=score)
+                for number, category_id, area, box, score in rows
+            ]
+            results.append(
+                PanopticResult(
+                    panoptic_map=map_, segments_info=segments, categories=table, semantic_map=semantic_maps[index]
+                )
             )
-            results.append(result)
         return results
 
 
@@ -249,20 +236,6 @@ def _torch_export(path: Path, device: str) -> Run:
         return [output.to(images.device) for output in program(images.to(program.device))]
 
     return run
-
-
-def _segment(categories: CategoryTable, id_: int, category_id: int, score: float, area: int, box: list[int]) -> Segment:
-    category = categories[categories.train_id_by_category_id[category_id]]
-    x, y, width, height = box
-    return Segment(
-        id=id_,
-        category_id=category_id,
-        name=category.name,
-        isthing=category.isthing,
-        area=area,
-        bbox=(x, y, width, height),
-        score=score,
-    )
 
 
 def _outputs(path: Path, run: Run, images: Tensor) -> list[Tensor]:

@@ -62,12 +62,7 @@ class Contents(NamedTuple):
 
 
 class Entries:
-    """The entries of an open archive, by their names inside of its folder.
-
-    Args:
-        path: for messages.
-        archive: all of its entries lie in one folder, have names of their own, and are not compressed.
-    """
+    """The entries of an open archive, by their names inside of its one folder, which are different; not compressed."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self.path, self._archive = path, archive
@@ -94,11 +89,7 @@ class Entries:
         return name in self._entries
 
     def read(self, name: str) -> bytearray:
-        """The content of an entry.
-
-        Raises:
-            KeyError: there is none of that name.
-        """
+        """The content of an entry."""
         entry = self._entries[name]
         content = bytearray(entry.file_size)
         with self._archive.open(entry) as file:
@@ -110,11 +101,7 @@ class Entries:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[Entries]:
-    """Open the archive of a `.pt2`.
-
-    Raises:
-        CheckpointError: the file is none, or one that torch would not write.
-    """
+    """Open the archive of a `.pt2`; a file that is none, or that torch would not write, is a `CheckpointError`."""
     try:
         with zipfile.ZipFile(path) as archive:
             yield Entries(path, archive)

@@ -54,12 +54,7 @@ OPERATORS = frozenset(name for names in _NAMES.values() for name in names.split(
 """Operators of aten, with all of their overloads but those that are given a tensor to write into."""
 
 ASSERTIONS = frozenset(
-    f"{NAMESPACE}{name}"
-    for name in (
-        "_assert_scalar.default",
-        "_assert_tensor_metadata.default",
-        "sym_constrain_range.default",
-        "sym_constrain_range_for_size.default",
-    )
+    f"{NAMESPACE}{name}.default"
+    for name in "_assert_scalar _assert_tensor_metadata sym_constrain_range sym_constrain_range_for_size".split()  # noqa: SIM905
 )
 """What tracing assumed of sizes and strides. They give nothing, and are left out: every size is computed alike."""

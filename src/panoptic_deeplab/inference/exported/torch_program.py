@@ -45,24 +45,16 @@ _NUMBERS: dict[str, Callable[..., Any]] = {
 }
 """Functions of sizes."""
 
-_MEMORY_FORMATS = {
-    1: torch.contiguous_format,
-    2: torch.channels_last,
-    3: torch.channels_last_3d,
-    4: torch.preserve_format,
-}
+_MEMORY_FORMATS = dict(
+    enumerate((torch.contiguous_format, torch.channels_last, torch.channels_last_3d, torch.preserve_format), start=1)
+)
 _STRIDED = 7  # of torch's schema's layouts, the only one for dense tensors
 
 
 class TorchProgram:
     """A program that is ready to run; several threads may run it at once.
 
-    Args:
-        path: for messages.
-        graph: graph of the program.
-        device: where it runs; its weights are there.
-        constants: what the program reads besides its input: weights by the names that they have in the graph.
-        input_name: the name of the images in the graph.
+    `constants` are what it reads besides its input: weights by the names that they have in the graph, on its device.
     """
 
     def __init__(
@@ -73,10 +65,7 @@ class TorchProgram:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Run.
-
-        Args:
-            images: as the file takes them, on the program's device.
+        """Run on images as the file takes them, on the program's device.
 
         Raises:
             CheckpointError: an operator refuses what the program gives it.
@@ -95,10 +84,6 @@ class TorchProgram:
 
 def load_program(path: Path, device: str) -> TorchProgram:
     """Load a `.pt2` file.
-
-    Args:
-        path: the file.
-        device: `cpu`, `cuda`, `cuda:1`, or `auto`.
 
     Raises:
         CheckpointError: the file is damaged, or holds something that no file of `panoptic-deeplab export` has.

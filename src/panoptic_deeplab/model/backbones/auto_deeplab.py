@@ -9,6 +9,7 @@ channels and run at stride 16. The path ends at stride 8, so the ASPP reads feat
     tap                      ▲                             ▲
 """
 
+from functools import partial
 from itertools import chain, pairwise
 
 import torch
@@ -17,7 +18,8 @@ from torch.nn import functional as F
 
 from panoptic_deeplab.config import ModelConfig
 from panoptic_deeplab.errors import ConfigError
-from panoptic_deeplab.maps import Size, upsample
+from panoptic_deeplab.maps import Size, size_of, upsample
+from panoptic_deeplab.model.layers import conv_norm
 
 _LEVELS = (0, 0, 0, 1, 2, 1, 2, 2, 3, 3, 2, 1)
 """Level of each cell. A cell of level l has F * 2^l channels a convolution, and ends at stride 4 * 2^l, or 16 for
@@ -41,7 +43,8 @@ of the one before it, 2 to 6 are those of the blocks."""
 
 _OUTPUT_STRIDE = 8
 
-_NORM_EPS = 1e-3
+_conv_norm = partial(conv_norm, norm_eps=1e-3)
+"""With PyTorch's initial values, which are those of the original (variance 1 / (3 fan-in))."""
 
 
 class AutoDeepLab(nn.Module):
@@ -74,7 +77,7 @@ class AutoDeepLab(nn.Module):
         """Features at `strides`."""
         before_last = self.stem(images)
         last = self.stem_end(before_last)
-        sizes = [(last.shape[-2], last.shape[-1])]
+        sizes = [size_of(last)]
         for _ in range(_COARSEST_RESOLUTION):
             sizes.append(_half(sizes[-1]))
         outputs = []
@@ -154,7 +157,7 @@ class _Atrous(nn.Module):
         """Same size, or half of it."""
         features = F.relu(features)
         if self.halves:
-            size = _half((features.shape[-2], features.shape[-1]))
+            size = _half(size_of(features))
             features = upsample(features, size, align_corners=self.align_corners)
         output: Tensor = self.conv(features)
         return output
@@ -164,24 +167,6 @@ def _separable(channels: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
     """ReLU, depthwise and pointwise convolution without anything between, BN."""
     depthwise = nn.Conv2d(channels, channels, kernel, stride=stride, padding=kernel // 2, groups=channels, bias=False)
     return nn.Sequential(nn.ReLU(), depthwise, *_conv_norm(channels, channels, 1))
-
-
-def _conv_norm(
-    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, dilation: int = 1
-) -> nn.Sequential:
-    """Convolution with PyTorch's initial values, which are those of the original (variance 1 / (3 fan-in)), and BN."""
-    return nn.Sequential(
-        nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel,
-            stride=stride,
-            padding=dilation * (kernel // 2),
-            dilation=dilation,
-            bias=False,
-        ),
-        nn.BatchNorm2d(out_channels, eps=_NORM_EPS),
-    )
 
 
 def _resolution(level: int) -> int:
@@ -195,6 +180,6 @@ def _half(size: Size) -> Size:
 
 
 def _resized(features: Tensor, size: Size, *, align_corners: bool) -> Tensor:
-    if features.shape[-2:] == size:
+    if size_of(features) == size:
         return features
     return upsample(features, size, align_corners=align_corners)

@@ -7,9 +7,8 @@ size, rounded up; `docs/how-to/label-formats.md` lists families that have them a
 paper and of published weights that timm lacks have a file of their own here (`OWN_NETWORKS`).
 """
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from panoptic_deeplab.config import ModelConfig
-from panoptic_deeplab.errors import ConfigError, did_you_mean
+from panoptic_deeplab.errors import ConfigError, did_you_mean, quiet
 from panoptic_deeplab.model.backbones.auto_deeplab import (
     auto_deeplab_l_plus,
     auto_deeplab_xl_plus,
@@ -33,8 +32,7 @@ from panoptic_deeplab.model.backbones.mobilenet_v3 import (
     mobilenet_v3_large_seg,
 )
 from panoptic_deeplab.model.backbones.multi_grid import use_multi_grid
-from panoptic_deeplab.model.backbones.padding import use_symmetric_padding
-from panoptic_deeplab.model.backbones.patches import pad_patches
+from panoptic_deeplab.model.backbones.padding import pad_patches, use_symmetric_padding
 from panoptic_deeplab.model.backbones.resnet_beta import resnet50_beta
 from panoptic_deeplab.model.backbones.xception import xception
 
@@ -189,7 +187,7 @@ def create_timm_network(config: ModelConfig, *, state_dict: dict[str, Tensor] | 
     if config.output_stride != _NATIVE_STRIDE:  # many networks know no such argument
         stride["output_stride"] = config.output_stride
     try:
-        with _without_warnings_of_timm():
+        with quiet("timm.models._builder"):
             network: nn.Module = timm.create_model(
                 name,
                 features_only=True,
@@ -261,18 +259,6 @@ def _what_works(config: ModelConfig) -> str:
                 settings = " and ".join(f"`model.{name}` {str(value).lower()}" for name, value in changes.items())
                 return f"This network works with {settings}."
     return _ADVICE
-
-
-@contextmanager
-def _without_warnings_of_timm() -> Iterator[None]:
-    """Timm warns of the classifier's weights, for which a feature extractor has no place."""
-    logger = logging.getLogger("timm.models._builder")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _similar_networks(name: str) -> str:

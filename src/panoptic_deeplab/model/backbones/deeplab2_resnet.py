@@ -10,6 +10,7 @@ From deeplab2's model/encoder/axial_resnet{,_instances}.py and model/layers/{ste
 from torch import Tensor, nn
 
 from panoptic_deeplab.config import ModelConfig
+from panoptic_deeplab.model.layers import conv_norm
 
 _BLOCKS = (3, 4, 6, 3)
 """Units of the stages; stage i has 64 * 2^i inner channels, four times as many outer ones, and stride 2."""
@@ -30,7 +31,7 @@ class Deeplab2ResNet(nn.Module):
     def __init__(self, *, beta: bool, output_stride: int) -> None:
         super().__init__()
         layers = [(3, 64, 3, 2), (64, 64, 3, 1), (64, 128, 3, 1)] if beta else [(3, 64, 7, 2)]
-        self.stem = nn.ModuleList(_conv_norm(i, o, kernel, stride=stride) for i, o, kernel, stride in layers)
+        self.stem = nn.ModuleList(conv_norm(i, o, kernel, stride=stride) for i, o, kernel, stride in layers)
         self.relu = nn.ReLU(inplace=True)
 
         self.stages = nn.ModuleList()
@@ -82,12 +83,12 @@ class _Bottleneck(nn.Module):
     def __init__(self, in_channels: int, inner: int, *, stride: int, dilation: int) -> None:
         super().__init__()
         out_channels = _EXPANSION * inner
-        self.conv1 = _conv_norm(in_channels, inner, 1)
-        self.conv2 = _conv_norm(inner, inner, 3, stride=stride, dilation=dilation)
-        self.conv3 = _conv_norm(inner, out_channels, 1)
+        self.conv1 = conv_norm(in_channels, inner, 1)
+        self.conv2 = conv_norm(inner, inner, 3, stride=stride, dilation=dilation)
+        self.conv3 = conv_norm(inner, out_channels, 1)
         self.shortcut: nn.Sequential | None = None
         if in_channels != out_channels:
-            self.shortcut = _conv_norm(in_channels, out_channels, 1, stride=stride)
+            self.shortcut = conv_norm(in_channels, out_channels, 1, stride=stride)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -96,14 +97,3 @@ class _Bottleneck(nn.Module):
         residual = self.conv3(self.relu(self.conv2(residual)))
         output: Tensor = self.relu(residual + (features if self.shortcut is None else self.shortcut(features)))
         return output
-
-
-def _conv_norm(
-    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, dilation: int = 1
-) -> nn.Sequential:
-    """Convolution, padded evenly on all sides, then BN."""
-    padding = dilation * (kernel // 2)
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, bias=False),
-        nn.BatchNorm2d(out_channels),
-    )

@@ -54,6 +54,7 @@ from torch.nn import functional as F
 from panoptic_deeplab.config import ModelConfig
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.model.backbones.hrnet_blocks import Bottleneck, HighResolutionModule, HRNetLayout, descend
+from panoptic_deeplab.model.layers import initialize_convolutions
 
 _W48 = (48, 96, 192, 384)
 _WIDER = (64, 192, 640, 640)
@@ -102,14 +103,11 @@ class HRNet(nn.Module):
         self.layer1 = nn.Sequential(
             *(Bottleneck(stem if index == 0 else 4 * stem, stem, layout=layout) for index in range(4))
         )
+        first, second = nn.BatchNorm2d(widths[0]), nn.BatchNorm2d(widths[1])
         self.transition1 = nn.ModuleList(
             [
-                nn.Sequential(
-                    layout.convolution(4 * stem, widths[0]), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
-                ),
-                _NewBranch(
-                    [nn.Sequential(layout.convolution(4 * stem, widths[1], stride=2), nn.BatchNorm2d(widths[1]))]
-                ),
+                nn.Sequential(layout.convolution(4 * stem, widths[0]), first, nn.ReLU(inplace=True)),
+                _NewBranch([nn.Sequential(layout.convolution(4 * stem, widths[1], stride=2), second)]),
             ]
         )
         self.stage2 = _stage(2, layout)
@@ -117,7 +115,7 @@ class HRNet(nn.Module):
         self.stage3 = _stage(3, layout)
         self.transition3 = nn.ModuleList([nn.Identity(), nn.Identity(), nn.Identity(), _new_branch(3, layout)])
         self.stage4 = _stage(4, layout, upward_end=upward_end)
-        _initialize(self)
+        initialize_convolutions(self)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         """Features of the branches, shallow to deep."""
@@ -178,7 +176,7 @@ class HRNetPlus(HRNet):
         )
         self.channels = (*channels[:-1], head_channels)
         self.classifier = None if image_classes is None else nn.Conv2d(head_channels, image_classes, 1)
-        _initialize(self)
+        initialize_convolutions(self)
         if self.classifier is not None:
             self.classifier.requires_grad_(False)  # processes that train together would wait for its gradient
 
@@ -239,11 +237,3 @@ def _layout(config: ModelConfig, widths: tuple[int, int, int, int], *, separable
 
 def _timm_name(config: ModelConfig) -> str | None:
     return None if config.hrnet_exchange == "inferred" else "hrnet_w48"
-
-
-def _initialize(network: nn.Module) -> None:
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)

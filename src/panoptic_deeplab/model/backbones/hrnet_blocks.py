@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from panoptic_deeplab.maps import Size, upsample
+from panoptic_deeplab.maps import Size, size_of, upsample
 
 _EXPANSION = 4
 """Output channels of a bottleneck over its inner ones."""
@@ -49,7 +49,7 @@ class HRNetLayout:
 
     def resize(self, feature: Float[Tensor, "B C h w"], size: Size) -> Float[Tensor, "B C H W"]:
         """Bring a feature of a deeper branch to another one's size: not by a factor, since sizes may be odd."""
-        if tuple(feature.shape[-2:]) == size:
+        if size_of(feature) == size:
             return feature
         if self.exchange == "nearest":
             return F.interpolate(feature, size=size, mode="nearest")
@@ -67,14 +67,7 @@ class HRNetLayout:
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 around a shortcut, which is a 1x1 where the number of channels changes.
-
-    Args:
-        in_channels: channels of the input.
-        channels: channels of the 3x3 convolution; the output has four times as many.
-        layout: form of the 3x3 convolution.
-        rate: atrous rate of the 3x3 convolution.
-    """
+    """1x1, 3x3 of `channels`, 1x1 to four times as many; a shortcut, which is a 1x1 where the number changes."""
 
     def __init__(self, in_channels: int, channels: int, *, layout: HRNetLayout, rate: int = 1) -> None:
         super().__init__()
@@ -99,13 +92,7 @@ class Bottleneck(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut.
-
-    Args:
-        channels: channels of input and output.
-        layout: form of the convolutions.
-        rate: atrous rate of the convolutions.
-    """
+    """Two 3x3 convolutions around a shortcut."""
 
     def __init__(self, channels: int, *, layout: HRNetLayout, rate: int) -> None:
         super().__init__()
@@ -124,11 +111,7 @@ class HighResolutionModule(nn.Module):
     """Convolve each branch by itself, then add to each what all others have, brought to its size and channels.
 
     From a branch to a deeper one lead strided 3x3 convolutions, to a shallower one a convolution and a resize.
-
-    Args:
-        branches: how many.
-        layout: shape of the network.
-        upward: whether deep branches give to shallower ones.
+    With `upward`, deep branches give to shallower ones, too.
     """
 
     def __init__(self, branches: int, *, layout: HRNetLayout, upward: bool = True) -> None:
@@ -153,16 +136,15 @@ class HighResolutionModule(nn.Module):
         return [self._fuse(target, features) for target in range(len(features))]
 
     def _fuse(self, target: int, features: Sequence[Tensor]) -> Tensor:
-        height, width = features[target].shape[-2:]
-        terms = []
+        size, terms = size_of(features[target]), []
         paths: nn.ModuleList = self.fuse_layers[target]  # type: ignore[assignment]
         for source, path in enumerate(paths):
             if source <= target:
                 terms.append(path(features[source]))
             elif self.layout.exchange == "inferred":
-                terms.append(path(self.layout.resize(features[source], (height, width))))
+                terms.append(path(self.layout.resize(features[source], size)))
             else:
-                terms.append(self.layout.resize(path(features[source]), (height, width)))
+                terms.append(self.layout.resize(path(features[source]), size))
         total = terms[0]
         for term in terms[1:]:
             total = total + term

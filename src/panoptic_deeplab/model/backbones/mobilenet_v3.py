@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from panoptic_deeplab.config import ModelConfig
+from panoptic_deeplab.model.layers import initialize_convolutions
 
 _Gate = Callable[[Tensor], Tensor]
 
@@ -104,11 +105,7 @@ class MobileNetV3(nn.Module):
         self.blocks.append(nn.ModuleList([_Last(channels, last_channels)]))
         self.strides.append(reached)
         self.channels.append(last_channels)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialize_convolutions(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features at `strides`."""
@@ -128,9 +125,6 @@ class MobileNetV3LargeSeg(MobileNetV3):
 
     ImageNet weights are timm's of `mobilenetv3_large_100`. They cover all but the halved block, which starts at
     random: no weights of that one are public in a form that PyTorch reads.
-
-    Args:
-        output_stride: as in `MobileNetV3`.
     """
 
     timm_name = "mobilenetv3_large_100"
@@ -239,13 +233,5 @@ class _Last(nn.Module):
 
 
 def _depthwise(block: _Block, stride: int, dilation: int) -> nn.Conv2d:
-    return nn.Conv2d(
-        block.expanded,
-        block.expanded,
-        block.kernel,
-        stride=stride,
-        padding=dilation * (block.kernel // 2),
-        dilation=dilation,
-        groups=block.expanded,
-        bias=False,
-    )
+    padding, channels = dilation * (block.kernel // 2), block.expanded
+    return nn.Conv2d(channels, channels, block.kernel, stride, padding, dilation, groups=channels, bias=False)

@@ -13,16 +13,8 @@ _UNITS = 3
 def use_multi_grid(network: nn.Module, multi_grid: tuple[int, int, int], *, rate: int, name: str) -> None:
     """Set the atrous rates of the last block of one of timm's ResNets, in place.
 
-    The detectron2 models do so with (1, 2, 4) and the rate 2 of output stride 16: their units have 2, 4 and 8.
-
-    Args:
-        network: a network with or without its classifier.
-        multi_grid: factor of each unit.
-        rate: 32 / output stride.
-        name: name of the network, for the message.
-
-    Raises:
-        ConfigError: it is no such ResNet.
+    The detectron2 models do so with (1, 2, 4) and the rate 2 (32 / output stride) of output stride 16: their units have
+    2, 4 and 8. A `ConfigError` with the network's name says that it is no such ResNet.
     """
     units: list[Any] = list(getattr(network, "layer4", []))
     if len(units) != _UNITS or not all(isinstance(getattr(unit, "conv2", None), nn.Conv2d) for unit in units):

@@ -11,6 +11,7 @@ it left out.
 from torch import Tensor, nn
 
 from panoptic_deeplab.config import ModelConfig
+from panoptic_deeplab.model.layers import initialize_convolutions
 
 _UNITS = (3, 4, 6, 3)
 """Units of the four blocks; block i has 64 * 2^i inner channels, four times as many outer ones."""
@@ -31,24 +32,17 @@ class ResNetBeta(nn.Module):
     of the same sizes and names, with the stride in a block's first unit, so its weights fit. Features are equal up to
     the tap at stride 4; behind it, a 3x3 convolution that is strided in timm's network sees its neighbors twice as far
     away. They are a start for fine-tuning, and no replacement for weights of the network itself.
-
-    Args:
-        output_stride: stride of the last feature: 8, 16 or 32.
     """
 
     timm_name = "resnet50s"
 
     def __init__(self, output_stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(
-            nn.Conv2d(3, 64, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(64),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(64, 64, 3, padding=1, bias=False),
-            nn.BatchNorm2d(64),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(64, 128, 3, padding=1, bias=False),
-        )
+        layers: list[nn.Module] = []
+        for in_channels, out_channels, stride in ((3, 64, 2), (64, 64, 1)):
+            layers.append(nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False))
+            layers += [nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
+        self.conv1 = nn.Sequential(*layers, nn.Conv2d(64, 128, 3, padding=1, bias=False))
         self.bn1 = nn.BatchNorm2d(128)
         self.act1 = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -69,9 +63,7 @@ class ResNetBeta(nn.Module):
             reached *= stride
             dilation *= wanted // stride
         self.layer1, self.layer2, self.layer3, self.layer4 = blocks
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialize_convolutions(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features at `strides`."""

@@ -19,10 +19,7 @@ class Xception(nn.Module):
 
     Names of layers are those that timm's `features_only` gives them.
 
-    Args:
-        timm_name: which of the three.
-        output_stride: stride of the last feature: 8, 16 or 32.
-        before_relu: see `CompatConfig.xception_taps`.
+    The last feature has stride `output_stride`; `before_relu`: see `CompatConfig.xception_taps`.
     """
 
     def __init__(self, timm_name: str, *, output_stride: int, before_relu: bool) -> None:
@@ -77,11 +74,8 @@ class Xception(nn.Module):
 
 def xception(config: ModelConfig) -> Xception:
     """The network that `config.backbone` names."""
-    return Xception(
-        config.backbone,
-        output_stride=config.output_stride,
-        before_relu=config.compat.xception_taps == "before_relu",
-    )
+    before_relu = config.compat.xception_taps == "before_relu"
+    return Xception(config.backbone, output_stride=config.output_stride, before_relu=before_relu)
 
 
 def _shortcut(block: Any) -> nn.Module:

@@ -17,13 +17,7 @@ from torch import Tensor
 from panoptic_deeplab.config import PostprocessConfig
 from panoptic_deeplab.maps import Size
 from panoptic_deeplab.postprocess.centers import Centers, find_centers, no_centers
-from panoptic_deeplab.postprocess.merging import (
-    PanopticTensors,
-    Rectangles,
-    SlotSums,
-    decide_segments,
-    score_segments,
-)
+from panoptic_deeplab.postprocess.merging import PanopticTensors, Rectangles, SlotSums, decide_segments, score_segments
 from panoptic_deeplab.postprocess.pixels import ImageMaps, look_up, make_grid, resize
 from panoptic_deeplab.postprocess.shortcut.cells import CellGrid, expand, is_pixel, make_cells, pixel_rows_and_columns
 from panoptic_deeplab.postprocess.shortcut.corners import decided_runs, label_cells, undecided_cells
@@ -43,19 +37,9 @@ def quick_answer(
     align_corners: bool,
     stopwatch: Stopwatch | None = None,
 ) -> PanopticTensors | None:
-    """Give the answer for one image without a look at most of its pixels.
+    """Give the answer for one image without a look at most of its pixels; arguments as for `panoptic_tensors`.
 
-    Args:
-        maps: the image's maps.
-        input_size: size of the network input, in pixels.
-        content_size: size of its top-left part that is image, not padding.
-        thing_mask: which classes are things.
-        config: thresholds.
-        align_corners: convention of the model's resizing.
-        stopwatch: measures the stages of `PanopticPostprocessor`.
-
-    Returns:
-        The answer; None off the CPU, where the host would have to wait to learn which pixels are left.
+    None off the CPU, where the host would have to wait to learn which pixels are left.
     """
     logits, _, offset = maps
     if logits.device.type != "cpu":

@@ -90,18 +90,13 @@ def nearest_centers(
 def _candidates(
     low: Float[Tensor, "2 G"], high: Float[Tensor, "2 G"], slack: Float[Tensor, " G"], centers: Centers
 ) -> tuple[Int64[Tensor, " G"], tuple[Int64[Tensor, " g"], ...]]:
-    """For each box, the centers that can be nearest to a point in it.
+    """The boxes, those with most candidates first, and their candidates: centers that can be nearest to a point in it.
 
-    Returns:
-        The boxes, those with most candidates first. Then the first candidate of each, the second of those that have
-        one, and so on; the candidates of a box ascend.
+    First the first candidate of each box, then the second of those that have one, and so on; those of a box ascend.
     """
     group, center = _centers_around(low, high, slack, centers)
-    low, high, points = (
-        low.index_select(1, group),
-        high.index_select(1, group),
-        centers.points.index_select(0, center).T,
-    )
+    low, high = low.index_select(1, group), high.index_select(1, group)
+    points = centers.points.index_select(0, center).T
     lower_bound = squared_distance(points.clamp(low, high), points)
     upper_bound = torch.full_like(slack, torch.inf)
     upper_bound.scatter_reduce_(0, group, squared_length(torch.maximum(points - low, high - points)), "amin")

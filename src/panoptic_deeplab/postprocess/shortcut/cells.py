@@ -80,14 +80,7 @@ class Cells(NamedTuple):
 
 
 def make_cells(map_size: Size, input_size: Size, content_size: Size, *, align_corners: bool) -> CellGrid:
-    """Sort the pixels of an image into cells.
-
-    Args:
-        map_size: size of the map.
-        input_size: size of the network input, padding included.
-        content_size: size of its top-left part that is image.
-        align_corners: convention of the model's resizing.
-    """
+    """Sort the pixels of an image into cells; arguments as for `pixels.make_grid`."""
     rows, columns = (
         _axis(*lengths, align_corners=align_corners) for lengths in zip(map_size, input_size, content_size, strict=True)
     )

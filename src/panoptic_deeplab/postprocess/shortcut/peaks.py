@@ -33,13 +33,7 @@ _LONGEST_LIST = 2**22
 def centers_of_list(heatmap: Float32[Tensor, "h w"], grid: CellGrid, config: PostprocessConfig) -> Centers | None:
     """Find the centers that `find_centers` finds, from a list of pixels that gets shorter with each look.
 
-    Args:
-        heatmap: about 1 at centers, at the decoder's stride.
-        grid: the cells of the map.
-        config: as for `find_centers`.
-
-    Returns:
-        The centers; None where the list would be long, as for a flat heatmap.
+    None where the list would be long, as for a flat heatmap.
     """
     threshold, radius = config.center_threshold, config.nms_kernel // 2
     cells = _cells_above(heatmap, grid, threshold)
@@ -109,10 +103,7 @@ def _pixels_of(axis: CellAxis, radius: int) -> _Pixels:
 
 
 def _values_at(
-    samples: Float32[np.ndarray, "h w"],
-    axes: list[_Pixels],
-    y: Int64[np.ndarray, "*N"],
-    x: Int64[np.ndarray, "*N"],
+    samples: Float32[np.ndarray, "h w"], axes: list[_Pixels], y: Int64[np.ndarray, "*N"], x: Int64[np.ndarray, "*N"]
 ) -> Float32[np.ndarray, "*N"]:
     """Values of the resized heatmap at indices into `axes`: those of `interpolate`, and -infinity outside."""
     rows, columns = axes

@@ -27,17 +27,7 @@ from panoptic_deeplab.postprocess.shortcut.corners import CellLabels
 def probability_in_cells(
     train_ids: Int64[Tensor, "Y X"], labels: CellLabels, logits: Float32[Tensor, "C h w"], grid: CellGrid
 ) -> Float32[Tensor, "Y X"]:
-    """Sum of the softmax probability of one class over the pixels of each cell.
-
-    Args:
-        train_ids: the class, for each cell.
-        labels: the classes in the cells.
-        logits: class scores.
-        grid: the cells of the map.
-
-    Returns:
-        0 in undecided cells.
-    """
+    """Sum of the softmax probability of the class `train_ids` over the pixels of each cell; 0 in undecided cells."""
     scores, largest, is_decided, classes = (t.numpy() for t in (logits, labels.largest, labels.is_decided, train_ids))
     is_led = (labels.is_decided & (train_ids != labels.train_ids)).numpy()  # by a class that its segment has not got
     is_row, is_column = (

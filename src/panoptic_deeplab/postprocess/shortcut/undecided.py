@@ -52,13 +52,7 @@ def label_pixels(
     """Find classes and instances of all pixels of some cells.
 
     Args:
-        logits: class scores.
-        offset: `(dy, dx)` in pixels of the network input; None without centers.
-        grid: the cells of these maps.
-        cells: which to work on; neighbors should lie side by side.
-        centers: centers of the image.
-        thing_mask: which classes are things.
-        stopwatch: measures the stages `upsample + argmax` and `grouping`.
+        cells: which to work on; neighbors should lie side by side. All other arguments are those of `label_cells`.
     """
     with stage(stopwatch, "upsample + argmax"):
         blocks = split_cells(cells, max(1, _BLOCK_ELEMENTS // (len(logits) * grid.num_places)))
@@ -81,15 +75,7 @@ def probability_of(
     grid: CellGrid,
     cells: Cells,
 ) -> Float32[Tensor, "J M"]:
-    """Softmax probability of one class for each pixel.
-
-    Args:
-        train_ids: the class of which the probability is wanted.
-        classes: what was found of these pixels.
-        logits: class scores.
-        grid: the cells of the map.
-        cells: the cells of the pixels.
-    """
+    """Softmax probability of one class for each pixel, with what was found of these pixels."""
     score = interpolate_channel(logits, train_ids, grid, cells)
     return (score - classes.largest).exp_() / classes.total
 

@@ -81,9 +81,11 @@ async function update() {
     const found = await (await again("json", {masks: "png"}, signal)).json();
     if (mine !== turn) return;
     answer = found;
-    const png = Uint8Array.from(atob(found.ids_png), (c) => c.charCodeAt(0));
+    const png = Uint8Array.from(atob(found.panoptic_png), (c) => c.charCodeAt(0));
     const [map, shown] = await Promise.all([pixels(new Blob([png])), picture(signal)]);
     if (mine !== turn) return;
+    const byPng = new Map(found.segments.map((s) => [s.png_id, s.id]));
+    map.ids = map.ids.map((value) => byPng.get(value) || 0);
     ids = map;
     show(shown);
     table();
@@ -112,7 +114,7 @@ async function picture(signal) {
 const plain = {colorSpaceConversion: "none", premultiplyAlpha: "none"};
 const bitmap = async (response) => createImageBitmap(await response.blob(), plain);
 
-/** The ids in a PNG of R + 256 G + 65536 B. */
+/** The values in a PNG of R + 256 G + 65536 B. */
 async function pixels(blob) {
   const drawn = await createImageBitmap(blob, plain), {width, height} = drawn;
   const context = new OffscreenCanvas(width, height).getContext("2d", {willReadFrequently: true});

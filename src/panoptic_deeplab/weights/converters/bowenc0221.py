@@ -42,17 +42,7 @@ _XCEPTION_LAYERS = {"conv_dw": "depthwise", "bn_dw": "bn_depth", "conv_pw": "poi
 
 
 def convert_state(state: Mapping[str, Tensor], model: PanopticDeepLab, config: Config, where: str) -> dict[str, Tensor]:
-    """Rename the weights.
-
-    Args:
-        state: the weights by their names.
-        model: the network for which the weights are.
-        config: settings of the model.
-        where: name of the file.
-
-    Raises:
-        CheckpointError: an entry is missing, unexpected or of another shape.
-    """
+    """Rename the weights; see `Family.convert`."""
 
     def their_name(module: str) -> str:
         if module.startswith("backbone.network."):

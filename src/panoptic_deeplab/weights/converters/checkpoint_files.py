@@ -1,6 +1,6 @@
 """Checkpoint files of other implementations -> a dictionary of tensors. Nothing in a file is ever executed.
 
-They are `.safetensors`, files of `torch.save`, or pickles of NumPy arrays (detectron2's zoo); see `weight_files.py`. A
+They are `.safetensors`, files of `torch.save`, or pickles of NumPy arrays (detectron2's zoo); see `tensors.py`. A
 file holds the tensors themselves, or a dictionary of a training run in which they are under `state_dict` or `model`.
 """
 
@@ -29,13 +29,7 @@ _NUMBERS = "biuf"
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint.
-
-    Args:
-        path: a `.pth`, `.pt`, `.pkl` or `.safetensors` file.
-
-    Returns:
-        By name, on the CPU. A prefix `module.` that all names have is taken off.
+    """Read the tensors of a `.pth`, `.pt`, `.pkl` or `.safetensors` file by name; a prefix `module.` is taken off.
 
     Raises:
         CheckpointError: the file is missing or damaged, holds something else than tensors and plain values, or has no

@@ -48,28 +48,13 @@ _LAST_LAYER = "semantic_last_layer"
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The model's variables, in PyTorch's form.
-
-    Args:
-        path: a `.index` file, a folder with one checkpoint, or a `.tar.gz` of one.
-
-    Raises:
-        CheckpointError: it cannot be read, or holds something of another form.
-    """
+    """The model's variables in a checkpoint that `open_bundle` takes, in PyTorch's form."""
     with open_bundle(path) as bundle:
         return state_of(bundle, where=str(path))
 
 
 def state_of(bundle: TensorBundle, *, where: str) -> dict[str, Tensor]:
-    """The model's variables in an open checkpoint, in PyTorch's form.
-
-    Args:
-        bundle: the checkpoint.
-        where: its name, for messages.
-
-    Raises:
-        CheckpointError: it is damaged, or holds something of another form.
-    """
+    """The model's variables in an open checkpoint, in PyTorch's form; something else is a `CheckpointError`."""
     state = {}
     for name in bundle.names:
         if not name.endswith(_VARIABLE) or not name.startswith(_ROOTS) or ".OPTIMIZER_SLOT" in name:
@@ -85,17 +70,9 @@ def state_of(bundle: TensorBundle, *, where: str) -> dict[str, Tensor]:
 
 
 def convert_state(state: Mapping[str, Tensor], model: PanopticDeepLab, config: Config, where: str) -> dict[str, Tensor]:
-    """Rename the weights.
+    """Rename the weights; see `Family.convert`.
 
-    Args:
-        state: what `read_state` gives.
-        model: the network for which the weights are.
-        config: settings of the model. With COCO, the classes begin behind void, class 0, which the loss ignored: it was
-            never a target, and is left out.
-        where: name of the file.
-
-    Raises:
-        CheckpointError: an entry is missing, unexpected or of another shape.
+    With COCO, the classes begin behind void, class 0, which the loss ignored: it was never a target, and is left out.
     """
     state = dict(state)
     if config.data.categories == "coco":

@@ -38,17 +38,9 @@ _STEM = {
 
 
 def convert_state(state: Mapping[str, Tensor], model: PanopticDeepLab, config: Config, where: str) -> dict[str, Tensor]:
-    """Rename the weights.
+    """Rename the weights; see `Family.convert`.
 
-    Args:
-        state: the weights by their names. Older versions keep `pixel_mean` and `pixel_std` in it.
-        model: the network for which the weights are.
-        config: settings of the model; its input is compared with those two.
-        where: name of the file.
-
-    Raises:
-        CheckpointError: an entry is missing, unexpected or of another shape, or the file was trained with another mean
-            or deviation.
+    Older versions keep `pixel_mean` and `pixel_std` among them, which are compared with those of `config`.
     """
     state = dict(state)
     _check_pixels("pixel_mean", state.pop("pixel_mean", None), config.input.pixel_mean, where)

@@ -10,16 +10,13 @@ from panoptic_deeplab.weights.tensors import check_entries
 def rename(
     state: Mapping[str, Tensor], own: Mapping[str, Tensor], their_name: Callable[[str], str], *, where: str
 ) -> dict[str, Tensor]:
-    """Take from `state` what our model needs; all of it, and nothing may be left.
+    """Take from `state` what our model needs, by our names; all of it, and nothing may be left.
 
     Args:
         state: the weights by their names.
-        own: state of our model; the values are those of entries that may be missing (`weight_files.COUNTER`).
+        own: state of our model; the values are those of entries that may be missing (`tensors.COUNTER`).
         their_name: the name of one of our modules (`semantic_aspp.project.0`) -> their name of it.
         where: name of the file, for the message.
-
-    Returns:
-        Tensors by our names.
 
     Raises:
         CheckpointError: names entries, as they are called there, that are missing, unexpected or of another shape.

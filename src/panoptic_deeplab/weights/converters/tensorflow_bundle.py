@@ -52,13 +52,7 @@ class _Entry(NamedTuple):
 
 
 class TensorBundle:
-    """One checkpoint; tensors are read when asked for.
-
-    Args:
-        prefix: path of its files up to `.index`.
-
-    Attributes:
-        names: names of all tensors, sorted.
+    """One checkpoint, by the path of its files up to `.index`; tensors are read when asked for.
 
     Raises:
         CheckpointError: the index is missing, damaged, or of a kind that is not read.
@@ -75,6 +69,7 @@ class TensorBundle:
             self._entries = {name.decode("utf-8"): _read_entry(value) for name, value in table.items()}
             self._check_places()
         self.names = tuple(self._entries)
+        """Names of all tensors, sorted."""
 
     def _check_places(self) -> None:
         """No byte belongs to two tensors, so all of them together are no larger than the files."""
@@ -84,11 +79,7 @@ class TensorBundle:
                 raise ValueError(f"two of its tensors have the byte {next_offset} of data file {shard}")
 
     def read(self, name: str) -> np.ndarray:
-        """The numbers of one tensor.
-
-        Raises:
-            CheckpointError: its bytes are missing, damaged, or no numbers.
-        """
+        """The numbers of one tensor; bytes that are missing, damaged or no numbers are a `CheckpointError`."""
         entry = self._entries[name]
         if entry.dtype not in _DTYPES:
             raise CheckpointError(f"{self._where}: {name} has TensorFlow's type {entry.dtype}, which is not read.")
@@ -127,10 +118,7 @@ class TensorBundle:
 
 @contextmanager
 def open_bundle(path: str | Path) -> Iterator[TensorBundle]:
-    """Open a checkpoint as people have it.
-
-    Args:
-        path: the `.index` file, the same without `.index`, a folder with one checkpoint, or a `.tar.gz` of one.
+    """Open a `.index` file, the same without `.index`, a folder with one checkpoint, or a `.tar.gz` of one.
 
     Raises:
         CheckpointError: there is none, or more than one.

@@ -30,11 +30,7 @@ _MOST_BYTES = 2**26
 
 
 def read_table(path: Path) -> dict[bytes, bytes]:
-    """All keys with their values, in order.
-
-    Raises:
-        CheckpointError: the file is missing, truncated, damaged or compressed.
-    """
+    """All keys with their values, in order; a missing, damaged or compressed file is a `CheckpointError`."""
     try:
         size = path.stat().st_size
         if size > _MOST_BYTES:

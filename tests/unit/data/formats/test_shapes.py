@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from panoptic_deeplab.categories import Category, CategoryTable
-from panoptic_deeplab.data.formats.coco_rle import counts_fault, rle_counts
 from panoptic_deeplab.data.formats.shapes import Patch, Shape, mask_patch, paint, polygon_fault, polygon_patch
 from panoptic_deeplab.data.labels import RawSegment
 
@@ -123,15 +122,3 @@ def test_a_polygon_outside_of_the_image_has_no_pixel(corners: list[tuple[float, 
 def test_faults_of_polygons(part: object, message: str) -> None:
     assert message in str(polygon_fault(part))
     assert polygon_fault([0, 0, 1.5, 0, 0, 2]) is None
-
-
-@pytest.mark.parametrize("counts", [None, 7, [1, "2"], [1, -2], [1.0], "a\x00", "~~~", "ok\x7f", "P", "PPPPPPPP1"])
-def test_run_lengths_that_are_none(counts: object) -> None:
-    with pytest.raises(ValueError, match=r"has (the )?run lengths"):
-        rle_counts(counts)
-
-
-def test_run_lengths_must_fill_the_mask() -> None:
-    assert "has run lengths of 5 pixels in all" in str(counts_fault(rle_counts([2, 3]), (2, 3)))
-    assert counts_fault(rle_counts([2, 3, 1]), (2, 3)) is None
-    assert counts_fault(np.array([7, -1]), (2, 3)) is not None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from panoptic_deeplab.config import ModelConfig
 from panoptic_deeplab.model.backbones.build import Backbone, build_backbone
-from panoptic_deeplab.model.backbones.patches import pad_patches
+from panoptic_deeplab.model.backbones.padding import pad_patches
 from panoptic_deeplab.model.network import PanopticDeepLab
 
 ATTO = ModelConfig(backbone="convnext_atto", output_stride=32)

@@ -1,0 +1,169 @@
+"""COCO instances format: one JSON a split, with polygons or run lengths; what label tools export as "COCO".
+
+| where from            | annotations                            | images                                          |
+|-----------------------|----------------------------------------|-------------------------------------------------|
+| Roboflow              | `{split}/_annotations.coco.json`       | `{split}/`                                      |
+| COCO, CVAT            | `annotations/instances_{split}.json`   | `{split}/`, `images/{split}/` or `images/`      |
+| Label Studio, others  | `{split}.json` (split `result`)        | `images/{split}/`, `{split}/` or `images/`      |
+
+The `file_name` of an image may have sub-folders, and may begin at the root (`images/street_1.jpg`). Stuff is drawn as
+polygons too, or given as maps of category ids, a PNG for each image, in `semantic/{split}/`, `semantic/`, or where COCO
+has them, `stuffthingmaps/{split}/` and `annotations/stuff_{split}_pixelmaps/`. Annotations lie on top of such maps.
+Where nobody annotated anything, pixels are void, or of the class that the table names as `unlabeled`.
+
+`shapes.py` says which pixels a polygon has, and who is on top where two annotations claim one.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config.data import Overlap
+from panoptic_deeplab.data.formats.coco_entries import warn_of_unlisted
+from panoptic_deeplab.data.formats.drawn import DrawnSource
+from panoptic_deeplab.data.formats.instances_json import read_instances_json
+from panoptic_deeplab.data.formats.listed import Labels
+from panoptic_deeplab.data.formats.shapes import Shape
+from panoptic_deeplab.data.problems import Problems, collected
+from panoptic_deeplab.errors import DatasetError
+
+
+class CocoInstancesSource(DrawnSource):
+    """A split in COCO instances format. The JSON is read once, images are read and painted when they are asked for.
+
+    Args:
+        root: folder of the set.
+        split: name in the paths above, as `train`.
+        categories: table to translate into; its dataset ids are the `category_id`s of the JSON.
+        outside_root: names and links in the set may lead out of `root`.
+        overlap: who is on top where two annotations claim a pixel; `smallest` or `file`.
+        problems: takes what is wrong with the JSON and which files are missing; without it, that is raised.
+
+    Raises:
+        DatasetError: the JSON is missing or no instances JSON; or, where nobody collects `problems`, an entry is wrong
+            or contradicts another one or the table, or a file is missing.
+        ConfigError: `overlap` is `z_order`.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        categories: CategoryTable,
+        *,
+        outside_root: bool = False,
+        overlap: Overlap = "smallest",
+        problems: Problems | None = None,
+    ) -> None:
+        root = Path(root)
+        super().__init__(root, categories, outside_root=outside_root, overlap=overlap)
+        json_path, folders = _layout(root, split)
+        with collected(problems) as found:
+            self.index = read_instances_json(json_path, categories, self._root, found)
+            self.image_ids: Sequence[str] = self.index.image_ids
+            names = self.index.image_files
+            self.image_folder = _fullest([*folders, root], names)
+            self._look_for_images(found)
+            self.semantic_folder = next(filter(Path.is_dir, _semantic_folders(root, split)), None)
+            if self.semantic_folder is not None and self.index.has_labels:
+                self._look_for_maps(self.semantic_folder, found)
+        if problems is not None and self.image_folder.name == split:
+            warn_of_unlisted(self.image_folder, self.index, problems)
+
+    def _image_path(self, index: int) -> Path:
+        return self._root.inside(self.image_folder, self.index.image_files[index], where=self._where(index))
+
+    def _labels(self, index: int, image: UInt8[np.ndarray, "H W 3"], image_path: Path) -> Labels:
+        self.index.check_size(index, (image.shape[0], image.shape[1]), image_path)
+        return super()._labels(index, image, image_path) if self.index.has_labels else (None, [])
+
+    def _shapes(self, index: int, size: tuple[int, int]) -> list[Shape]:
+        return self.index.shapes(index, size)
+
+    def _where(self, index: int) -> str:
+        return f"{self.index.path} (image {self.image_ids[index]})"
+
+    def _semantic(
+        self, index: int, image: UInt8[np.ndarray, "H W 3"], image_path: Path
+    ) -> Int32[np.ndarray, "H W"] | None:
+        if self.semantic_folder is None:
+            return None
+        label_path = self._root.below(self.semantic_folder, self._map_name(index), where=self._where(index))
+        return self._id_label(self.semantic_folder, label_path, image, image_path)
+
+    def _map_name(self, index: int) -> str:
+        return str(PurePosixPath(_plain(self.index.image_files[index])).with_suffix(".png"))
+
+    def _look_for_images(self, problems: Problems) -> None:
+        """Note images without a file."""
+        for index, name in enumerate(self.index.image_files):
+            path = self.image_folder / _plain(name)
+            if not name or path.is_file():  # without a name, that is noted already
+                continue
+            same = next((p.name for p in _siblings(path) if p.name.casefold() == path.name.casefold()), None)
+            fault = (
+                f"names the file {name!r}, which is not in {self.image_folder}. Add it, or remove the entry."
+                if same is None
+                else f"names the file {name!r}, but the file in {path.parent} is {same!r}. Expected the same letters,"
+                " upper and lower case too; rename it, or correct the entry."
+            )
+            self._fault(index, "no file" if same is None else "other letters", fault, problems)
+
+    def _look_for_maps(self, folder: Path, problems: Problems) -> None:
+        """Note images without a map of stuff."""
+        for index, name in enumerate(self.index.image_files):
+            if name and not (folder / self._map_name(index)).is_file():
+                fault = f"has no map {self._map_name(index)!r} in {folder}. Add it, or remove the folder."
+                self._fault(index, "no map", fault, problems)
+
+    def _fault(self, index: int, kind: str, fault: str, problems: Problems) -> None:
+        image_id, path = self.image_ids[index], self.index.path
+        problems.add(f"{path} {kind}", path, fault, place=f"image {image_id}", image_id=image_id)
+
+
+def _layout(root: Path, split: str) -> tuple[Path, list[Path]]:
+    """The JSON of a split, and the folders where its images can be."""
+    images = root / "images"
+    layouts = {
+        root / split / "_annotations.coco.json": [root / split],
+        root / "annotations" / f"instances_{split}.json": [root / split, images / split, images],
+        root / f"{split}.json": [images / split, root / split, images],
+    }
+    present = [path for path in layouts if path.is_file()]
+    if len(present) > 1:
+        raise DatasetError(f"{present[0]} and {present[1]} both list split {split!r}. Remove or rename one of them.")
+    if not present:
+        raise DatasetError(
+            f"Split {split!r} is not in {root}. Expected its annotations in COCO instances format in one of:"
+            f" {', '.join(str(path.relative_to(root)) for path in layouts)}."
+        )
+    return present[0], layouts[present[0]]
+
+
+def _semantic_folders(root: Path, split: str) -> list[Path]:
+    names = (f"semantic/{split}", "semantic", f"stuffthingmaps/{split}", f"annotations/stuff_{split}_pixelmaps")
+    return [root / name for name in names]
+
+
+def _fullest(folders: Sequence[Path], names: Sequence[str]) -> Path:
+    """The folder that holds most of the names; the first of those that hold as many."""
+    best, most = folders[0], -1
+    for folder in filter(Path.is_dir, folders):
+        count = sum((folder / _plain(name)).is_file() for name in names if name)
+        if count > most:
+            best, most = folder, count
+        if count == len(names):
+            break
+    return best
+
+
+def _plain(name: str) -> str:
+    r"""A name with `/` between folders, which Windows writes as `\`."""
+    return name.replace("\\", "/")
+
+
+def _siblings(path: Path) -> list[Path]:
+    return sorted(path.parent.iterdir()) if path.parent.is_dir() else []
