@@ -3,7 +3,13 @@
 import asyncio
 import base64
 import io
-from collections.abc import Callable, Coroutine
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -108,3 +114,61 @@ def serve(model_folder: Path) -> Callable[..., Any]:
             pool.close()
 
     return run
+
+
+class Service:
+    """The command in a process of its own."""
+
+    def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
+        self.process, self.log = process, log
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:(\d+)$", line.strip())
+        assert found is not None, log.read_text("utf-8")
+        self.port = int(found[1])
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=120)
+        while True:
+            try:
+                assert self.client.get("/readyz").status_code == 200
+                return
+            except httpx.ConnectError:
+                time.sleep(0.05)
+
+    def send(self, image: bytes, upto: int | None = None) -> socket.socket:
+        head = f"POST /v1/panoptic?masks=none HTTP/1.1\r\nHost: x\r\nContent-Length: {len(image)}\r\n\r\n"
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=120)
+        connection.sendall(head.encode() + image[:upto])
+        return connection
+
+    def metric(self, name: str) -> float:
+        found = re.search(rf"^{re.escape(name)} (\S+)$", self.client.get("/metrics").text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def entries(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.log.read_text("utf-8").splitlines()]
+
+
+@pytest.fixture(scope="session")
+def lively_service(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One for all tests that leave it running."""
+    yield from _service(model_folder, tmp_path_factory.mktemp("service"), workers=1)
+
+
+@pytest.fixture
+def service(model_folder: Path, tmp_path: Path) -> Iterator[Service]:
+    yield from _service(model_folder, tmp_path, workers=2)
+
+
+def _service(model_folder: Path, tmp_path: Path, *, workers: int) -> Iterator[Service]:
+    command = [sys.executable, "-m", "panoptic_deeplab", "serve", f"tiny={model_folder}", "--port", "0"]
+    options = ["--device", "cpu", "--batch-size", "1", "--max-seconds", "60", "--workers", str(workers)]
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=file, text=True)
+    try:
+        running = Service(process, log)
+        yield running
+        running.client.close()
+    finally:
+        process.kill()
+        process.communicate()

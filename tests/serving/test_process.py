@@ -1,75 +1,46 @@
 """The command as a process of its own: start, signals, a worker that dies, bodies that come in pieces or not at all."""
 
-import json
 import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import httpx
+import numpy as np
 import pytest
 
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 
+from .conftest import Service
 
-class Service:
-    def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
-        self.process, self.log = process, log
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)$", line.strip())
-        assert found is not None, log.read_text("utf-8")
-        self.port = int(found[1])
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=120)
-        while True:
-            try:
-                assert self.client.get("/readyz").status_code == 200
-                return
-            except httpx.ConnectError:
-                time.sleep(0.05)
-
-    def send(self, image: bytes, upto: int | None = None) -> socket.socket:
-        head = f"POST /v1/panoptic?masks=none HTTP/1.1\r\nHost: x\r\nContent-Length: {len(image)}\r\n\r\n"
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=120)
-        connection.sendall(head.encode() + image[:upto])
-        return connection
-
-    def metric(self, name: str) -> float:
-        found = re.search(rf"^{re.escape(name)} (\S+)$", self.client.get("/metrics").text, re.MULTILINE)
-        return float(found[1]) if found else 0.0
-
-    def entries(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.log.read_text("utf-8").splitlines()]
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "serve.md"
 
 
-@pytest.fixture
-def service(model_folder: Path, tmp_path: Path) -> Iterator[Service]:
-    command = [sys.executable, "-m", "panoptic_deeplab", "serve", f"tiny={model_folder}", "--port", "0"]
-    options = ["--device", "cpu", "--batch-size", "1", "--max-seconds", "60", "--workers", "2"]
-    log = tmp_path / "log"
-    with log.open("wb") as file:
-        process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=file, text=True)
-    try:
-        running = Service(process, log)
-        yield running
-        running.client.close()
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def test_a_life(service: Service, predictor: PanopticPredictor, photo: bytes, pixels: object) -> None:
+def test_a_life(
+    service: Service,
+    predictor: PanopticPredictor,
+    photo: bytes,
+    pixels: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """One process for all of it: starting one takes seconds."""
-    expected = [(s.id, s.area) for s in predictor.predict(pixels).segments_info]  # type: ignore[arg-type]
+    expected = [(s.id, s.area) for s in predictor.predict(pixels).segments_info]
     answer = service.client.post("/v1/panoptic", content=photo)
     assert [(s["id"], s["area"]) for s in answer.json()["segments"]] == expected
     assert service.metric("panoptic_workers_ready") == 2
+
+    code = re.search(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    assert code is not None
+    monkeypatch.chdir(tmp_path)
+    Path("photo.jpg").write_bytes(photo)
+    names: dict[str, Any] = {}
+    address = f"http://127.0.0.1:{service.port}"
+    exec(code[1].replace("http://127.0.0.1:8000", address).replace("center_threshold=0.2", ""), names)
+    assert np.array_equal(names["ids"], predictor.predict(pixels).panoptic_map)
 
     # Who sends half a body and leaves is no error of the service; who is slow is waited for.
     service.send(photo, len(photo) // 2).close()

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -100,6 +101,7 @@ class Serve(Verb):
                 )
                 host, port = listener.getsockname()[:2]
                 say(f"Serving {', '.join(settings.models)} on http://{f'[{host}]' if ':' in host else host}:{port}")
+                sys.stdout.flush()  # for programs that wait for the address
                 uvicorn.Server(config).run(sockets=[listener])
             finally:
                 pool.close()

@@ -159,6 +159,7 @@ class _Service:
         yield
         self._stops = True
         await self._pool.stop()
+        await asyncio.to_thread(self._pool.close)  # uvicorn ends the process by its signal, before anything else runs
 
     async def check_token(self, request: Request) -> None:
         token = self._settings.token

@@ -32,7 +32,9 @@ def log_as_json() -> None:
     """Send what this package and uvicorn log to stderr, as JSON; called in every process of the service."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
-    for name, level in (("panoptic_deeplab", logging.INFO), ("uvicorn", logging.WARNING)):
+    logging.captureWarnings(True)
+    levels = {"panoptic_deeplab": logging.INFO, "uvicorn": logging.WARNING, "py.warnings": logging.WARNING}
+    for name, level in levels.items():
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)

@@ -59,13 +59,13 @@ class _Base(BaseModel):
     output: Output | None = Field(
         None,
         description="`json` (default), `overlay` (also where `Accept` is `image/png` alone), `panoptic` (PNG of COCO"
-        " panoptic, R + 256 G + 65536 B is the `png_id` of the JSON), `labels` (16-bit PNG of the `id`s), `table` (CSV),"
-        " `geojson`, `semantic` (class colors), `instances`, `heatmap` or `offset`.",
+        " panoptic, whose R + 256 G + 65536 B is the `png_id` of the JSON), `labels` (16-bit PNG of the `id`s),"
+        " `table` (CSV), `geojson`, `semantic` (class colors), `instances`, `heatmap` or `offset`.",
     )
     masks: Masks = Field(
         "rle",
-        description="Form of the masks in `json`: COCO run lengths; polygons along the edges of pixels, as"
-        " in GeoJSON; the panoptic PNG; none.",
+        description="Form of the masks in `json`: COCO run lengths; polygons along the edges of pixels, as in GeoJSON;"
+        " the panoptic PNG; none.",
     )
     alpha: float = Field(0.55, ge=0, le=1, description="Opacity of `overlay`.")
     labels: bool = Field(True, description="Write names into `overlay`.")
