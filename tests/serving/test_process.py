@@ -101,7 +101,7 @@ def test_a_life(
         (["nowhere/at/all"], "There is no model folder nowhere/at/all"),
         ([], "needs at least one model"),
         (["a=x", "a=y"], "Two models have the name 'a'"),
-        (["x", "--workers", "0"], "`workers` must be positive"),
+        (["x", "--workers", "0"], "`serve.workers` must be positive"),
         (["x", "--host", "300.1.1.1"], "cannot listen on 300.1.1.1"),
     ],
 )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from panoptic_deeplab.config import Precision
-from panoptic_deeplab.config.checks import check
+from panoptic_deeplab.config.checks import check_fields
 from panoptic_deeplab.errors import ConfigError
 
 _NO_NAMES = ("best", "last")
@@ -40,13 +40,8 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("workers", "max_bytes", "max_pixels", "concurrency", "max_seconds"):
-            check(getattr(self, name) > 0, name, "positive", getattr(self, name))
-        for name in ("threads", "batch_size"):
-            value = getattr(self, name)
-            check(value is None or value > 0, name, "positive", value)
-        for name in ("queue", "kept_bytes"):
-            check(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+        positive = "workers threads batch_size max_bytes max_pixels concurrency max_seconds"
+        check_fields(self, "serve", positive=positive, at_least_0="queue kept_bytes")
 
     @property
     def threads_of_a_worker(self) -> int:
