@@ -156,7 +156,7 @@ class Load:
             "bomb": bomb(),
             "huge": bytes(3_000_000),
         }
-        query = "?center_treshold=1" if kind == "option" else "?masks=none"
+        query = "?center_level=1" if kind == "option" else "?masks=none"
         answer = client.post(f"/v1/panoptic{query}", content=bodies.get(kind, image))
         if kind == "valid" and answer.status_code == 200:
             self.check(answer.json(), index)
