@@ -54,7 +54,7 @@ def refused(photo: bytes) -> dict[str, tuple[str, dict[str, Any], int, str]]:
         "many bytes": ("", {"content": bytes(600_000)}, 413, "larger than 500000 bytes"),
         "two files": ("", {"files": [("a", photo), ("b", photo)]}, 400, "one file"),
         "no file": ("", {"data": {"a": "b"}, "files": {}}, 415, "no image"),
-        "unknown option": ("?center_level=0.2", {"content": photo}, 422, "Did you mean `center_threshold`?"),
+        "unknown option": ("?center_thresholds=0.2", {"content": photo}, 422, "Did you mean `center_threshold`?"),
         "even window": ("?nms_kernel=4", {"content": photo}, 422, "`postprocess.nms_kernel` must be a positive odd"),
         "no number": ("?top_k=many", {"content": photo}, 422, "`top_k`"),
         "nan": ("?center_threshold=nan", {"content": photo}, 422, "center_threshold"),
