@@ -94,7 +94,8 @@ def serve(model_folder: Path) -> Callable[..., Any]:
     """Run calls against a service with these settings; gives what they give."""
 
     def run(calls: Calls, **settings: Any) -> Any:
-        chosen = Settings(**{"models": {"tiny": str(model_folder)}, "device": "cpu", "batch_size": 1, **settings})
+        defaults: dict[str, Any] = {"models": {"tiny": str(model_folder)}, "device": "cpu", "batch_size": 1}
+        chosen = Settings(**{**defaults, "max_seconds": 600.0, **settings})
         metrics = Metrics()
         pool = Pool(chosen, metrics, lambda: ThreadPoolExecutor(1))
         pool.load()
@@ -104,7 +105,7 @@ def serve(model_folder: Path) -> Callable[..., Any]:
             transport = httpx.ASGITransport(app)
             async with (
                 app.router.lifespan_context(app),
-                httpx.AsyncClient(transport=transport, base_url="http://service", timeout=60) as client,
+                httpx.AsyncClient(transport=transport, base_url="http://service", timeout=None) as client,
             ):
                 return await calls(client)
 
