@@ -2,11 +2,11 @@
 
 import csv
 import io
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from panoptic_deeplab.cli.prediction_tables import place
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.files import read_text, write_text
 
@@ -92,8 +92,3 @@ class SegmentRows:
             return []
         write_text(self._path, "".join(self._texts))
         return [self._path]
-
-
-def place(path: str | Path) -> str:
-    """What tells one image from another, whatever the working folder of a further call; links stay what they are."""
-    return os.path.abspath(path)  # noqa: PTH100
