@@ -28,6 +28,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import torch
 from PIL import Image
 
 from panoptic_deeplab import PanopticPredictor
@@ -59,6 +60,7 @@ class Service:
     def __init__(self, model: str, workers: int, log: Path) -> None:
         self.log = log
         limits = ["--max-megabytes", "2", "--max-megapixels", "2", "--max-seconds", "30", "--batch-size", "1"]
+        limits += ["--threads", "1"]  # as here: sums in another order would differ in the last digits
         command = [sys.executable, "-m", "panoptic_deeplab", "serve", f"tiny={model}", "--port", "0", "--device", "cpu"]
         with log.open("wb") as file:
             self.process = subprocess.Popen(
@@ -96,6 +98,7 @@ class Load:
     def __init__(self, port: int, model: str, total: int) -> None:
         self.address, self.port, self.total = f"http://127.0.0.1:{port}", port, total
         self.images = [encoded(SyntheticSource(1, seed=i, size=size)[0].image) for i, size in enumerate(SIZES)]
+        torch.set_num_threads(1)
         predictor = PanopticPredictor.from_pretrained(model, device="cpu")
         self.expected = [
             [

@@ -95,7 +95,8 @@ def serve(model_folder: Path) -> Callable[..., Any]:
 
     def run(calls: Calls, **settings: Any) -> Any:
         defaults: dict[str, Any] = {"models": {"tiny": str(model_folder)}, "device": "cpu", "batch_size": 1}
-        chosen = Settings(**{**defaults, "max_seconds": 600.0, **settings})
+        defaults |= {"threads": 1, "max_seconds": 600.0}  # sums in another order would differ in the last digits
+        chosen = Settings(**{**defaults, **settings})
         metrics = Metrics()
         pool = Pool(chosen, metrics, lambda: ThreadPoolExecutor(1))
         pool.load()
@@ -162,10 +163,12 @@ def service(model_folder: Path, tmp_path: Path) -> Iterator[Service]:
 
 def _service(model_folder: Path, tmp_path: Path, *, workers: int) -> Iterator[Service]:
     command = [sys.executable, "-m", "panoptic_deeplab", "serve", f"tiny={model_folder}", "--port", "0"]
-    options = ["--device", "cpu", "--batch-size", "1", "--max-seconds", "60", "--workers", str(workers)]
+    options = ["--device", "cpu", "--batch-size", "1", "--threads", "1", "--max-seconds", "600"]
     log = tmp_path / "log"
     with log.open("wb") as file:
-        process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=file, text=True)
+        process = subprocess.Popen(
+            [*command, *options, "--workers", str(workers)], stdout=subprocess.PIPE, stderr=file, text=True
+        )
     try:
         running = Service(process, log)
         yield running
