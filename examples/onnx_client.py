@@ -4,8 +4,8 @@
     pip install numpy pillow onnxruntime                                                # on the machine that predicts
     python onnx_client.py street.onnx photo.jpg --overlay overlay.png
 
-The file describes itself: classes and colors, how to resize an image before, what its outputs mean. Normalization,
-padding and the whole post-processing are inside. This page is all that another program needs; copy it.
+The file describes itself: classes and colors, how to stretch and resize an image before, what its outputs mean.
+Normalization, padding and the whole post-processing are inside. This page is all that another program needs; copy it.
 """
 
 import argparse
@@ -25,6 +25,17 @@ def load(path: str) -> tuple[onnxruntime.InferenceSession, dict]:
     return session, info
 
 
+def stretched(image: Image.Image, info: dict) -> Image.Image:
+    """The image with the black and white that the model was trained with."""
+    rule = info["input"].get("range_before", {"range": "type"})
+    if rule["range"] == "type":
+        return image
+    pixels = np.asarray(image)
+    ranks = np.sort(pixels, axis=None)
+    low, high = (float(ranks[int(p / 100 * (ranks.size - 1))]) for p in rule["percentiles"])
+    return Image.fromarray(np.rint(255 * np.clip((pixels - low) / max(high - low, 1), 0, 1)).astype(np.uint8))
+
+
 def resized(image: Image.Image, info: dict) -> Image.Image:
     """The image at the size that the model was trained for."""
     rule = info["input"]["resize_before"]
@@ -35,7 +46,7 @@ def resized(image: Image.Image, info: dict) -> Image.Image:
 
 def predict(session: onnxruntime.InferenceSession, info: dict, image: Image.Image) -> tuple[np.ndarray, list[dict]]:
     """Segment ids (H, W) at the size of the image, 0 = nothing, and a list of the segments."""
-    pixels = np.asarray(resized(image, info), np.uint8)[None]  # (1, H, W, 3)
+    pixels = np.asarray(resized(stretched(image, info), info), np.uint8)[None]  # (1, H, W, 3)
     names = [output.name for output in session.get_outputs()]
     outputs = {name: array[0] for name, array in zip(names, session.run(None, {"images": pixels}), strict=True)}
     category_of = {category["id"]: category for category in info["categories"]["categories"]}

@@ -25,6 +25,23 @@ function readInfo(buffer) {
   throw new Error("This file was not written by `panoptic-deeplab export`.");
 }
 
+/** What each color number becomes: the black and white that the model was trained with. */
+function stretchOf(bitmap, info) {
+  const rule = info.input.range_before, counts = new Float64Array(256);
+  if (!rule || rule.range === "type") return Uint8Array.from(counts.keys());
+  const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+  context.drawImage(bitmap, 0, 0);
+  const rgba = context.getImageData(0, 0, bitmap.width, bitmap.height).data;
+  for (let at = 0; at < rgba.length; at++) if (at % 4 !== 3) counts[rgba[at]]++;
+  const [low, high] = rule.percentiles.map((percent) => {
+    let left = Math.floor(percent / 100 * (rgba.length / 4 * 3 - 1)), value = 0;
+    while (left >= counts[value]) left -= counts[value++];
+    return value;
+  });
+  return Uint8Array.from(counts.keys(), (value) =>
+    Math.round(255 * Math.min(1, Math.max(0, (value - low) / Math.max(high - low, 1)))));
+}
+
 /** The pixels (height, width, RGB) of an image, at the size that the model was trained for. */
 function pixelsOf(bitmap, info) {
   const rule = info.input.resize_before;
@@ -34,8 +51,9 @@ function pixelsOf(bitmap, info) {
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, width, height);
   const rgba = context.getImageData(0, 0, width, height).data, rgb = new Uint8Array(width * height * 3);
+  const table = stretchOf(bitmap, info);
   for (let pixel = 0; pixel < width * height; pixel++) {
-    for (let channel = 0; channel < 3; channel++) rgb[3 * pixel + channel] = rgba[4 * pixel + channel];
+    for (let channel = 0; channel < 3; channel++) rgb[3 * pixel + channel] = table[rgba[4 * pixel + channel]];
   }
   return new ort.Tensor("uint8", rgb, [1, height, width, 3]);
 }

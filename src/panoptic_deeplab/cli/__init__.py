@@ -17,9 +17,11 @@ from typing import Annotated, Any, NoReturn, Union
 import tyro
 
 from panoptic_deeplab import __version__
+from panoptic_deeplab.cli.batch import Batch
 from panoptic_deeplab.cli.benchmark import Benchmark
 from panoptic_deeplab.cli.convert import ConvertCheckpoint
-from panoptic_deeplab.cli.data import CheckData, ConvertData, ShowData
+from panoptic_deeplab.cli.data import CheckData, ConvertData, ShowData, TableOfData
+from panoptic_deeplab.cli.data_init import InitData
 from panoptic_deeplab.cli.demo import Demo
 from panoptic_deeplab.cli.doctor import Doctor
 from panoptic_deeplab.cli.evaluate import Evaluate
@@ -27,6 +29,7 @@ from panoptic_deeplab.cli.export import Export
 from panoptic_deeplab.cli.models import Models
 from panoptic_deeplab.cli.option_values import COMMON_OPTIONS, HELP_ALL, OPTION_TYPES, with_home
 from panoptic_deeplab.cli.predict import Predict
+from panoptic_deeplab.cli.serve import Serve
 from panoptic_deeplab.cli.submission import Submission
 from panoptic_deeplab.cli.terminal import parsed, prepare_terminal, say, say_error
 from panoptic_deeplab.cli.train import Train
@@ -39,14 +42,18 @@ VERBS: dict[str, type[Verb]] = {
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,
+    "batch": Batch,
     "submission": Submission,
+    "data init": InitData,
     "data check": CheckData,
     "data show": ShowData,
     "data convert": ConvertData,
+    "data table": TableOfData,
     "demo": Demo,
     "models": Models,
     "convert": ConvertCheckpoint,
     "export": Export,
+    "serve": Serve,
     "benchmark": Benchmark,
     "doctor": Doctor,
 }

@@ -127,7 +127,7 @@ class Export(InferenceOnData):
                 predictor,
                 self.output,
                 format=self.format,
-                calibration=[training[index].image for index in chosen],
+                calibration=[training[index].pixels for index in chosen],
                 labeled=self.open_split(data, data.val_split),
                 kind=self._kind(),
                 size=self.size,

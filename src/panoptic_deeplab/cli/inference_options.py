@@ -30,10 +30,10 @@ class InferenceVerb(Verb):
     """A verb with a model. Settings not named are those the model was trained with."""
 
     model: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="MODEL")]
-    """Model folder, such as runs/street/best; a published model, such as detectron2/R52_os16_dsconv (`panoptic-deeplab
-    models` lists them; it is downloaded the first time); owner/name of a repository on the hub; or an exported file
-    (.onnx, .xml, .pt2). Name several for an ensemble: --model A --model B; their maps are averaged, and the first one's
-    post-processing is used."""
+    """Model folder, such as runs/street/best; a model in the package or a published one, such as
+    detectron2/R52_os16_dsconv, which is downloaded the first time (`panoptic-deeplab models` lists both); owner/name of
+    a repository on the hub; or an exported file (.onnx, .xml, .pt2). Name several for an ensemble: --model A --model B;
+    their maps are averaged, and the first one's post-processing is used."""
     device: Device = "auto"
     """`cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one."""
     precision: Precision = "float32"
@@ -43,6 +43,9 @@ class InferenceVerb(Verb):
     images of few sizes. What was compiled is kept in a temporary folder, or that of TORCHINDUCTOR_CACHE_DIR."""
     output_stride: Literal[8, 16, 32] | None = None
     """Run the weights at another output stride than in training: 8 instead of 16 is finer and slower."""
+    object_size: Annotated[float | None, tyro.conf.arg(metavar="PIXELS")] = None
+    """Typical diameter of the objects in the images, for models that know how large those of their training were, as
+    `nuclei`: images are scaled until objects look as they did then."""
     input: InputChanges = field(default_factory=InputChanges)
     test_time_augmentation: AugmentationChanges = field(default_factory=AugmentationChanges)
     postprocess: PostprocessChanges = field(default_factory=PostprocessChanges)
@@ -82,10 +85,10 @@ class InferenceVerb(Verb):
         if not self.model:
             raise ConfigError("Name a model folder with --model. Got none.")
         several = len(self.model) > 1
-        if several and self.input:
+        if several and (self.input or self.object_size is not None):
             raise ConfigError(
-                f"`input` cannot be set for an ensemble: each of the {len(self.model)} models keeps the one it was"
-                " trained with. Leave the option out."
+                f"`input` and `object_size` cannot be set for an ensemble: each of {len(self.model)} models keeps the"
+                " input it was trained with. Leave the option out."
             )
         members: list[PanopticPredictor] = []
         for model in self.model:
@@ -98,6 +101,7 @@ class InferenceVerb(Verb):
                     compile=self.compile,
                     output_stride=self.output_stride,
                     input_config=self.input,
+                    object_size=self.object_size,
                     test_time_augmentation=first.test_time_augmentation if first else self.test_time_augmentation,
                     postprocess=first.postprocess if first else self.postprocess,
                 )

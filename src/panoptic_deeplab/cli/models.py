@@ -13,16 +13,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Models(Verb):
-    """List the published models that can be used by their name, or the networks of the paper with their sizes.
+    """List the models that can be used by their name, or the networks of the paper with their sizes.
 
-    A name of the list is a --model for every verb: the file is downloaded the first time, checked and converted.
-    Numbers are those that the authors report for the validation split, in percent.
+    A name of the list is a --model for every verb. First come the models in the package, with what this project
+    measured on images that they were not trained on. The file of a published model is downloaded the first time,
+    checked and converted; its numbers are those that the authors report for the validation split, in percent.
 
-    With --json, the document is: cache, the folder of downloads; models, a list of {name, recipe, dataset, backbone,
-    parameters, reported {PQ, SQ, RQ, AP, mIoU: fractions in [0, 1], those that are reported}, note, license, page, url
-    or null (nothing is published), verified (recorded outputs, names and shapes, or null), on_google_drive, size in
-    bytes or null (before the first download), in_cache, verification, a sentence}; and unsupported, a list of {family,
-    models, reason, page}.
+    With --json, the document is: cache, the folder of downloads; bundled, a list of {name, folder, purpose, measured
+    {measure: fraction in [0, 1]}, measured_on and license, sentences}; models, a list of {name, recipe, dataset,
+    backbone, parameters, reported {PQ, SQ, RQ, AP, mIoU: fractions in [0, 1], those that are reported}, note, license,
+    page, url or null (nothing is published), verified (recorded outputs, names and shapes, or null), on_google_drive,
+    size in bytes or null (before the first download), in_cache, verification, a sentence}; and unsupported, a list of
+    {family, models, reason, page}.
 
     With --paper: every network of Tables 1, 5 and 9, with its parameters (in millions) and multiply-adds (in billions)
     as this package builds it, as the paper prints them, and the difference. No weights are read.

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -11,6 +11,7 @@ import tyro
 
 from panoptic_deeplab.cli.inference_options import InferenceVerb
 from panoptic_deeplab.cli.prediction_files import NEED_MAPS, FileOptions, LabelFormat, PredictionFiles, Product
+from panoptic_deeplab.cli.prediction_tiles import is_stored_image, predict_large
 from panoptic_deeplab.cli.terminal import print_json, say, say_error, say_lines
 from panoptic_deeplab.cli.verb import Flag, OptionalFolder, make_folder, progress_bar
 from panoptic_deeplab.errors import ConfigError, ImageError, visible
@@ -53,7 +54,8 @@ class Predict(InferenceVerb):
     NAME_panoptic.png) and images.json ({images, categories}: which image_id is which file, by its absolute path).
     table: table.csv, a row for each segment with its area, centroid, perimeter and so on, as scikit-image measures
     them, in pixels. labels: NAME_labels.png, each pixel the id of its segment in the table, 0 = void (NAME_labels.tif
-    where an id is above 65535). geojson: NAME.geojson, outlines along pixel edges for QuPath and GIS. maps:
+    where an id is above 65535). geojson: NAME.geojson, outlines along pixel edges for QuPath and GIS. zarr:
+    NAME.zarr, the arrays panoptic_map and semantic_map. maps:
     NAME_heatmap.png and NAME_offset.png, what the instance heads say. figure: NAME_figure.png, all steps side by side
     as in Figure 4 of the paper."""
     things_only: Flag = False
@@ -64,6 +66,18 @@ class Predict(InferenceVerb):
     """Side of a pixel, as 0.65 for 0.65 micrometers: table.csv gets columns in this unit too."""
     unit: Annotated[str, tyro.conf.arg(metavar="NAME")] = "um"
     """Unit of --pixel-size, for the names of its columns: area_um2, perimeter_um."""
+    tile: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Predict in tiles of N x N pixels of the network's input, in bounded memory: for images of any size, also TIFF
+    files beyond the limit of other formats, OME-TIFF, and folders of OME-Zarr. Of an image that is too large to be read
+    whole, table, labels (a tiled TIFF), geojson (things) and zarr are written. top_k counts for each tile."""
+    overlap: Annotated[int, tyro.conf.arg(metavar="N")] = 128
+    """Pixels that neighboring tiles have in common at least."""
+    no_labels: Flag = False
+    """Write no names into the overlays."""
+    alpha: Annotated[float, tyro.conf.arg(metavar="0-1")] = 0.55
+    """Opacity of the overlays' colors: 0 = only the image."""
+    min_score: Annotated[float, tyro.conf.arg(metavar="0-1")] = 0.0
+    """Leave segments with a lower score out of the overlays; the other files list all."""
     explain: Flag = False
     """Also say what each result leaves out and by which setting: stuff below stuff_area_limit, centers below the
     threshold or beyond top_k, pixels outvoted inside of an instance. Goes image by image."""
@@ -77,7 +91,9 @@ class Predict(InferenceVerb):
         from panoptic_deeplab.images.read import find_images
 
         self._check_options()
-        found = [path for source in self.images for path in find_images(source)]
+        found: list[Path] = []
+        for source in self.images:
+            found.extend([Path(source)] if self.tile and is_stored_image(source) else find_images(source))
         unique: dict[str, Path] = {}
         for path in found:
             unique.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - links stay what they are
@@ -102,7 +118,10 @@ class Predict(InferenceVerb):
         printing = files is None and not self.json
         try:
             with progress_bar("predict", enabled=not printing) as on_image:
-                for count, done in enumerate(self._predictions(predictor, paths, failed, warnings), start=1):
+                left = (
+                    paths if self.tile is None else self._without_large(predictor, paths, files, rows, failed, on_image)
+                )
+                for count, done in enumerate(self._predictions(predictor, left, failed, warnings), start=1):
                     if files is not None:
                         files.add(done.path, done.image, done.result, done.maps)
                     if self.json:
@@ -111,7 +130,7 @@ class Predict(InferenceVerb):
                         _print_segments(done.path, done.result)
                     if done.dropped is not None and not self.json:
                         _print_dropped(done.path, done.dropped)
-                    on_image(count + len(failed), len(paths))
+                    on_image(count + len(failed) + len(paths) - len(left), len(paths))
         finally:  # also after an interruption: what was done can be used
             written = [] if files is None else files.finish(predictor.categories)
         if self.json:
@@ -133,7 +152,13 @@ class Predict(InferenceVerb):
 
     def _file_options(self) -> FileOptions:
         return FileOptions(
-            things_only=self.things_only, label_format=self.label_format, pixel_size=self.pixel_size, unit=self.unit
+            things_only=self.things_only,
+            label_format=self.label_format,
+            pixel_size=self.pixel_size,
+            unit=self.unit,
+            names=not self.no_labels,
+            alpha=self.alpha,
+            min_score=self.min_score,
         )
 
     def _needs_maps(self) -> list[Product]:
@@ -153,6 +178,14 @@ class Predict(InferenceVerb):
             raise ConfigError("`things_only` is for `table`, `labels` and `geojson`. Name one of them in --save.")
         if self.label_format != "png" and "labels" not in self.save:
             raise ConfigError("`label_format` is for label images. Name `labels` in --save.")
+        for name, value in (("alpha", self.alpha), ("min_score", self.min_score)):
+            if not 0 <= value <= 1:
+                raise ConfigError(f"`{name}` must be between 0 and 1. Got {value} instead.")
+        changed = any(getattr(self, name) != getattr(Predict, name) for name in ("no_labels", "alpha", "min_score"))
+        if changed and (self.output is None or "overlay" not in self._products()):
+            raise ConfigError(
+                "`no_labels`, `alpha` and `min_score` are for overlays. Name --output, and `overlay` in --save."
+            )
         if self.save and self.output is None:
             raise ConfigError("`save` needs a folder to write to. Name one with --output.")
         if self._needs_maps() and self.batch_size > 1:
@@ -161,8 +194,45 @@ class Predict(InferenceVerb):
                 " out, or predict this product separately."
             )
 
+        if self.tile is not None and (self.explain or self._needs_maps() or self.batch_size > 1):
+            raise ConfigError(
+                "`tile` goes tile by tile, without `explain`, `batch_size` and the pictures of `save` that show maps."
+                " Leave it or them out."
+            )
         if self.explain and self.batch_size > 1:
             raise ConfigError(f"`explain` goes image by image. Got a `batch_size` of {self.batch_size}; leave it out.")
+
+    def _without_large(
+        self,
+        predictor: "PanopticPredictor",
+        paths: Sequence[Path],
+        files: PredictionFiles | None,
+        rows: list[dict[str, Any]],
+        failed: list[dict[str, str]],
+        on_image: Callable[..., None],
+    ) -> list[Path]:
+        """Predict those images that cannot be read whole, and add their rows of the document; the others are left."""
+        from panoptic_deeplab.images.regions import TIFF_SUFFIXES, WholeImage, open_regions
+
+        whole: list[Path] = []
+        for path in paths:
+            if path.suffix.lower() not in TIFF_SUFFIXES and not path.is_dir():
+                whole.append(path)
+                continue
+            try:
+                with open_regions(path) as image:
+                    if isinstance(image, WholeImage):
+                        whole.append(path)
+                        continue
+                if files is None:
+                    raise ConfigError(f"{path} is too large for a list of its segments. Name a folder with --output.")
+                rows.append(predict_large(predictor, path, files, on_part=on_image, **self._tiles()))
+            except ImageError as error:
+                failed.append({"image": str(path), "error": str(error)})
+        return whole
+
+    def _tiles(self) -> dict[str, Any]:
+        return {"tile": self.tile, "overlap": self.overlap}
 
     def _predictions(
         self,
@@ -172,25 +242,32 @@ class Predict(InferenceVerb):
         warnings: list[dict[str, str]],
     ) -> "Iterator[_Prediction]":
         """In the order of `paths`, without those that cannot be read; they are added to `failed`."""
+        from panoptic_deeplab.images.prepare import in_range
         from panoptic_deeplab.images.read import range_warning, read_image
 
         waiting: deque[tuple[Path, np.ndarray]] = deque()
+        settings = predictor.config.input
+        deep = settings.range == "percentile"
 
         def readable() -> "Iterator[np.ndarray]":
             for path in paths:
                 try:
-                    image = read_image(path)
-                    predictor.check_memory((image.shape[0], image.shape[1]), where=str(path))
-                    warning = range_warning(path)
+                    image = read_image(path, deep=deep)
+                    if self.tile is None:
+                        predictor.check_memory((image.shape[0], image.shape[1]), where=str(path))
+                    warning = None if deep else range_warning(path)
                 except ImageError as error:
                     failed.append({"image": str(path), "error": str(error)})
                 else:
                     if warning is not None:
                         warnings.append({"image": str(path), "warning": warning})
-                    waiting.append((path, image))
+                    waiting.append((path, image if image.dtype == "uint8" else in_range(image, settings)))
                     yield image
 
-        if self._needs_maps():
+        if self.tile is not None:
+            for image in readable():
+                yield _Prediction(*waiting.popleft(), predictor.predict_tiled(image, **self._tiles()).in_memory(), None)
+        elif self._needs_maps():
             for image in readable():
                 dropped = predictor.explain(image)[1] if self.explain else None
                 yield _Prediction(*waiting.popleft(), *predictor.predict_with_maps(image), dropped)

@@ -81,7 +81,7 @@ class Submission(InferenceOnData):
         with progress_bar("submission") as on_image:
             for index in range(len(source)):
                 sample = source[index]
-                writer.add(sample.image_id, predictor.predict(sample.image))
+                writer.add(sample.image_id, predictor.predict(sample.pixels))
                 on_image(index + 1, len(source))
         files = writer.finish()
         scores = cityscapes_scores(data.root, self.split, self.output) if self.score else None

@@ -1,10 +1,11 @@
-"""The published models as text and as JSON, for `panoptic-deeplab models`."""
+"""The bundled and the published models as text and as JSON, for `panoptic-deeplab models`."""
 
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
 from panoptic_deeplab.results.text_table import text_table
+from panoptic_deeplab.weights.bundled import BundledModel, bundled_models
 from panoptic_deeplab.weights.download import cache_folder
 from panoptic_deeplab.weights.zoo_list import ZooModel, unsupported_families, zoo_models
 
@@ -18,6 +19,7 @@ def zoo_document() -> dict[str, Any]:
     """Everything, for machines."""
     return {
         "cache": str(cache_folder()),
+        "bundled": [asdict(model) | {"folder": str(model.folder)} for model in bundled_models().values()],
         "models": [
             {
                 **asdict(model),
@@ -33,7 +35,7 @@ def zoo_document() -> dict[str, Any]:
 
 
 def zoo_text() -> str:
-    """One line a model; what several have in common is a note below."""
+    """What the package brings, then one line a published model; what several have in common is a note below."""
     notes: dict[str, int] = {}
     lines: list[tuple[str, ...]] = [_COLUMNS]
     for model in zoo_models().values():
@@ -46,6 +48,8 @@ def zoo_text() -> str:
     ]
     return "\n".join(
         [
+            *(line for model in bundled_models().values() for line in _bundled_lines(model)),
+            "Published by others, downloaded the first time:",
             text_table(lines, left=_LEFT),
             "",
             "PQ, AP and mIoU in percent, as the authors report them for the validation split; not measured here.",
@@ -56,6 +60,16 @@ def zoo_text() -> str:
             *unsupported,
         ]
     )
+
+
+def _bundled_lines(model: BundledModel) -> list[str]:
+    figures = ", ".join(f"{name} {100 * value:.1f}" for name, value in model.measured.items())
+    return [
+        f"{model.name}: in the package. {model.purpose}",
+        f"  {figures} (percent). {model.measured_on}",
+        f"  License: {model.license}",
+        "",
+    ]
 
 
 def _cells(model: ZooModel) -> tuple[str, ...]:

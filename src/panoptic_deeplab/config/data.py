@@ -35,11 +35,16 @@ class DataConfig:
     """Name of a packaged category table, or a path to a JSON file."""
     outside_root: bool = False
     """Read files outside of `root` too, where the set names them: absolute names, `..`, and links."""
+    void_ids: tuple[int, ...] | None = None
+    """Ids in the files that mean "no label", in place of those of the table; null = those of the table."""
     overlap: Overlap = "smallest"
     """Which of two annotations that overlap gets the pixels, in formats of polygons and masks (`coco_instances`): the
     one with fewer pixels, the later one in the file, or the one with the larger z, where the format has one."""
     train_split: str = "train"
     val_split: str = "val"
+    held_out: str | None = None
+    """For a set with one split: a text file with an image id a line. These images of `train_split` are the split that
+    `val_split` names, and training does without them."""
     crop_size: tuple[int, int] = (1025, 2049)
     """Training crop. Section 4: whole Cityscapes images; k * output_stride + 1 with `model.align_corners`."""
     min_scale: float = 0.5
@@ -64,19 +69,39 @@ class DataConfig:
     color_jitter: float = 0.0
     """Strength of brightness, contrast and saturation jitter; 0 = off, as in the paper."""
     grayscale_probability: float = 0.0
+    hue_jitter: float = 0.0
+    """Turn all hues by up to this part of the color circle, either way (0.5 = any hue): stains differ."""
+    invert_probability: float = 0.0
+    """Negative: dark objects on bright ground become bright ones on dark, as between stain and fluorescence."""
+    gamma_jitter: float = 0.0
+    """Brightness to the power of e^-g to e^g, at random, g the strength."""
+    blur: float = 0.0
+    """Gaussian blur of up to this standard deviation, in pixels of the network's input."""
+    noise: float = 0.0
+    """Gaussian noise of up to this standard deviation, white being 1; a third of its variance is gray."""
     num_workers: int = 2
     """Loader processes; 0 loads in the training process. The batches do not depend on it."""
 
     def __post_init__(self) -> None:
-        expand_home(self, "root", "categories")
-        probabilities = ("flip_probability", "vertical_flip_probability", "grayscale_probability")
+        expand_home(self, "root", "categories", "held_out")
+        probabilities = (
+            "flip_probability",
+            "vertical_flip_probability",
+            "grayscale_probability",
+            "invert_probability",
+        )
         check_fields(
             self,
             "data",
-            at_least_0="scale_step num_workers",
+            at_least_0="scale_step num_workers gamma_jitter blur noise",
             positive="shortest_side longest_side_limit",
+            val_split=(
+                self.held_out is None or self.train_split != self.val_split,
+                "another name than data.train_split when data.held_out is set",
+            ),
             crop_size=(min(self.crop_size) > 0, "two positive numbers"),
             min_scale=(0 < self.min_scale <= self.max_scale, "positive and at most max_scale"),
+            hue_jitter=(0 <= self.hue_jitter <= 0.5, "between 0 and 0.5"),
             color_jitter=(0 <= self.color_jitter < 1, "at least 0 and below 1"),
             longest_side_limit=(
                 self.longest_side_limit is None or self.shortest_side is not None,
@@ -90,10 +115,19 @@ class DataConfig:
 class InputConfig:
     """From an image to what the network sees; the same in training, validation and prediction."""
 
+    range: Literal["type", "percentile"] = "type"
+    """What is black and white: 0 and the highest number of the type (255, 65535, 1.0), or `percentiles` of each image,
+    for images whose brightness means nothing, as a microscope's; 16-bit files then keep their depth
+    (`images/intensity.py`)."""
+    percentiles: tuple[float, float] = (0.1, 99.9)
+    """With `range` percentile: these of all numbers of an image become 0 and 255."""
     longest_side: int | None = None
     """Resize so that the longest side has this many pixels (section 4: 2177 Mapillary, 1025 or 641 COCO)."""
     scale: float = 1.0
     """Resize by this factor (enlarge small objects); not together with `longest_side`."""
+    object_size: float | None = None
+    """Typical diameter of the objects in the training images, in pixels (of a disk of their area), before `scale`: with
+    it, `--object-size` of `predict` finds the scale at which objects of another size look as they did in training."""
     pad_to: tuple[int, int] | None = None
     """Pad at the bottom and on the right, with the mean color, to at least this size; null pads only to whole strides.
     The public implementations predict at the size of the training crop, and Table 9 counts 641 x 641 and 2177 x 2177
@@ -104,10 +138,12 @@ class InputConfig:
     """Divided by afterwards."""
 
     def __post_init__(self) -> None:
+        low, high = self.percentiles
         check_fields(
             self,
             "input",
-            positive="scale",
+            positive="scale object_size",
+            percentiles=(0 <= low < high <= 100, "two rising numbers from 0 to 100"),
             longest_side=(self.longest_side is None or self.longest_side > 1, "above 1"),
             scale=(self.longest_side is None or self.scale == 1, "1 when input.longest_side is set"),
             pad_to=(self.pad_to is None or min(self.pad_to) > 0, "two positive numbers"),

@@ -45,8 +45,8 @@ class ModelConfig:
     """A network of timm with features at strides 4, 8, 16 and 32 of images of any size (most convolutional ones have
     them), or one of our own: `OWN_NETWORKS` in `model/backbones/build.py`."""
     backbone_weights: str | None = None
-    """None = random; `imagenet` = timm's (downloads); `package:efficientnet_lite0` = from an installed pip package;
-    else a path to a `.safetensors` or `.pth` state dict."""
+    """None = random; `imagenet` = timm's (downloads); `package:efficientnet_lite0` (1, 2) = from an installed pip
+    package; else a path to a `.safetensors` or `.pth` state dict."""
     weights: str | None = None
     """Train from the weights of this model instead of random ones: what `from_pretrained` takes, such as the folder of
     a run (runs/street/best) or a name of the zoo (detectron2/R52_os16_dsconv). `backbone_weights` is not read then."""

@@ -3,26 +3,24 @@
 Each step takes and returns `(image, panoptic_map)`, two tensors of torchvision's types `tv_tensors.Image` and
 `tv_tensors.Mask`, which is how torchvision tells colors (interpolate) from ids (never). Random steps draw from torch's
 global generator. No step depends on the number of threads, not even in the last bit. What prediction does to an image
-is in `images/prepare.py`. Sizes are `(height, width)` in pixels.
+is in `images/prepare.py`; the steps that change colors alone are in `colors.py`. Sizes are `(height, width)` in pixels.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int32, Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from panoptic_deeplab.config import DataConfig, InputConfig
+from panoptic_deeplab.data.colors import Step, color_steps
 from panoptic_deeplab.images.prepare import input_factor, normalized, resized_image, scaled_size
 from panoptic_deeplab.maps import Size, size_of
 from panoptic_deeplab.results.ids import VOID_ID
-
-Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""`(image, panoptic_map) -> (image, panoptic_map)`; a `tv_tensors.Image` and a `tv_tensors.Mask` both ways."""
 
 
 def training_transforms(data: DataConfig, input_config: InputConfig) -> list[Step]:
@@ -39,10 +37,7 @@ def training_transforms(data: DataConfig, input_config: InputConfig) -> list[Ste
         v2.RandomHorizontalFlip(data.flip_probability),
         v2.RandomVerticalFlip(data.vertical_flip_probability),
     ]
-    if data.color_jitter:
-        steps.append(ColorJitter(strength=data.color_jitter))
-    if data.grayscale_probability:
-        steps.append(RandomGrayscale(probability=data.grayscale_probability))
+    steps += color_steps(data)
     # Padded last, so that the margin has no colors to change.
     steps += [Normalize(input_config=input_config), Pad(size=data.crop_size, at_random=data.padding == "random")]
     return steps
@@ -131,38 +126,6 @@ class RandomCrop:
         return v2.functional.crop(image, *window), v2.functional.crop(panoptic_map, *window)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ColorJitter:
-    """Brightness, contrast and saturation, each times a random factor from 1 - strength to 1 + strength.
-
-    Not torchvision's: its contrast rests on a mean in float32, which depends on the number of threads.
-    """
-
-    strength: float
-
-    def __call__(self, image: Tensor, panoptic_map: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
-        brightness, contrast, saturation = (1 + self.strength * (2 * torch.rand(3) - 1)).tolist()
-        colors = _to_uint8(brightness * image.as_subclass(Tensor))
-        mean = _luma(colors).double().mean().item()  # of integers, so the sum is exact in any order
-        colors = _to_uint8(mean + contrast * (colors - mean))
-        gray = _luma(colors)
-        colors = _to_uint8(gray + saturation * (colors - gray))
-        return tv_tensors.wrap(colors, like=image), panoptic_map
-
-
-@dataclass(frozen=True, kw_only=True)
-class RandomGrayscale:
-    """Gray in all three channels, with a probability."""
-
-    probability: float
-
-    def __call__(self, image: Tensor, panoptic_map: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
-        if float(torch.rand(())) >= self.probability:
-            return image, panoptic_map
-        gray = _luma(image.as_subclass(Tensor)).to(torch.uint8).expand(3, -1, -1)
-        return tv_tensors.wrap(gray, like=image), panoptic_map
-
-
 @dataclass(frozen=True)
 class RandomRotate90:
     """Rotate by 0, 90, 180 or 270 degrees; exact."""
@@ -183,17 +146,6 @@ class Normalize:
 
     def __call__(self, image: Tensor, panoptic_map: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         return normalized(image, self.input_config), panoptic_map
-
-
-def _luma(image: UInt8[Tensor, "3 H W"]) -> Int32[Tensor, "H W"]:
-    """Brightness of each pixel, 0..255 (ITU-R BT.601), in exact integers."""
-    red, green, blue = image.to(torch.int32)
-    luma: Tensor = (299 * red + 587 * green + 114 * blue + 500) // 1000
-    return luma
-
-
-def _to_uint8(colors: Float[Tensor, "3 H W"]) -> UInt8[Tensor, "3 H W"]:
-    return colors.round().clamp(0, 255).to(torch.uint8)
 
 
 def _resize_ids(panoptic_map: Tensor, size: Size) -> Tensor:

@@ -18,7 +18,7 @@ from panoptic_deeplab.data.augment import apply_transforms, training_transforms
 from panoptic_deeplab.data.sample import PanopticSource, Sample
 from panoptic_deeplab.data.targets import make_targets
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.images.prepare import image_tensor
+from panoptic_deeplab.images.prepare import image_tensor, in_range
 from panoptic_deeplab.maps import Targets
 
 
@@ -76,7 +76,9 @@ class PanopticDataset(Dataset[Example]):
             # Not `torch.manual_seed`: it would also reset the generators of the GPUs, and with them dropout.
             torch.default_generator.manual_seed(key.seed)
             image, cropped_map = apply_transforms(
-                self.transforms, image_tensor(sample.image), torch.from_numpy(panoptic_map)
+                self.transforms,
+                image_tensor(in_range(sample.pixels, self.config.input)),
+                torch.from_numpy(panoptic_map),
             )
         try:
             targets = make_targets(

@@ -17,6 +17,7 @@ from PIL import Image
 from panoptic_deeplab.data.tiff_labels import needs_tifffile, read_with_tifffile
 from panoptic_deeplab.errors import DatasetError, ImageError
 from panoptic_deeplab.files import read_text
+from panoptic_deeplab.images.intensity import Pixels
 from panoptic_deeplab.images.read import decode, exif_orientation, opened
 from panoptic_deeplab.results.ids import MAX_SEGMENT_ID
 
@@ -33,14 +34,14 @@ _SOFT_EDGE = 128
 """A mask whose largest value lies below has no soft edge, but numbers."""
 
 
-def read_upright_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """Read a photograph as RGB, the pixels as they are stored.
+def read_upright_image(path: Path) -> Pixels:
+    """Read a photograph as RGB, the pixels as they are stored, with all of their bits.
 
     Raises:
         DatasetError: the file is missing, corrupt, too large, to be turned by viewers, or has values out of range.
     """
     with _opened(path, "image") as picture:
-        return decode(picture, where=str(path), exif=False)
+        return decode(picture, where=str(path), exif=False, deep=picture.mode.startswith("I;16"))
 
 
 def read_rgb_label(path: Path) -> UInt8[np.ndarray, "H W 3"]:

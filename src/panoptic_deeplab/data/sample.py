@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32, UInt8, UInt16
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.images.intensity import Pixels
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 
@@ -29,6 +30,8 @@ class Sample:
     class joined); empty where there are no labels."""
     image_path: Path | None = None
     """The file of the image; None where it was computed."""
+    deep_image: UInt16[np.ndarray, "H W 3"] | None = None
+    """All that the file holds, where it has 16 bits a channel; `image` is the same in 8."""
 
     def __post_init__(self) -> None:
         """Refuse an image or a map of another shape or dtype with a `DatasetError`."""
@@ -50,6 +53,11 @@ class Sample:
                 f"{self.image_id}: the image has size {self.size}, its label map {map_.shape} (height, width). Expected"
                 " equal sizes."
             )
+
+    @property
+    def pixels(self) -> Pixels:
+        """The image in all of its depth, for `input.range` percentile."""
+        return self.image if self.deep_image is None else self.deep_image
 
     @property
     def size(self) -> tuple[int, int]:

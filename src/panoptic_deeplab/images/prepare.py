@@ -1,10 +1,11 @@
-"""RGB to what the network takes: `prepare_image` = resize rule of `InputConfig` -> normalize -> pad.
+"""RGB to what the network takes: `prepare_image` = range and resize rule of `InputConfig` -> normalize -> pad.
 
 Here an image is resized for prediction; training (`data/augment.py`) uses the same rule, times its random scale. Images
 are padded after they are normalized, with 0: the mean color, exactly. Sizes are `(height, width)` in pixels.
 """
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,9 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from panoptic_deeplab.config import InputConfig
+from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.images.intensity import Pixels, stretched
+from panoptic_deeplab.images.read import read_image
 from panoptic_deeplab.maps import Size
 
 
@@ -53,13 +57,13 @@ def padded_size(size: Size, output_stride: int, *, align_corners: bool) -> Size:
 
 
 def prepare_image(
-    image: UInt8[np.ndarray, "H W 3"], *, input_config: InputConfig, output_stride: int, align_corners: bool
+    image: Pixels, *, input_config: InputConfig, output_stride: int, align_corners: bool
 ) -> PreparedImage:
     """Resize, normalize and pad an image for validation or prediction.
 
     Args:
         image: RGB.
-        input_config: resize rule, mean and standard deviation.
+        input_config: range, resize rule, mean and standard deviation.
         output_stride: output stride of the model.
         align_corners: convention of the model.
     """
@@ -73,17 +77,43 @@ def prepare_image(
     return PreparedImage(tensor=tensor.contiguous(), content_size=content_size)
 
 
-def resize_image(image: UInt8[np.ndarray, "H W 3"], *, input_config: InputConfig) -> UInt8[Tensor, "3 h w"]:
-    """The first step of `prepare_image`: the image at the size that the rule gives.
+def resize_image(image: Pixels, *, input_config: InputConfig) -> UInt8[Tensor, "3 h w"]:
+    """The first steps of `prepare_image`: the image in the range and at the size that the rules give.
 
     Args:
         image: RGB.
-        input_config: resize rule.
+        input_config: range and resize rule.
     """
     size = (image.shape[0], image.shape[1])
     content_size = resized_size(size, input_config)
-    tensor = image_tensor(image)
+    tensor = image_tensor(in_range(image, input_config))
     return tensor if content_size == size else resized_image(tensor, content_size)
+
+
+def in_range(image: Pixels, input_config: InputConfig) -> UInt8[np.ndarray, "H W 3"]:
+    """The image in 8 bits, with the black and white that `input.range` says."""
+    if input_config.range == "percentile":
+        return stretched(image, input_config.percentiles)
+    return read_image(image)
+
+
+def for_object_size(config: InputConfig, diameter: float) -> InputConfig:
+    """The settings with the scale at which objects of this diameter, in pixels, look as those of the training did.
+
+    >>> for_object_size(InputConfig(scale=2.0, object_size=20), 40).scale
+    1.0
+
+    Raises:
+        ConfigError: the model does not say how large its objects were, or scales by `longest_side`.
+    """
+    if not diameter > 0:
+        raise ConfigError(f"The object size must be a positive number of pixels. Got {diameter!r} instead.")
+    if config.object_size is None or config.longest_side is not None:
+        raise ConfigError(
+            "The model does not say how large the objects were that it was trained on (`input.object_size` is null), or"
+            " makes all images one size (`input.longest_side`). Set `input.scale` in place of the object size."
+        )
+    return replace(config, scale=config.scale * config.object_size / diameter, object_size=diameter)
 
 
 def image_tensor(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[Tensor, "3 H W"]:

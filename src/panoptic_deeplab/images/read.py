@@ -1,4 +1,4 @@
-"""Images from files and memory to one form: RGB uint8 `(H, W, 3)`.
+"""Images from files and memory to one form: RGB uint8 `(H, W, 3)`, or uint16 where all of their depth is asked for.
 
 What is done to each kind of input, so that nothing is silent:
 
@@ -7,7 +7,8 @@ What is done to each kind of input, so that nothing is silent:
 - Gray and 1-bit become three equal channels; palettes and CMYK are converted.
 - Transparency is dropped: the stored color counts, whatever its alpha.
 - 16-bit values are divided by 257 (65535 -> 255) and rounded; floats in [0, 1] are multiplied by 255 and rounded.
-  Fewer bits in 16, as cameras of 12 bits store them, come out nearly black: `range_warning` says so.
+  Fewer bits in 16, as cameras of 12 bits store them, come out nearly black: `range_warning` says so. With `deep`, the
+  16 bits stay (of gray: of 16-bit colors, Pillow keeps the upper 8), for `input.range` percentile (`intensity.py`).
 - Animations and files of several pages are refused, so that no page is left out in silence. The previews that phones
   and cameras put behind a photograph (MPO), reduced copies in a TIFF and the layers of a PSD are no pages.
 - EPS and WMF are refused: they are programs, and Pillow would have them run.
@@ -25,13 +26,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from panoptic_deeplab.errors import ImageError
 from panoptic_deeplab.files import user_path
+from panoptic_deeplab.images.intensity import Pixels, rgb_of
 
 logger = logging.getLogger(__name__)
 
@@ -81,16 +82,18 @@ _BYTES_TO_READ = 6
 """Bytes that a pixel takes while it is read: RGB as Pillow decodes it, and the array."""
 
 
-def read_image(source: ImageLike) -> UInt8[np.ndarray, "H W 3"]:
+def read_image(source: ImageLike, *, deep: bool = False) -> Pixels:
     """Read an image.
 
     Args:
         source: path of a file; PIL image (a copy of one frame, where its file has several); array `(H, W)` or
             `(H, W, 1|3|4)`; tensor `(1|3|4, H, W)`. Arrays and tensors are RGB(A) or gray: uint8, uint16, bool, or
             floating point in [0, 1].
+        deep: keep 16 bits; numbers of other types than uint8, uint16 and bool may then have any finite range.
 
     Returns:
-        RGB uint8, C-contiguous. A uint8 RGB array may be returned as it is, without a copy.
+        RGB uint8, C-contiguous. A uint8 RGB array may be returned as it is, without a copy. With `deep`, uint16 where
+        there are more than 8 bits.
 
     Raises:
         ImageError: the file is missing, corrupt or has several pages, or the array has no pixels, another shape, dtype
@@ -98,14 +101,15 @@ def read_image(source: ImageLike) -> UInt8[np.ndarray, "H W 3"]:
     """
     if isinstance(source, (str, Path)):
         with opened(user_path(source)) as picture:
-            return decode(picture, where=str(source), exif=True)
+            return decode(picture, where=str(source), exif=True, deep=deep)
     if isinstance(source, Image.Image):
-        _check_single(source, where="the PIL image")
-        return decode(source, where="the PIL image", exif=True)
+        check_single(source, where="the PIL image")
+        return decode(source, where="the PIL image", exif=True, deep=deep)
     if isinstance(source, torch.Tensor):
-        return _from_tensor(source)
+        return _from_tensor(source, deep=deep)
     if isinstance(source, np.ndarray):
-        return _from_array(source, where="the array", layout="(H, W) or (H, W, channels) with 1, 3 or 4 channels")
+        layout = "(H, W) or (H, W, channels) with 1, 3 or 4 channels"
+        return rgb_of(source, where="the array", layout=layout, deep=deep)
     raise ImageError(
         f"An image must be a path, PIL image, NumPy array or torch tensor. Got {type(source).__name__} instead."
     )
@@ -200,7 +204,7 @@ def range_warning(path: Path) -> str | None:
     Raises:
         ImageError: the file is missing, corrupt, no image, too large or has several pages.
     """
-    with opened(path, load=False) as picture, _pillow_errors(str(path)):
+    with opened(path, load=False) as picture, pillow_errors(str(path)):
         if picture.mode.startswith("I"):
             highest = int(np.asarray(picture).max(initial=0))
         elif isinstance(picture, ImageFile) and any(
@@ -233,13 +237,13 @@ def opened(
     Raises:
         ImageError: the file is missing, corrupt, no image, too large or has several pages.
     """
-    with _pillow_errors(str(path)):
+    with pillow_errors(str(path)):
         is_file = path.is_file()
     if not is_file:  # a pipe would be waited for
         absent = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
         what = "is a folder, a pipe or a device" if path.exists() else absent
         raise ImageError(f"There is no image file {path}: it {what}. Check the path.")
-    with _pillow_errors(str(path)), warnings.catch_warnings():
+    with pillow_errors(str(path)), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # else errors begin at twice the limit
         try:
             picture = Image.open(path)
@@ -250,40 +254,43 @@ def opened(
     with picture:
         if picture.format in _PROGRAMS:
             raise _unreadable(str(path), picture.format)
-        _check_single(picture, where=str(path))
+        check_single(picture, where=str(path))
         look(picture)
-        with _pillow_errors(str(path)):
+        with pillow_errors(str(path)):
             if load:
                 picture.load()
         yield picture
 
 
-def decode(picture: Image.Image, *, where: str, exif: bool) -> UInt8[np.ndarray, "H W 3"]:
+def decode(picture: Image.Image, *, where: str, exif: bool, deep: bool = False) -> Pixels:
     """The pixels of a picture as RGB, by the rules above.
 
     Args:
         picture: may have any color mode.
         where: file name, for the message.
         exif: apply its EXIF orientation; else the pixels come as they are stored.
+        deep: as for `read_image`.
 
     Raises:
         ImageError: it has no pixels, values out of range or no conversion to RGB, or its file is truncated.
     """
     if 0 in picture.size:
         raise ImageError(f"{where} has no pixels: its size is {picture.height} x {picture.width} (height x width).")
-    with _pillow_errors(where):
+    with pillow_errors(where):
         if exif:
             picture = ImageOps.exif_transpose(picture)
         if picture.mode.startswith("I"):  # 16-bit gray; Pillow reads some of these files as 32-bit
             values = np.asarray(picture)
-            if values.min() < 0 or values.max() > 65535:
+            if values.min() >= 0 and values.max() <= 65535:
+                values = values.astype(np.uint16)
+            elif not deep:
                 raise ImageError(
                     f"{where} has integer values from {values.min()} to {values.max()}. Expected 0 to 65535; rescale"
                     " it."
                 )
-            return _from_array(values.astype(np.uint16), where=where, layout="a gray image")
+            return rgb_of(values, where=where, layout="a gray image", deep=deep)
         if picture.mode == "F":
-            return _from_array(np.asarray(picture), where=where, layout="a gray image")
+            return rgb_of(np.asarray(picture), where=where, layout="a gray image", deep=deep)
         if picture.mode in ("P", "PA") or "transparency" in picture.info:
             picture = picture.convert("RGBA")  # the step by which Pillow understands every form of transparency
         return np.array(picture.convert("RGB"))
@@ -295,14 +302,14 @@ def exif_orientation(picture: Image.Image, *, where: str) -> int:
     Raises:
         ImageError: its EXIF data are corrupt.
     """
-    with _pillow_errors(where):
+    with pillow_errors(where):
         orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
     return orientation if orientation in range(1, 9) else 1  # other values mean nothing to viewers either
 
 
-def _check_single(picture: Image.Image, *, where: str) -> None:
-    """Raise where a picture has several pages or frames, of which only one would be read."""
-    with _pillow_errors(where):
+def check_single(picture: Image.Image, *, where: str) -> None:
+    """Refuse a picture with several pages or frames, of which only one would be read (`ImageError`)."""
+    with pillow_errors(where):
         count = 1 if picture.format in _ONE_PICTURE else getattr(picture, "n_frames", 1)
         if count > 1 and isinstance(picture, TiffImageFile):
             place = picture.tell()
@@ -322,7 +329,7 @@ def _unreadable(where: str, kind: str) -> ImageError:
 
 
 @contextmanager
-def _pillow_errors(where: str) -> Iterator[None]:
+def pillow_errors(where: str) -> Iterator[None]:
     """Everything that Pillow raises on a bad picture becomes an `ImageError`."""
     try:
         yield
@@ -332,8 +339,8 @@ def _pillow_errors(where: str) -> Iterator[None]:
         num_pixels = int(re.findall(r"\d+", str(error))[0])  # Pillow keeps the number nowhere else
         raise ImageError(
             f"{where} is too large: {num_pixels} pixels. At most {Image.MAX_IMAGE_PIXELS} are read, and this one takes"
-            f" {_BYTES_TO_READ * num_pixels / 1e9:.2g} GB before anything is predicted; cut it into tiles, or raise"
-            " `PIL.Image.MAX_IMAGE_PIXELS` if you trust the file."
+            f" {_BYTES_TO_READ * num_pixels / 1e9:.2g} GB before anything is predicted; save it as a tiled TIFF and"
+            " predict that with `--tile 1024`, or raise `PIL.Image.MAX_IMAGE_PIXELS` if you trust the file."
         ) from error
     except _PILLOW_ERRORS as error:
         raise ImageError(
@@ -342,7 +349,7 @@ def _pillow_errors(where: str) -> Iterator[None]:
         ) from error
 
 
-def _from_tensor(tensor: torch.Tensor) -> UInt8[np.ndarray, "H W 3"]:
+def _from_tensor(tensor: torch.Tensor, *, deep: bool) -> Pixels:
     layout = "(channels, H, W) with 1, 3 or 4 channels"
     if tensor.layout != torch.strided or tensor.is_nested or tensor.is_meta or tensor.is_quantized:
         raise ImageError(f"The tensor is sparse, nested, quantized or meta. Expected a dense one of shape {layout}.")
@@ -350,35 +357,4 @@ def _from_tensor(tensor: torch.Tensor) -> UInt8[np.ndarray, "H W 3"]:
         raise ImageError(f"An image tensor must have shape {layout}. Got {tuple(tensor.shape)} instead.")
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg()  # NumPy has no views that negate
     tensor = tensor.float() if tensor.is_floating_point() else tensor  # NumPy has no bfloat16
-    return _from_array(tensor.permute(1, 2, 0).numpy(), where="the tensor", layout=layout)
-
-
-def _from_array(array: np.ndarray, *, where: str, layout: str) -> UInt8[np.ndarray, "H W 3"]:
-    shape = array.shape
-    array = array[..., None] if array.ndim == 2 else array
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
-        raise ImageError(f"An image array must have shape {layout}. Got {shape} instead.")
-    if array.size == 0:
-        raise ImageError(f"{where} has no pixels: its shape is {shape}.")
-    values = _to_uint8(array[..., :3], where=where)
-    return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))
-
-
-def _to_uint8(values: np.ndarray, *, where: str) -> UInt8[np.ndarray, "H W c"]:
-    if values.dtype == np.uint8:
-        return values
-    if values.dtype == np.bool_:
-        return np.where(values, np.uint8(255), np.uint8(0))
-    if values.dtype == np.uint16:
-        reduced: UInt8[np.ndarray, "H W c"] = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        return reduced
-    if np.issubdtype(values.dtype, np.floating):
-        lowest, highest = float(values.min()), float(values.max())
-        if not (lowest >= 0 and highest <= 1):  # written so that NaN fails too
-            raise ImageError(
-                f"{where} has floating-point values from {lowest:g} to {highest:g}. Expected 0 to 1;"
-                " divide by 255, or pass uint8."
-            )
-        rounded: UInt8[np.ndarray, "H W c"] = np.rint(values * 255).astype(np.uint8)
-        return rounded
-    raise ImageError(f"{where} has dtype {values.dtype}. Expected uint8, uint16, bool, or floating point in [0, 1].")
+    return rgb_of(tensor.permute(1, 2, 0).numpy(), where="the tensor", layout=layout, deep=deep)

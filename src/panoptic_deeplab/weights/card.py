@@ -12,6 +12,7 @@ import yaml
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config.io import config_to_dict
+from panoptic_deeplab.weights.bundled import bundled_models
 from panoptic_deeplab.weights.markdown import code_span, escaped, fenced, one_line
 from panoptic_deeplab.weights.zoo_list import is_zoo_family
 
@@ -108,7 +109,7 @@ def _start(config: Config) -> str | None:
     weights = config.model.weights
     if weights is None:
         return None
-    is_name = weights.startswith("hf://") or is_zoo_family(weights)
+    is_name = weights.startswith("hf://") or is_zoo_family(weights) or weights in bundled_models()
     return f"Training began with the weights of {code_span(weights) if is_name else 'another model'}."
 
 

@@ -1,6 +1,7 @@
 """`model_folder`: what people write after `--model` or in `from_pretrained(...)` -> the model folder it means.
 
 runs/street/best                     a folder
+nuclei                               a model that comes with the package
 detectron2/R52_os16_dsconv           a model of the zoo: downloaded and converted the first time
 owner/name, hf://owner/name          a repository on the hub; `@revision` behind it names a branch, tag or commit
 """
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.files import user_path
+from panoptic_deeplab.weights.bundled import bundled_models
 from panoptic_deeplab.weights.download import Progress
 
 _REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
@@ -19,7 +21,7 @@ def model_folder(model: str | Path, *, progress: Progress | None = None) -> Path
     """The model folder that a name means.
 
     Args:
-        model: a folder, which has the first say; the name of a zoo model; or a repository on the hub.
+        model: a folder, which has the first say; the name of a bundled or a zoo model; or a repository on the hub.
         progress: called while a file of the zoo arrives, with bytes that have and bytes of the whole.
 
     Raises:
@@ -36,6 +38,8 @@ def model_folder(model: str | Path, *, progress: Progress | None = None) -> Path
         return path
     if name.startswith("hf://"):
         return _from_hub(name.removeprefix("hf://"), name)
+    if isinstance(model, str) and not is_there and model in bundled_models():
+        return bundled_models()[model].folder
     if isinstance(model, Path) or is_there or len(path.parts) != 2:
         raise CheckpointError(_nothing(name))
     from panoptic_deeplab.weights.zoo import zoo_model
@@ -63,6 +67,6 @@ def _nothing(name: str) -> str:
         return f"There is no model folder {name}: it is a file. Name its folder: {path.parent}"
     return (
         f"There is no model folder {name}. Expected a folder with model.safetensors, config.json and categories.json,"
-        " such as runs/NAME/best; or a name of the zoo, which `panoptic-deeplab models` lists; or owner/name of a"
-        " repository on the hub."
+        " such as runs/NAME/best; or a name that `panoptic-deeplab models` lists; or owner/name of a repository on the"
+        " hub."
     )

@@ -38,8 +38,8 @@ def open_pretrained(
     """Open a trained network.
 
     Args:
-        model: a folder as `save_pretrained` or a training run wrote it; or the name of a model of the zoo or of a
-            repository on the hub, which are downloaded the first time (`locations.model_folder`).
+        model: a folder as `save_pretrained` or a training run wrote it; or the name of a bundled model, or of one of
+            the zoo or of a repository on the hub, which are downloaded the first time (`locations.model_folder`).
         device: where the network is put.
         output_stride: put the weights into the network at another output stride than they were trained at
             (`network.with_output_stride`); the configuration says so.

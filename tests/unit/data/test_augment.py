@@ -9,13 +9,12 @@ from torchvision.transforms import v2
 
 from panoptic_deeplab.config import DataConfig, InputConfig
 from panoptic_deeplab.data.augment import (
-    ColorJitter,
     Pad,
-    RandomGrayscale,
     RandomResize,
     apply_transforms,
     training_transforms,
 )
+from panoptic_deeplab.data.colors import ColorJitter, RandomGrayscale
 from panoptic_deeplab.images.prepare import image_tensor, prepare_image, resized_size
 from panoptic_deeplab.results.ids import MAX_SEGMENT_ID
 
@@ -33,6 +32,11 @@ def all_augmentations(crop_size: tuple[int, int]) -> DataConfig:
         rotate90=True,
         color_jitter=0.3,
         grayscale_probability=0.3,
+        hue_jitter=0.2,
+        invert_probability=0.3,
+        gamma_jitter=0.5,
+        blur=1.5,
+        noise=0.05,
     )
 
 

