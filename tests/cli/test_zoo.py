@@ -15,6 +15,7 @@ from panoptic_deeplab.cli import main
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.weights import zoo
+from panoptic_deeplab.weights.bundled import bundled_models
 
 Run = Callable[..., Any]
 NAME = "bowenc0221/R50_os32_cityscapes"
@@ -43,7 +44,9 @@ def downloaded(cache: Path, monkeypatch: pytest.MonkeyPatch, tiny_config: Config
 def test_list(run: Run) -> None:
     outcome = run("models")
     assert (outcome.code, outcome.err) == (0, "")
-    lines = outcome.out.splitlines()
+    bundled, _, published = outcome.out.partition("Published by others, downloaded the first time:\n")
+    assert bundled.startswith("".join(f"{name}: in the package. " for name in list(bundled_models())[:1]))
+    lines = published.splitlines()
     assert " ".join(lines[0].split()) == "Name Data Backbone Params M PQ AP mIoU MB From Notes"
     row = next(line for line in lines if line.startswith(NAME))
     assert row.split()[:8] == [NAME, "cityscapes", "ResNet-50", "55.3", "59.8", "28.3", "78.6", "~221"]

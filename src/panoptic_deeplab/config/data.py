@@ -18,6 +18,9 @@ Format = Literal[
     "color_masks",
     "voc",
     "object_masks",
+    "labelme",
+    "cvat",
+    "yolo",
     "synthetic",
 ]
 """Layouts on disk; `data/formats/` has a reader for each."""

@@ -11,12 +11,15 @@ from panoptic_deeplab.config import DataConfig
 from panoptic_deeplab.data.formats.cityscapes import CityscapesSource
 from panoptic_deeplab.data.formats.coco_instances import CocoInstancesSource
 from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
+from panoptic_deeplab.data.formats.cvat import CvatSource
 from panoptic_deeplab.data.formats.drawn import DrawnSource
 from panoptic_deeplab.data.formats.folder import FolderSource
+from panoptic_deeplab.data.formats.labelme import LabelmeSource
 from panoptic_deeplab.data.formats.mapillary_vistas import MapillaryVistasSource
 from panoptic_deeplab.data.formats.mask_folders import ColorMasksSource, LabelImagesSource, VocSource
 from panoptic_deeplab.data.formats.object_masks import ObjectMasksSource
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
+from panoptic_deeplab.data.formats.yolo import YoloSource
 from panoptic_deeplab.data.held_out import part_of
 from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.data.sample import PanopticSource
@@ -33,6 +36,9 @@ FORMATS: Mapping[str, Callable[..., PanopticSource]] = MappingProxyType(
         "color_masks": ColorMasksSource,
         "voc": VocSource,
         "object_masks": ObjectMasksSource,
+        "labelme": LabelmeSource,
+        "cvat": CvatSource,
+        "yolo": YoloSource,
     }
 )
 """The reader of each format on disk, `(root, split, categories, *, outside_root, problems)`; a `DrawnSource` takes

@@ -1,0 +1,171 @@
+"""CVAT's own format, "CVAT for images 1.1": one XML file with polygons, boxes, ellipses and masks of many images.
+
+    root/{split}.xml, root/annotations/{split}.xml or root/{split}/annotations.xml: all images in it
+    root/annotations.xml: the images of the subset {split}
+
+Images lie in `images/{split}/`, `images/`, `{split}/images/`, `{split}/` or the root. Boxes and ellipses may be turned;
+`group_id` joins outlines of one class to one object, and `z_order` is there for `data.overlap: z_order`. A document
+type in the XML is refused, so that no entity is ever expanded.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+from xml.etree import ElementTree
+
+import numpy as np
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config.data import Overlap
+from panoptic_deeplab.data.formats.label_tools import (
+    Annotated,
+    LabelToolSource,
+    Outline,
+    OutlineReader,
+    ellipse,
+    rectangle,
+)
+from panoptic_deeplab.data.formats.shapes import Patch
+from panoptic_deeplab.data.problems import Problems, collected, shown
+from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.files import read_text
+
+_WITHOUT_AREA = frozenset({"polyline", "points", "cuboid", "skeleton", "tag"})
+
+
+class CvatSource(LabelToolSource):
+    """A split of a "CVAT for images 1.1" export.
+
+    Args:
+        root: folder of the set.
+        split: name of the XML file, its folder, or a subset in it.
+        categories: table whose names are CVAT's labels.
+        outside_root: names and links in the set may lead out of `root`.
+        overlap: who is on top where two outlines claim a pixel.
+        problems: takes what is wrong with the XML; without it, that is raised.
+
+    Raises:
+        DatasetError: there is no such file, or it is no XML of CVAT; or, where nobody collects `problems`, an entry is
+            wrong or names a class that the table does not have.
+    """
+
+    has_z_order: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        categories: CategoryTable,
+        *,
+        outside_root: bool = False,
+        overlap: Overlap = "smallest",
+        problems: Problems | None = None,
+    ) -> None:
+        super().__init__(root, categories, outside_root=outside_root, overlap=overlap)
+        path, subset = _find(Path(root), split)
+        with collected(problems) as found:
+            self._reader = OutlineReader(categories=categories, problems=found)
+            self.items = self._items(path, subset, split)
+            self._reader.tell_skipped()
+        self.image_ids = [item.image_id for item in self.items]
+
+    def _items(self, path: Path, subset: str | None, split: str) -> list[Annotated]:
+        tree, problems = _parsed(path), self._reader.problems
+        if tree.find("track") is not None:
+            raise DatasetError(f"{path} is of a video. Export it as CVAT for images 1.1, with the frames as images.")
+        folders = [self._root.folder / f for f in (f"images/{split}", "images", f"{split}/images", split, ".")]
+        items: dict[str, Annotated] = {}
+        for number, element in enumerate(tree.iter("image")):
+            place, name = f"image[{number}]", element.get("name", "")
+            if subset is not None and element.get("subset") != subset:
+                continue
+            try:
+                paths = [self._root.below(folder, name, where=f"{path}: {place}") for folder in folders]
+            except DatasetError as error:
+                problems.add("name", path, str(error).removeprefix(f"{path}: {place} "), place=place)
+                continue
+            image_id = name.replace("\\", "/").rpartition(".")[0] or name
+            if image_id in items:
+                problems.add("twice", path, f"names {name!r}, as an image before it. Remove one.", place=place)
+                continue
+            image_path = next(filter(Path.is_file, paths), paths[0])
+            if not image_path.is_file():
+                fault = f"names {name!r}, but there is no such image in images/ or {split}/. Add it."
+                problems.add("absent", path, fault, place=place, image_id=image_id)
+            item = Annotated(image_id=image_id, image_path=image_path, file=path)
+            height, width = element.get("height", ""), element.get("width", "")
+            if height.isdecimal() and width.isdecimal():
+                item.size = (int(height), int(width))
+            outlines = (self._outline(e, path, f"{place}.{e.tag}[{i}]", image_id) for i, e in enumerate(element))
+            item.outlines = [outline for outline in outlines if outline is not None]
+            items[image_id] = item
+        if subset is not None and not items:
+            raise DatasetError(f"{path} has no image of the subset {subset!r}. Name a subset, or the file {split}.xml.")
+        return list(items.values())
+
+    def _outline(self, element: ElementTree.Element, path: Path, place: str, image_id: str) -> Outline | None:
+        kind, values = element.tag, element.attrib
+        if kind in _WITHOUT_AREA:
+            self._reader.skip(kind, path, place)
+            return None
+        dataset_id = self._reader.dataset_id(values.get("label"), path, place, image_id)
+        try:
+            drawn: list[float] | Patch = _drawn(kind, values)
+            z, group = float(values.get("z_order", 0)), int(values.get("group_id", 0))
+        except (ValueError, KeyError, OverflowError, MemoryError) as error:
+            fault = f"is no {kind} that can be read ({type(error).__name__}: {error}). Export it again."
+            self._reader.problems.add(f"{kind}", path, fault, place=place, image_id=image_id)
+            return None
+        corners = drawn if isinstance(drawn, Patch) else self._reader.corners(drawn, path, place, image_id)
+        if corners is None or dataset_id is None:
+            return None
+        return Outline(dataset_id, corners, place, group=group or None, z=z)
+
+
+def _drawn(kind: str, values: Mapping[str, str]) -> list[float] | Patch:
+    """Corners of an outline, or the mask.
+
+    Raises:
+        ValueError, KeyError, OverflowError: an attribute is missing or no number, or the kind is unknown.
+    """
+    degrees = float(values.get("rotation", 0))
+    if kind == "polygon":
+        return [float(number) for point in values["points"].split(";") for number in point.split(",")]
+    if kind == "box":
+        return rectangle(*(float(values[key]) for key in ("xtl", "ytl", "xbr", "ybr")), degrees)
+    if kind == "ellipse":
+        return ellipse(*(float(values[key]) for key in ("cx", "cy", "rx", "ry")), degrees)
+    if kind == "mask":
+        left, top, width, height = (int(float(values[key])) for key in ("left", "top", "width", "height"))
+        counts = np.array([int(count) for count in values["rle"].split(",")], np.int64)
+        if (counts < 0).any() or counts.sum() != width * height:
+            raise ValueError(f"run lengths of {counts.sum()} pixels for {width} x {height}")
+        runs = np.arange(len(counts)) % 2 == 1
+        return Patch(top, left, np.repeat(runs, counts).reshape(height, width))
+    raise ValueError(f"unknown kind {shown(kind)}")
+
+
+def _find(root: Path, split: str) -> tuple[Path, str | None]:
+    """The XML of a split, and the subset of it that is meant; None = all."""
+    for path in (root / f"{split}.xml", root / "annotations" / f"{split}.xml", root / split / "annotations.xml"):
+        if path.is_file():
+            return path, None
+    if (root / "annotations.xml").is_file():
+        return root / "annotations.xml", split
+    raise DatasetError(
+        f"Split {split!r} is not in {root.absolute()}. Expected {split}.xml, annotations/{split}.xml,"
+        f" {split}/annotations.xml, or annotations.xml with images of the subset {split!r}."
+    )
+
+
+def _parsed(path: Path) -> ElementTree.Element:
+    text = read_text(path, what="CVAT annotations", error=DatasetError).lstrip("\ufeff")
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise DatasetError(f"{path} has a document type, which CVAT does not write. Remove it.")
+    try:
+        tree = ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} is no XML, or is truncated: {error}. Export it again.") from error
+    if tree.tag != "annotations":
+        raise DatasetError(f"{path} is no XML of CVAT, but <{tree.tag}>. Expected CVAT for images 1.1: <annotations>.")
+    return tree

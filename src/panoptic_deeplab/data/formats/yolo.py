@@ -1,0 +1,176 @@
+"""YOLO's segmentation labels (Ultralytics, Roboflow): a text file an image, a polygon a line.
+
+    root/data.yaml                       names of classes, and the folder of each split: `train: images/train`
+    root/images/{split}/a.jpg            or root/{split}/images/a.jpg
+    root/labels/{split}/a.txt            or root/{split}/labels/a.txt: `class x1 y1 x2 y2 ...`, from 0 to 1
+
+Without `data.yaml` (or another YAML with `names`), `classes.txt` or `obj.names` has a name a line. An image without a
+text file has no object, as YOLO means it, which `data check` counts; a split without any text file has no labels.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config.data import Overlap
+from panoptic_deeplab.data.formats.label_tools import Annotated, LabelToolSource, Outline, OutlineReader
+from panoptic_deeplab.data.label_files import read_lines
+from panoptic_deeplab.data.problems import Problems, collected, shown
+from panoptic_deeplab.errors import DatasetError, first_line
+from panoptic_deeplab.files import read_text
+from panoptic_deeplab.images.read import image_files
+
+_OUTSIDE = 0.5
+"""Corners may lie so far outside of the image, in parts of its side; farther ones are pixels by mistake."""
+
+
+class YoloSource(LabelToolSource):
+    """A split of a YOLO segmentation set.
+
+    Args:
+        root: folder of the set.
+        split: a key of `data.yaml`, or the name of the folders.
+        categories: table whose names are those of `data.yaml`.
+        outside_root: names and links in the set may lead out of `root`.
+        overlap: who is on top where two polygons claim a pixel.
+        problems: takes what is wrong with the text files; without it, that is raised.
+
+    Raises:
+        DatasetError: there are no images of the split, or no names of classes; or, where nobody collects `problems`, a
+            line is wrong, or a label has no image.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        categories: CategoryTable,
+        *,
+        outside_root: bool = False,
+        overlap: Overlap = "smallest",
+        problems: Problems | None = None,
+    ) -> None:
+        super().__init__(root, categories, outside_root=outside_root, overlap=overlap)
+        names_file, settings = _settings(Path(root))
+        self._names_file, self._names = names_file, _names(names_file, settings)
+        with collected(problems) as found:
+            self._reader = OutlineReader(categories=categories, problems=found)
+            self.items = self._items(self._image_folder(split, settings), found)
+        self.image_ids = [item.image_id for item in self.items]
+
+    def _image_folder(self, split: str, settings: dict[str, Any]) -> Path:
+        """The folder of images, as the settings or the layout say it; Roboflow's `../train` is `train`."""
+        root = self._root.folder
+        written = settings.get(split, settings.get({"valid": "val", "val": "valid"}.get(split, split)))
+        places = [f"images/{split}", f"{split}/images"]
+        if written is not None:
+            if not isinstance(written, str) or written.endswith(".txt"):
+                raise DatasetError(
+                    f"{self._names_file} has the {split} {shown(written)}. Expected one folder of images."
+                )
+            plain = "/".join(part for part in written.replace("\\", "/").split("/") if part not in ("", ".", ".."))
+            base = "/".join(
+                p for p in str(settings.get("path", "")).replace("\\", "/").split("/") if p not in ("", ".", "..")
+            )
+            places = [plain, f"{base}/{plain}" if base else "", f"{plain}/images", *places]
+        folders = [self._root.below(root, place, where=str(self._names_file)) for place in places if place]
+        for folder in folders:
+            if folder.is_dir() and image_files(folder):
+                return folder
+        raise DatasetError(f"There are no images of split {split!r}. Expected them in one of: {', '.join(places)}.")
+
+    def _items(self, image_folder: Path, problems: Problems) -> list[Annotated]:
+        parts = list(image_folder.parts)
+        place = next((i for i in reversed(range(len(parts))) if parts[i] == "images"), None)
+        label_folder = image_folder if place is None else Path(*parts[:place], "labels", *parts[place + 1 :])
+        labels = {path.stem: path for path in sorted(label_folder.glob("*")) if path.suffix.lower() == ".txt"}
+        items: dict[str, Annotated] = {}
+        absent: list[str] = []
+        for path in image_files(image_folder):
+            if path.stem in items:
+                fault = f"and {items[path.stem].image_path.name} differ only in their suffix. Remove or rename one."
+                problems.add("suffix", path, fault)
+                continue
+            file = labels.pop(path.stem, label_folder / f"{path.stem}.txt")
+            item = Annotated(image_id=path.stem, image_path=path, file=file, relative=True)
+            if file.is_file():
+                item.outlines = self._outlines(file, path.stem, problems)
+            else:
+                absent.append(path.stem)
+            items[path.stem] = item
+        for stem, file in labels.items():
+            if stem not in ("classes", "train", "val", "valid", "test"):
+                problems.add("stray", file, "belongs to no image. Restore the image, or remove the label.")
+        if len(absent) == len(items):
+            for item in items.values():
+                item.outlines = None
+        elif absent:
+            problems.warnings.append(
+                f"{len(absent)} of {len(items)} images have no file in {label_folder}, first {absent[0]}.txt. They are"
+                " taken for images without objects."
+            )
+        return list(items.values())
+
+    def _outlines(self, file: Path, image_id: str, problems: Problems) -> list[Outline]:
+        outlines = []
+        try:
+            lines = read_text(file, what="label", error=DatasetError).lstrip("\ufeff").splitlines()
+        except DatasetError as error:
+            problems.add("no text", file, f"cannot be read: {error}", image_id=image_id)
+            return []
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            place = f"line {number}"
+            try:
+                name, *rest = line.split()
+                index, numbers = int(name), [float(number) for number in rest]
+            except ValueError:
+                fault = f"is {shown(line)}. Expected a class number, and x and y of corners."
+                problems.add("line", file, fault, place=place, image_id=image_id)
+                continue
+            if index not in self._names:
+                fault = f"has the class {index}, which {self._names_file} does not name. Add it there."
+                problems.add("class", file, fault, place=place, image_id=image_id)
+                continue
+            dataset_id = self._reader.dataset_id(self._names[index], file, place, image_id)
+            if len(numbers) == 4:
+                fault = (
+                    "is a box of 4 numbers. Expected the corners of an outline: a segmentation export, not detection."
+                )
+                problems.add("box", file, fault, place=place, image_id=image_id)
+                continue
+            if not all(-_OUTSIDE <= number <= 1 + _OUTSIDE for number in numbers):
+                fault = "has corners outside of 0 to 1. Expected parts of width and height, not pixels."
+                problems.add("pixels", file, fault, place=place, image_id=image_id)
+                continue
+            corners = self._reader.corners(numbers, file, place, image_id)
+            if corners is not None and dataset_id is not None:
+                outlines.append(Outline(dataset_id, corners, place))
+        return outlines
+
+
+def _settings(root: Path) -> tuple[Path, dict[str, Any]]:
+    """The file that names the classes, and what it says; nothing for a list of names."""
+    files = [root / "data.yaml", root / "data.yml", *sorted(root.glob("*.y*ml"))]
+    for path in (path for path in files if path.is_file()):
+        try:
+            settings = yaml.safe_load(read_text(path, what="YOLO settings", error=DatasetError).lstrip("\ufeff"))
+        except (yaml.YAMLError, RecursionError) as error:
+            raise DatasetError(f"{path} is no YAML: {first_line(error)}. Expected `names` and folders.") from error
+        if isinstance(settings, dict) and "names" in settings:
+            return path, settings
+    for path in (root / "classes.txt", root / "labels" / "classes.txt", root / "obj.names"):
+        if path.is_file():
+            return path, {"names": read_lines(path)}
+    raise DatasetError(f"{root.absolute()} does not name the classes. Expected data.yaml with `names`, or classes.txt.")
+
+
+def _names(path: Path, settings: dict[str, Any]) -> dict[int, str]:
+    names = settings["names"]
+    found = dict(enumerate(names)) if isinstance(names, list) else names
+    if isinstance(found, dict) and all(type(i) is int and isinstance(name, str) for i, name in found.items()):
+        return found
+    raise DatasetError(f"{path} has the `names` {shown(names)}. Expected a list of names, or numbers with a name each.")
