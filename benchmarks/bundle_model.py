@@ -36,7 +36,12 @@ def main() -> None:
     origin = about.pop("origin")
     evaluation = json.loads(arguments.evaluation.read_text("utf-8"))
     things = evaluation["panoptic"]["things"]
-    measured = {"PQ": evaluation["panoptic"]["all"]["pq"], "PQ of things": things["pq"], "SQ": things["sq"], "RQ": things["rq"]}
+    measured = {
+        "PQ": evaluation["panoptic"]["all"]["pq"],
+        "PQ of things": things["pq"],
+        "SQ": things["sq"],
+        "RQ": things["rq"],
+    }
     measured |= {"mIoU": evaluation["semantic"]["miou"]} if "semantic" in evaluation else {}
     network, config, categories = open_pretrained(arguments.model)
     config = replace(
