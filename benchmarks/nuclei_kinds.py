@@ -40,7 +40,7 @@ def kind_of(image: np.ndarray) -> str:
 
 
 def diameters(instances: np.ndarray) -> np.ndarray:
-    """Of the disks that have the areas of the nuclei."""
+    """Diameters of the disks that have the areas of the nuclei."""
     areas = np.bincount(instances.ravel())[1:]
     return 2 * np.sqrt(areas[areas > 0] / np.pi)
 

@@ -51,7 +51,7 @@ def test_one_split_is_divided_and_the_recipe_is_checked(run: Run, discs: Path, t
         "looks like folder",
         "Things: object.",
         "Stuff: background.",
-        "2 of the 16 images of all are held out",
+        "There is one split, all. 2 of its 16 images are held out",
     ):
         assert part in outcome.out
     assert (output / "held_out.txt").read_text("utf-8").split() == ["shot_14", "shot_15"]
@@ -105,7 +105,7 @@ def test_a_split_without_labels_is_no_validation(run: Run, coco_set: Path, tmp_p
     path.write_text(json.dumps(document), "utf-8")
     outcome = run("data", "init", root, "--output", tmp_path / "out")
     assert "The split val has no labels" in outcome.out
-    assert "1 of the 2 images of train are held out" in outcome.out
+    assert "There is one split, train. 1 of its 2 images are held out" in outcome.out
     named = run("data", "init", root, "--output", tmp_path / "named", "--train-split", "train", "--val-split", "train")
     assert named.code == 2
 

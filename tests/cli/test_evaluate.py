@@ -50,7 +50,8 @@ def test_help_names_the_fields_of_the_json(run: Run, model_folder: Path) -> None
     report = json.loads(run("evaluate", "--model", model_folder, "--device", "cpu", "--json").out)
     text = (Evaluate.__doc__ or "").partition("the document is:")[2].partition("Metrics are")[0]
     prose = (
-        r"each|a list of|names of classes neither in the labels nor predicted|or null without pycocotools|or null for"
+        r"each|a list of|pixels by true class \(rows\) and predicted class, void last|names of classes neither in the"
+        r" labels nor predicted|or null without pycocotools|or null for"
         r" other data sets and without cityscapesScripts"
     )
     documented = set(re.findall(r"\w+", re.sub(prose, "", " ".join(text.split()))))

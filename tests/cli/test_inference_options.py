@@ -83,7 +83,7 @@ def test_evaluation_names_all_models_and_what_was_asked_of_them(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--input.scale", "2"], "ConfigError: `input` cannot be set for an ensemble"),
+        (["--input.scale", "2"], "ConfigError: `input` and `object_size` cannot be set for an ensemble"),
         (["--test-time-augmentation.scales"], "`test_time_augmentation.scales` must be"),
         (["--test-time-augmentation.scales", "1", "0"], "`test_time_augmentation.scales` must be"),
         (["--output-stride", "4"], "--output-stride"),

@@ -233,10 +233,10 @@ def test_images_that_cannot_be_read_are_listed_and_all_others_predicted(
 def test_interruption_leaves_the_table_of_what_was_done(
     run: Run, model_folder: Path, two_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(path: Path) -> Any:
+    def interrupted(path: Path, **how: Any) -> Any:
         if path.parent.name == "b":
             raise KeyboardInterrupt
-        return read_image(path)
+        return read_image(path, **how)
 
     monkeypatch.setattr(images, "read_image", interrupted)
     options = ("--output", tmp_path / "out", "--save", "panoptic")

@@ -15,7 +15,7 @@ from panoptic_deeplab.results.ids import rgb_to_id
 
 Run = Callable[..., Any]
 
-ALL_STUFF = ("--postprocess.stuff-area-limit", "0")
+ALL_STUFF = ("--postprocess.stuff-area-limit", "0", "--postprocess.center-threshold", "0")
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -87,7 +87,12 @@ def test_ids_that_a_png_does_not_hold_make_a_tiff(
 
     real = conversions.to_labels
     monkeypatch.setattr(conversions, "to_labels", lambda *a, **k: real(*a, **k).astype(np.int32) * 70_000)
-    assert run("predict", photo, "--model", model_folder, "--output", tmp_path / "out", "--save", "labels").code == 0
+    assert (
+        run(
+            "predict", photo, "--model", model_folder, "--output", tmp_path / "out", "--save", "labels", *ALL_STUFF
+        ).code
+        == 0
+    )
     with Image.open(tmp_path / "out" / "photo_labels.tif") as picture:
         assert np.asarray(picture).max() >= 70_000
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from panoptic_deeplab.config import TestTimeAugmentationConfig
-from panoptic_deeplab.inference.views import AugmentedModel, scaled_size
+from panoptic_deeplab.inference.views import AugmentedModel, view_size
 from panoptic_deeplab.maps import RawMaps
 
 SCALES = st.lists(st.sampled_from([0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0]), min_size=1, max_size=4, unique=True)
@@ -72,7 +72,7 @@ def test_offsets_point_to_the_same_centers_after_fusion(steps, scales, flip, ali
     y, x = (positions(length, align_corners) for length in size)
     # Where the coarsest view has no neighbor beyond the border of an object, or beyond that of the image, where a grid
     # of pixel areas has no value to interpolate with.
-    smallest = scaled_size((height, width), min(scales), output_stride=STRIDE, align_corners=align_corners)
+    smallest = view_size((height, width), min(scales), output_stride=STRIDE, align_corners=align_corners)
     coarse = [4.1 / (side - int(align_corners)) for side in smallest]
     inside_y = (y > coarse[0]) & (y < 1 - coarse[0]) | align_corners
     inside_x = ((x > coarse[1]) & (x < 1 - coarse[1]) | align_corners) & ((x - border).abs() > 2 * coarse[1])

@@ -37,7 +37,7 @@ class Progress(NamedTuple):
     """Images that are finished, those of earlier calls too."""
     total: int
     errors: int
-    """Of these, images without a result."""
+    """Images without a result, among these."""
     per_second: float
     """Images a second of this call; 0 before the first."""
 

@@ -108,7 +108,7 @@ class ResultStore:
 
         Args:
             kind: name of the folder.
-            key: of the image.
+            key: name of the image.
             stem: name of the image, without suffix.
         """
         digest = hashlib.sha256(key.encode()).hexdigest()

@@ -143,6 +143,14 @@ class InitData(Verb):
             say(f"{kind}: {', '.join(names) or 'none'}.")
 
 
+def _has_labels(data: DataConfig) -> bool:
+    """Whether the validation split can be measured on; test splits are often given without labels."""
+    from panoptic_deeplab.data.held_out import evenly
+    from panoptic_deeplab.data.sources import open_source
+
+    return any(sample.panoptic_map is not None for sample in evenly(open_source(data, data.val_split), 3))
+
+
 def _hold_out(data: DataConfig, path: Path) -> Path:
     """List the images to validate on, of a set with one split."""
     from panoptic_deeplab.data.held_out import RULE, choose_held_out

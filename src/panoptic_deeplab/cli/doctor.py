@@ -90,7 +90,8 @@ class DoctorReport:
     def rows(self) -> list[tuple[str, str]]:
         """Name and value pairs for a table."""
         packages = ", ".join(f"{name} {version or 'missing'}" for name, version in self.packages.items())
-        extra_of = {name: extra for extra, names in _extras().items() for name in names}
+        by_size = sorted(_extras().items(), key=lambda item: -len(item[1]))  # of several extras, the smallest is named
+        extra_of = {name: extra for extra, names in by_size for name in names}
         missing = [
             f'{name}: pip install "{_DISTRIBUTION}[{extra_of[name]}]"' for name, ok in self.extras.items() if not ok
         ]

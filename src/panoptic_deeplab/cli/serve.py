@@ -43,9 +43,9 @@ class Serve(Verb):
     """Images of one size that go through the network together, if they come within 3 ms; without it, 4 where that was
     measured to gain at the start, else 1."""
     max_megabytes: Annotated[float, tyro.conf.arg(metavar="N")] = 20.0
-    """Of a request's body (1 MB = 1,000,000 bytes)."""
+    """Limit of a request's body (1 MB = 1,000,000 bytes)."""
     max_megapixels: Annotated[float, tyro.conf.arg(metavar="N")] = 16.0
-    """Of an image; the head of the file says it, before anything is decoded."""
+    """Limit of an image; the head of the file says its size, before anything is decoded."""
     queue: Annotated[int, tyro.conf.arg(metavar="N")] = 16
     """Requests that may wait for a worker; further ones get 503 with Retry-After."""
     concurrency: Annotated[int, tyro.conf.arg(metavar="N")] = 64

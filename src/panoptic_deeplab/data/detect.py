@@ -70,7 +70,7 @@ def table_of(rows: Iterable[tuple[int, str, bool]], *, name: str) -> CategoryTab
 
     Args:
         rows: id, name and isthing of each class. Of two classes of one name, the later one gets its id behind it.
-        name: of the table.
+        name: name of the table.
     """
     listed = list(rows)
     categories: list[Category] = []
@@ -102,7 +102,7 @@ def _coco_instances(root: Path) -> Found | None:
             names |= {entry["id"]: str(entry["name"]) for entry in _entries(data, "categories", "id", "name")}
             used |= {entry["category_id"] for entry in _entries(data, "annotations", "category_id")}
         rows = [(id_, name, True) for id_, name in sorted(names.items()) if id_ in used]
-        return Classes(table_of(rows, name=root.name), things_known=False)
+        return Classes(table_of(rows, name=root.name), things_known=False, drawn=True)
 
     return Found(
         format="coco_instances", root=root, evidence=_names(paths.values(), root), splits=list(paths), classes=classes

@@ -26,12 +26,12 @@ class Measures:
     image_sizes: list[tuple[int, int]] = field(default_factory=list)
     """`(height, width)` of each image."""
     object_sizes: list[Float64[np.ndarray, "_"]] = field(default_factory=list)
-    """Of each image, the sizes of its objects: things, without crowd."""
+    """Sizes of the objects of each image: things, without crowd."""
     distances: list[Float64[np.ndarray, "_"]] = field(default_factory=list)
-    """Of each image, how far the center of each object is from the next one: the larger of both axes, as the windows of
+    """How far the center of each object is from the next one, image by image: the larger of both axes, as windows of
     non-maximum suppression are square. An object that is alone has the longest side of the image."""
     stuff_areas: list[list[int]] = field(default_factory=list)
-    """Of each image, the pixels of each stuff class that it shows."""
+    """Pixels of each stuff class that an image shows, image by image."""
     most_of_a_class: int = 0
     """Largest number of objects of one class in an image."""
     seen: set[str] = field(default_factory=set)

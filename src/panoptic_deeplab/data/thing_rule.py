@@ -32,7 +32,7 @@ class Shapes:
     images: int = 0
     """Those that have one."""
     convexities: list[float] = field(default_factory=list)
-    """Of each object, the filled area over that of the convex hull."""
+    """The filled area over that of the convex hull, of each object."""
 
     @property
     def objects_an_image(self) -> float:

@@ -10,7 +10,7 @@ def error_page(report: EvaluationReport, *, title: str = "Evaluation") -> Report
     """What `write_report` makes a page of.
 
     Args:
-        report: of the whole set.
+        report: numbers of the whole set.
         title: heading of the page.
     """
     panoptic, semantic = report.measured["panoptic"], report.measured["semantic"]

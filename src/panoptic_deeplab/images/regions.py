@@ -34,7 +34,7 @@ _ORIENTATION = 274
 """The tag of TIFF that says how a picture is rotated."""
 
 _PHOTOMETRIC = {1: "gray", 2: "RGB", 6: "YCbCr"}
-"""Of the color models of TIFF, those whose numbers tifffile gives as gray or RGB."""
+"""Color models of TIFF whose numbers tifffile gives as gray or RGB."""
 
 
 class Regions(ABC):

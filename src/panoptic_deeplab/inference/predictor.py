@@ -219,7 +219,7 @@ class PanopticPredictor:
             image: what `predict` takes; a TIFF file of any size, also OME-TIFF and GeoTIFF; or the folder of a Zarr
                 array or OME-Zarr image.
             tile: side of a tile in pixels of the network's input, rounded up to what the network takes.
-            overlap: of two neighboring tiles, likewise; at most half of a tile.
+            overlap: width that two neighboring tiles share, likewise; at most half of a tile.
             scratch: where maps that are larger than memory are kept; None = in temporary files, and the result is read
                 into memory.
             output: a new folder for the result's maps, as Zarr arrays `panoptic_map` and `semantic_map`.
@@ -297,7 +297,7 @@ class PanopticPredictor:
         """The maps of the instance heads at the original size of an image.
 
         Args:
-            raw_maps: of this one image.
+            raw_maps: maps of this one image.
             ready: the image; of its tensor only the size matters.
         """
         if raw_maps.center_heatmap is None or raw_maps.offset is None:

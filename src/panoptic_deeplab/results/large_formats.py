@@ -46,7 +46,7 @@ def large_table(
     """The table of `to_table`: things first; of stuff, what needs no look at its pixels.
 
     Args:
-        result: of any size.
+        result: a result of any size.
         image: value of the first column.
         things_only: leave stuff out.
         pixel_size: as for `to_table`.
@@ -123,7 +123,7 @@ def write_label_tiff(result: LargeResult, path: Path, *, things_only: bool = Fal
     """Write the ids of segments as a tiled TIFF: uint16, or uint32 where an id is above 65,535; BigTIFF where needed.
 
     Args:
-        result: of any size.
+        result: a result of any size.
         path: its folder exists.
         things_only: stuff becomes 0 too.
 

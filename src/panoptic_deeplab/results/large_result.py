@@ -63,7 +63,7 @@ def fill_large_result(
     Args:
         slots: int32 `(h, w)`, a row of `segment_ids` for each pixel of the network's input.
         train_ids: uint8 `(h, w)`.
-        segment_ids: of each slot; 0 = void.
+        segment_ids: id of each slot; 0 = void.
         segments: those that are not void, by rising ids from 1 on; areas and boxes are counted anew.
         categories: the class table.
         panoptic_map: int32 `(H, W)`, is filled.

@@ -66,7 +66,7 @@ class Scratch:
         """Make an array of zeros.
 
         Args:
-            name: of its folder, where it has one; once only.
+            name: name of its folder, where it has one; once only.
             shape: length of each axis.
             dtype: as NumPy takes it.
             rows_axis: the axis of the rows, behind which the columns come.

@@ -26,7 +26,7 @@ class Problem(Exception):  # noqa: N818 - what RFC 9457 calls it
     """An answer that is an error; it travels from a worker as it is.
 
     Args:
-        status: of HTTP.
+        status: code of HTTP.
         detail: one sentence for a person.
         headers: further ones.
     """

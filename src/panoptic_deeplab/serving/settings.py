@@ -22,11 +22,11 @@ class Settings:
     precision: Precision = "float32"
     workers: int = 1
     threads: int | None = None
-    """Of each worker; None = the cores divided among the workers."""
+    """Threads of each worker; None = the cores divided among the workers."""
     batch_size: int | None = None
     """Images of one size that go through the network together; None = as measured at the start."""
     max_bytes: int = 20_000_000
-    """Of a request's body."""
+    """Limit of a request's body."""
     max_pixels: int = 16_000_000
     queue: int = 16
     """Requests that wait for a worker."""

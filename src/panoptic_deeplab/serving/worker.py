@@ -85,7 +85,7 @@ class Worker:
 
     Args:
         settings: those of the service.
-        number: of this worker. The ids that it gives are `worker-model-random`, so whoever asks again is led here.
+        number: index of this worker. The ids that it gives are `worker-model-random`, so who asks again is led here.
 
     Raises:
         CheckpointError: a model cannot be opened.

@@ -107,7 +107,7 @@ def crop_advice(measures: Measures, input_config: InputConfig, *, largest: int =
     """The training crop: 0.6 of the image or more, 1.5 times as long as a large object, no longer than the image.
 
     Args:
-        measures: of the training images.
+        measures: sizes and numbers in the training images.
         input_config: the size of the input.
         largest: what there is time for.
     """

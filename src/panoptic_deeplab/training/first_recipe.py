@@ -42,7 +42,7 @@ def first_advice(
 
     Args:
         data: settings of the section `data` that say which set it is.
-        measures: of the training images.
+        measures: sizes and numbers in the training images.
         training: the training split.
         validation: the validation split.
         minutes: for training and one evaluation.

@@ -187,7 +187,7 @@ def _css(color: Color) -> str:
 
 
 def _confusion_rows(confusion: Confusion) -> list[tuple[str, list[tuple[str, int, str]]]]:
-    """Of each class that occurs: name, and for each column text, percent and a sentence."""
+    """The classes that occur: name, and for each column text, percent and a sentence."""
     columns = [*confusion.names, "void"]
     rows = []
     for name, counts in zip(confusion.names, confusion.pixels, strict=True):

@@ -54,7 +54,7 @@ def predict_tiled(
         engine: has `raw_maps`.
         image: is read part by part.
         tile: side of a tile.
-        overlap: of two neighbors.
+        overlap: width that two neighbors share.
         scratch: where arrays are kept meanwhile; also those of the result, if there is no `output`.
         output: a new folder for the Zarr arrays of the result.
         on_progress: is called now and then.
