@@ -144,6 +144,7 @@ class NetworkEngine(Engine):
         other._memory_need = MemoryNeed(self.model, other.config, device=self.device, precision=self.precision)
         align_corners = self.config.model.align_corners
         other._postprocess = PanopticPostprocessor(self.categories, postprocess, align_corners=align_corners)
+        other._is_plain = test_time_augmentation.is_plain
         other._is_captured, other._captured = False, None  # a recording is worth its time for many images
         return other
 
