@@ -148,7 +148,8 @@ def _has_labels(data: DataConfig) -> bool:
     from panoptic_deeplab.data.held_out import evenly
     from panoptic_deeplab.data.sources import open_source
 
-    return any(sample.panoptic_map is not None for sample in evenly(open_source(data, data.val_split), 3))
+    source = evenly(open_source(data, data.val_split), 3)
+    return any(source[index].panoptic_map is not None for index in range(len(source)))
 
 
 def _hold_out(data: DataConfig, path: Path) -> Path:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from panoptic_deeplab.cli.prediction_csv import TABLE, SegmentRows, place
-from panoptic_deeplab.cli.prediction_tables import IMAGES, INSTANCES, PANOPTIC, PredictionTables
+from panoptic_deeplab.cli.prediction_csv import TABLE, SegmentRows
+from panoptic_deeplab.cli.prediction_tables import IMAGES, INSTANCES, PANOPTIC, PredictionTables, place
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.files import MAX_NAME_BYTES, write_json
 

@@ -121,7 +121,8 @@ def read_object_mask(path: Path) -> Bool[np.ndarray, "H W"]:
             )
         if values.dtype == np.bool_:
             return values
-        return values > (largest - 1) // 2
+        mask: Bool[np.ndarray, "H W"] = values > (largest - 1) // 2
+        return mask
 
 
 def read_lines(path: Path) -> list[str]:
@@ -176,7 +177,8 @@ def _whole(values: Float[np.ndarray, "H W"], path: Path) -> Int32[np.ndarray, "H
     finite = np.nan_to_num(values, nan=0.5, posinf=0.5, neginf=0.5)
     if (finite % 1 != 0).any():
         raise DatasetError(f"{path} holds fractions. Expected a whole number for each pixel: a label, 0 for none.")
-    return finite.clip(-1, MAX_SEGMENT_ID + 1).astype(np.int32)
+    whole: Int32[np.ndarray, "H W"] = finite.clip(-1, MAX_SEGMENT_ID + 1).astype(np.int32)
+    return whole
 
 
 def _check_exact(picture: Image.Image, path: Path) -> None:

@@ -227,12 +227,12 @@ class _Mapped:
     """The numbers of a file without compression; mapped anew for each part, so that memory does not fill with it."""
 
     def __init__(self, tifffile: Any, path: Path, series: Any) -> None:
-        self._open = lambda: tifffile.memmap(path, series=0, level=0, mode="r")
+        self._tifffile, self._path = tifffile, path
         self.shape = series.shape
         self.dtype = series.dtype
 
     def __getitem__(self, part: Any) -> np.ndarray:
-        return np.array(self._open()[part])
+        return np.array(self._tifffile.memmap(self._path, series=0, level=0, mode="r")[part])
 
 
 def _open_zarr(path: Path, *, deep: bool) -> Regions:

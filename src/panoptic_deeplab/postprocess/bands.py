@@ -208,8 +208,10 @@ def _count(sums: SlotSums, slots: Int32[Tensor, "R W"], train_ids: Tensor, *, fi
     runs = find_runs(slots.numpy(), train_ids.numpy())
     y, x = np.divmod(runs.starts, runs.size[1])
     top, left, lengths = (torch.from_numpy(array) for array in (y + first_row, x, runs.lengths))
-    of_runs = [torch.from_numpy(runs.of(map_.numpy())) for map_ in (slots, train_ids)]
-    sums.add_rectangles(*of_runs, lengths, Rectangles(top=top, bottom=top, left=left, right=left + lengths - 1))
+    slots_of_runs, ids_of_runs = (torch.from_numpy(runs.of(map_.numpy())) for map_ in (slots, train_ids))
+    sums.add_rectangles(
+        slots_of_runs, ids_of_runs, lengths, Rectangles(top=top, bottom=top, left=left, right=left + lengths - 1)
+    )
 
 
 class _CenterIndex:

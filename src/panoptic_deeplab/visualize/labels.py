@@ -74,9 +74,9 @@ class _Box(NamedTuple):
 
 def _telling(result: PanopticResult) -> set[int]:
     """Categories whose names tell something."""
-    kinds = Counter(category.isthing for category in result.categories)
+    kinds = Counter(category.isthing for category in result.categories.categories)
     instances = Counter(segment.category_id for segment in result.segments_info)
-    return {c.id for c in result.categories if kinds[c.isthing] > 1 and instances[c.id] <= _CROWD}
+    return {c.id for c in result.categories.categories if kinds[c.isthing] > 1 and instances[c.id] <= _CROWD}
 
 
 def _place(

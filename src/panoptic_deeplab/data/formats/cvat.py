@@ -132,9 +132,11 @@ def _drawn(kind: str, values: Mapping[str, str]) -> list[float] | Patch:
     if kind == "polygon":
         return [float(number) for point in values["points"].split(";") for number in point.split(",")]
     if kind == "box":
-        return rectangle(*(float(values[key]) for key in ("xtl", "ytl", "xbr", "ybr")), degrees)
+        left, top, right, bottom = (float(values[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
+        return rectangle(left, top, right, bottom, degrees)
     if kind == "ellipse":
-        return ellipse(*(float(values[key]) for key in ("cx", "cy", "rx", "ry")), degrees)
+        x, y, radius_x, radius_y = (float(values[key]) for key in ("cx", "cy", "rx", "ry"))
+        return ellipse(x, y, radius_x, radius_y, degrees)
     if kind == "mask":
         left, top, width, height = (int(float(values[key])) for key in ("left", "top", "width", "height"))
         counts = np.array([int(count) for count in values["rle"].split(",")], np.int64)
