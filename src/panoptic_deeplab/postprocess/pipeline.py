@@ -71,6 +71,7 @@ from panoptic_deeplab.postprocess.pixels import (
 from panoptic_deeplab.postprocess.shortcut.answer import quick_answer
 from panoptic_deeplab.results.ids import VOID_ID
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
+from panoptic_deeplab.results.scores import predicted_scores
 from panoptic_deeplab.stopwatch import Stopwatch, stage
 
 
@@ -234,7 +235,10 @@ class PanopticPostprocessor:
         segments = []
         for slot in np.flatnonzero(ids != VOID_ID):  # ids ascend with the slots
             category, box = self.categories[int(train_ids[slot])], boxes[slot].tolist()
-            segments.append(Segment.of(category, int(ids[slot]), int(areas[slot]), box, score=float(scores[slot])))
+            shown = predicted_scores(
+                float(scores[slot]), isthing=category.isthing, calibration=self.config.score_calibration
+            )
+            segments.append(Segment.of(category, int(ids[slot]), int(areas[slot]), box, **shown))
         return PanopticResult(
             panoptic_map=tensors.panoptic_map.cpu().numpy(),
             segments_info=segments,
