@@ -99,7 +99,9 @@ def test_data_of_another_format_and_files(run: Run, model_folder: Path, coco_set
     assert "sidewalk" in outcome.out
     assert json.loads((output / "report.json").read_text())["num_images"] == 1
     assert "sidewalk" in (output / "table.txt").read_text()
-    assert {path.name for path in output.iterdir()} == {"report.json", "table.txt", "per_class_pq.png", "mosaic.png"}
+    assert {path.name for path in output.iterdir()} == {
+        *("report.json", "report.html", "table.txt", "per_class_pq.png", "mosaic.png")
+    }
     with Image.open(output / "mosaic.png") as mosaic:
         assert mosaic.width > 3 * 420
 

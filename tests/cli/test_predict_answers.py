@@ -140,6 +140,9 @@ def test_a_table_of_somebody_else_is_kept(
         (["--save", "table", "--pixel-size", "1", "--unit", "a b"], "must be a word"),
         (["--save", "labels", "--pixel-size", "1"], "Name `table` in --save"),
         (["--things-only"], "`things_only` is for"),
+        (["--alpha", "1.5"], "`alpha` must be between 0 and 1"),
+        (["--min-score", "-1"], "`min_score` must be between 0 and 1"),
+        (["--save", "table", "--no-labels"], "are for overlays"),
         (["--save", "table", "--label-format", "tiff"], "Name `labels` in --save"),
     ],
 )
@@ -149,6 +152,20 @@ def test_options_without_their_file_are_refused(
     outcome = run("predict", photo, "--model", model_folder, "--output", tmp_path / "out", *options)
     assert (outcome.code, outcome.out) == (2, "")
     assert message in outcome.err
+
+
+def test_overlays_are_drawn_as_asked(run: Run, model_folder: Path, photo: Path, tmp_path: Path) -> None:
+    command = ("predict", photo, "--model", model_folder, *ALL_STUFF, "--save", "overlay", "--output")
+    how = {"plain": (), "bare": ("--alpha", "0", "--no-labels"), "none": ("--min-score", "1", "--no-labels")}
+    pictures = {}
+    for name, options in how.items():
+        assert run(*command, tmp_path / name, *options).code == 0
+        with Image.open(tmp_path / name / "photo_overlay.png") as picture:
+            pictures[name] = np.asarray(picture).astype(int)
+    image = np.asarray(Image.open(photo).convert("RGB")).astype(int)
+    changed = {name: (np.abs(picture - image).max(-1) > 0).mean() for name, picture in pictures.items()}
+    assert changed["none"] == 0
+    assert changed["none"] <= changed["bare"] < changed["plain"]
 
 
 def test_python_gives_what_the_command_writes(run: Run, model_folder: Path, photo: Path, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ import tyro
 from panoptic_deeplab import __version__
 from panoptic_deeplab.cli.benchmark import Benchmark
 from panoptic_deeplab.cli.convert import ConvertCheckpoint
-from panoptic_deeplab.cli.data import CheckData, ConvertData, ShowData
+from panoptic_deeplab.cli.data import CheckData, ConvertData, ShowData, TableOfData
+from panoptic_deeplab.cli.data_init import InitData
 from panoptic_deeplab.cli.demo import Demo
 from panoptic_deeplab.cli.doctor import Doctor
 from panoptic_deeplab.cli.evaluate import Evaluate
@@ -40,9 +41,11 @@ VERBS: dict[str, type[Verb]] = {
     "evaluate": Evaluate,
     "predict": Predict,
     "submission": Submission,
+    "data init": InitData,
     "data check": CheckData,
     "data show": ShowData,
     "data convert": ConvertData,
+    "data table": TableOfData,
     "demo": Demo,
     "models": Models,
     "convert": ConvertCheckpoint,

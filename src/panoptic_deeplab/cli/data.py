@@ -1,4 +1,4 @@
-"""`panoptic-deeplab data check`, `data show` and `data convert`: what to do with a labeled set before training."""
+"""`panoptic-deeplab data check`, `show`, `convert` and `table`: what to do with a labeled set before training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -67,16 +67,22 @@ class CheckData(DataVerb):
     instance (unless the recipe's model has no instance branch), is an error in the splits data.train_split and
     data.val_split; any other one may be without.
 
+    What the labels of data.train_split say against sizes in the settings (of the input, sigma, windows, limits) comes
+    last, as advice.
+
     With --json, the document is: split, ok (no error), findings [{severity: error or warning, message, image_id or
     null}], statistics {images, labeled_images, smallest_size, largest_size [height, width], void_share, overlap_share
     (null in formats of maps), crowds, instances, max_instances, instance_area_quantiles, classes [{name, isthing,
-    images, segments, crowds, pixel_share}]}. Shares are fractions in [0, 1], areas pixels.
+    images, segments, crowds, pixel_share}]}, advice [{setting, value, advised, reason}]. Shares are fractions in
+    [0, 1], areas pixels.
     """
 
     limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Check so many images only, the first ones."""
     json: Flag = False
     """Write one JSON document to stdout instead of a table."""
+    input: InputConfig = field(default_factory=InputConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     model: Annotated[ModelConfig, tyro.conf.Fixed, tyro.conf.Suppress] = field(default_factory=ModelConfig)
@@ -85,9 +91,12 @@ class CheckData(DataVerb):
     def execute(self) -> None:
         """Check; print the report."""
         from panoptic_deeplab.data.check import check_source
+        from panoptic_deeplab.data.measures import Measures
         from panoptic_deeplab.data.problems import Problems
         from panoptic_deeplab.data.sources import open_source
+        from panoptic_deeplab.training.advice import objections
 
+        measures = Measures()
         split, problems = self.split or self.data.train_split, Problems()
         source = open_source(self.data, split, problems)
         labels_needed = split in (self.data.train_split, self.data.val_split)
@@ -101,11 +110,17 @@ class CheckData(DataVerb):
                 top_k=self.postprocess.top_k,
                 max_detections=self.evaluation.max_detections,
                 problems=problems,
+                on_sample=measures.add,
             )
+        config = Config(input=self.input, target=self.target, postprocess=self.postprocess, model=self.model)
+        found = objections(measures, config) if split == self.data.train_split else []
         if self.json:
-            print_json({"split": split, **report.to_json()})
+            advice = [{"setting": a.setting, "value": v, "advised": a.value, "reason": a.reason} for v, a in found]
+            print_json({"split": split, **report.to_json(), "advice": advice})
         else:
             say_lines(report.table())
+            for value, advice_ in found:
+                say(f"advice: {advice_.setting} is {value}; {advice_.value} fits better: {advice_.reason}.")
         if not report.ok:
             raise SystemExit(1)
 
@@ -143,12 +158,15 @@ class ShowData(DataVerb):
         source = open_source(self.data, self.split or self.data.train_split)
         count = min(self.num_images, len(source))
         rows: list[tuple[str, list[Image.Image | None]]] = []
+        width = 640
         for sample in (source[index] for index in range(count)):
             image = Image.fromarray(sample.image)
-            label = None if sample.panoptic_map is None else draw_panoptic(image, sample.truth(source.categories))
+            label = None
+            if sample.panoptic_map is not None:
+                label = draw_panoptic(image, sample.truth(source.categories), min_width=width)
             rows.append((sample.image_id, [image, label]))
         paths = self.output / "labels.png", self.output / "train_batch.png"
-        save_picture(tile(rows, columns=("image", "label"), cell_width=640), paths[0])
+        save_picture(tile(rows, columns=("image", "label"), cell_width=width), paths[0])
 
         config = replace(
             self.config,
@@ -200,3 +218,20 @@ class ConvertData(DataVerb):
                 source, self.output, self.name or split, jpeg_quality=self.jpeg_quality, progress=on_image
             )
         say(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOfData(Verb):
+    """Print a category table as JSON: a packaged one, to copy and change, or that of a file.
+
+    The classes are in the order of the network's outputs. Write it to a file, and name that file in data.categories.
+    """
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME_OR_JSON")]
+    """Name of a packaged table, or path of a JSON file."""
+
+    def execute(self) -> None:
+        """Print it."""
+        from panoptic_deeplab.categories import CategoryTable
+
+        print_json(CategoryTable.load(self.name).to_json())

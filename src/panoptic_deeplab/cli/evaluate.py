@@ -30,7 +30,8 @@ class Evaluate(InferenceOnData):
     With --json, the document is: panoptic {all, things, stuff: each {pq, sq, rq, num_classes}; per_class: a list of
     {category_id, name, isthing, pq, sq, rq, true_positives, false_positives, false_negatives}; not_counted: names of
     classes neither in the labels nor predicted}; semantic {miou, num_classes, pixel_accuracy, per_class: a list of
-    {category_id, name, iou}}; instances {ap, ap50, ap75, ap_small, ap_medium, ap_large, max_detections, per_class: a
+    {category_id, name, iou}; confusion: pixels by true class (rows) and predicted class, void last}; instances {ap,
+    ap50, ap75, ap_small, ap_medium, ap_large, max_detections, per_class: a
     list of {category_id, name, ap}}, or null without pycocotools; cityscapes {ap, ap50, per_class: a list of
     {category_id, name, ap, ap50}}, or null for other data sets and without cityscapesScripts; num_images; seconds
     {reading, prediction, metrics}; provenance {evaluator, data, processes, versions, notes, models, split, device,
@@ -45,7 +46,8 @@ class Evaluate(InferenceOnData):
     per_class: Flag = False
     """Add a row a class to the table."""
     output: OptionalFolder = None
-    """Also write report.json, table.txt, per_class_pq.png and mosaic.png here."""
+    """Also write report.html here, a page with all numbers and the worst images first (as many as
+    --evaluation.num-pictures says), and report.json, table.txt, per_class_pq.png and mosaic.png."""
     evaluation: EvaluationChanges = field(default_factory=EvaluationChanges)
 
     def execute(self) -> None:

@@ -64,6 +64,12 @@ class Predict(InferenceVerb):
     """Side of a pixel, as 0.65 for 0.65 micrometers: table.csv gets columns in this unit too."""
     unit: Annotated[str, tyro.conf.arg(metavar="NAME")] = "um"
     """Unit of --pixel-size, for the names of its columns: area_um2, perimeter_um."""
+    no_labels: Flag = False
+    """Write no names into the overlays."""
+    alpha: Annotated[float, tyro.conf.arg(metavar="0-1")] = 0.55
+    """Opacity of the overlays' colors: 0 = only the image."""
+    min_score: Annotated[float, tyro.conf.arg(metavar="0-1")] = 0.0
+    """Leave segments with a lower score out of the overlays; the other files list all."""
     explain: Flag = False
     """Also say what each result leaves out and by which setting: stuff below stuff_area_limit, centers below the
     threshold or beyond top_k, pixels outvoted inside of an instance. Goes image by image."""
@@ -133,7 +139,13 @@ class Predict(InferenceVerb):
 
     def _file_options(self) -> FileOptions:
         return FileOptions(
-            things_only=self.things_only, label_format=self.label_format, pixel_size=self.pixel_size, unit=self.unit
+            things_only=self.things_only,
+            label_format=self.label_format,
+            pixel_size=self.pixel_size,
+            unit=self.unit,
+            names=not self.no_labels,
+            alpha=self.alpha,
+            min_score=self.min_score,
         )
 
     def _needs_maps(self) -> list[Product]:
@@ -153,6 +165,14 @@ class Predict(InferenceVerb):
             raise ConfigError("`things_only` is for `table`, `labels` and `geojson`. Name one of them in --save.")
         if self.label_format != "png" and "labels" not in self.save:
             raise ConfigError("`label_format` is for label images. Name `labels` in --save.")
+        for name, value in (("alpha", self.alpha), ("min_score", self.min_score)):
+            if not 0 <= value <= 1:
+                raise ConfigError(f"`{name}` must be between 0 and 1. Got {value} instead.")
+        changed = any(getattr(self, name) != getattr(Predict, name) for name in ("no_labels", "alpha", "min_score"))
+        if changed and (self.output is None or "overlay" not in self._products()):
+            raise ConfigError(
+                "`no_labels`, `alpha` and `min_score` are for overlays. Name --output, and `overlay` in --save."
+            )
         if self.save and self.output is None:
             raise ConfigError("`save` needs a folder to write to. Name one with --output.")
         if self._needs_maps() and self.batch_size > 1:

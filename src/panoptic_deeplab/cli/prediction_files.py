@@ -56,6 +56,12 @@ class FileOptions:
     label_format: LabelFormat = "png"
     pixel_size: float | None = None
     unit: str = "um"
+    names: bool = True
+    """Write names into overlays."""
+    alpha: float = 0.55
+    """Opacity of the overlay's colors."""
+    min_score: float = 0.0
+    """Leave what scores lower out of overlays."""
 
 
 class PredictionFiles:
@@ -124,7 +130,9 @@ class PredictionFiles:
         annotation: dict[str, Any] = {}
         detections: list[dict[str, Any]] = []
         if "overlay" in self._products:
-            self._save(draw_panoptic(image, result), f"{stem}_overlay.png")
+            how = self._options
+            overlay = draw_panoptic(image, result, alpha=how.alpha, labels=how.names, min_score=how.min_score)
+            self._save(overlay, f"{stem}_overlay.png")
         if "panoptic" in self._products:
             annotation, rgb = to_coco_panoptic(result, image_id, f"{stem}_panoptic.png", png_ids=visible_ids(result))
             self._save(Image.fromarray(rgb), f"{stem}_panoptic.png")

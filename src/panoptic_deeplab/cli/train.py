@@ -25,6 +25,8 @@ from panoptic_deeplab.config.io import load_config
 class Train(Verb):
     """Train a model from a recipe.
 
+    For labels of your own, `panoptic-deeplab data init FOLDER --output DIR` writes one, DIR/recipe.yaml.
+
     On several GPUs: torchrun --nproc-per-node 8 -m panoptic_deeplab train RECIPE
 
     Every setting of a recipe is an option; this help has the common ones, with the values of RECIPE where it is named.

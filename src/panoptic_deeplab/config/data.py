@@ -32,11 +32,16 @@ class DataConfig:
     """Name of a packaged category table, or a path to a JSON file."""
     outside_root: bool = False
     """Read files outside of `root` too, where the set names them: absolute names, `..`, and links."""
+    void_ids: tuple[int, ...] | None = None
+    """Ids in the files that mean "no label", in place of those of the table; null = those of the table."""
     overlap: Overlap = "smallest"
     """Which of two annotations that overlap gets the pixels, in formats of polygons and masks (`coco_instances`): the
     one with fewer pixels, the later one in the file, or the one with the larger z, where the format has one."""
     train_split: str = "train"
     val_split: str = "val"
+    held_out: str | None = None
+    """For a set with one split: a text file with an image id a line. These images of `train_split` are the split that
+    `val_split` names, and training does without them."""
     crop_size: tuple[int, int] = (1025, 2049)
     """Training crop. Section 4: whole Cityscapes images; k * output_stride + 1 with `model.align_corners`."""
     min_scale: float = 0.5
@@ -75,7 +80,7 @@ class DataConfig:
     """Loader processes; 0 loads in the training process. The batches do not depend on it."""
 
     def __post_init__(self) -> None:
-        expand_home(self, "root", "categories")
+        expand_home(self, "root", "categories", "held_out")
         probabilities = (
             "flip_probability",
             "vertical_flip_probability",
@@ -87,6 +92,10 @@ class DataConfig:
             "data",
             at_least_0="scale_step num_workers gamma_jitter blur noise",
             positive="shortest_side longest_side_limit",
+            val_split=(
+                self.held_out is None or self.train_split != self.val_split,
+                "another name than data.train_split when data.held_out is set",
+            ),
             crop_size=(min(self.crop_size) > 0, "two positive numbers"),
             min_scale=(0 < self.min_scale <= self.max_scale, "positive and at most max_scale"),
             hue_jitter=(0 <= self.hue_jitter <= 0.5, "between 0 and 0.5"),

@@ -103,6 +103,16 @@ def save_config(config: Config, path: str | Path) -> None:
     write_text(path, header + body)
 
 
+def setting_line(name: str, value: Any) -> str:
+    """One setting as a line of YAML, lists in brackets.
+
+    >>> setting_line("crop_size", [257, 257])
+    'crop_size: [257, 257]'
+    """
+    text: str = yaml.dump({name: value}, Dumper=_Dumper, allow_unicode=True, width=10_000)
+    return text.strip()
+
+
 # ------------------------------------------------------------------------------------------------- text -> plain data
 
 

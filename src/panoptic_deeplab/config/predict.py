@@ -66,7 +66,7 @@ class EvaluationConfig:
     max_detections: int = 100
     """Predicted instances of a class in an image that count for AP, the best first (COCO: 100)."""
     num_pictures: int = 8
-    """Images in the mosaic of a validation."""
+    """Images in the mosaic of an evaluation, the first ones, and on its page, the worst ones."""
 
     def __post_init__(self) -> None:
         check_fields(self, "evaluation", positive="max_detections", at_least_0="num_pictures")

@@ -17,7 +17,7 @@ from panoptic_deeplab.data.formats.drawn import DrawnSource
 from panoptic_deeplab.data.formats.folder import FolderSource
 from panoptic_deeplab.data.instances import no_instances_message
 from panoptic_deeplab.data.overlaps import Overlaps
-from panoptic_deeplab.data.problems import Problems
+from panoptic_deeplab.data.problems import Problems, of_one_kind
 from panoptic_deeplab.data.sample import PanopticSource, Sample, image_ids
 from panoptic_deeplab.errors import DatasetError, visible
 from panoptic_deeplab.images.read import range_warning
@@ -93,7 +93,7 @@ class CheckReport:
         return {"ok": self.ok, **asdict(self)}
 
     def table(self) -> str:
-        """Plain text for a terminal; classes that occur nowhere are left to a finding."""
+        """Plain text for a terminal: each kind of finding once, with an example; absent classes are left to one."""
         s = self.statistics
         facts = [("images", f"{s.images} read, {s.labeled_images} with labels")]
         if s.smallest_size is not None and s.largest_size is not None:
@@ -114,10 +114,16 @@ class CheckReport:
         lines = [text_table(facts, left=(0, 1)), "", text_table(classes, left=(0, 1))]
         errors = sum(finding.severity == "error" for finding in self.findings)
         lines += ["", f"{errors} errors, {len(self.findings) - errors} warnings"]
-        for finding in self.findings:
-            where = "" if finding.image_id is None else f" [{finding.image_id}]"
-            lines.append(visible(f"{finding.severity}{where}: {finding.message}"))
+        lines += [visible(line) for severity in ("error", "warning") for line in self._lines(severity)]
         return "\n".join(lines)
+
+    def _lines(self, severity: str) -> list[str]:
+        found = [finding for finding in self.findings if finding.severity == severity]
+        lines = [f"{severity}: {finding.message}" for finding in found if finding.image_id is None]
+        for (image_id, message), *others in of_one_kind((f.image_id, f.message) for f in found if f.image_id):
+            same = f" The same in {len(others)} others: {_some([name for name, _ in others], 4)}." if others else ""
+            lines.append(f"{severity} [{image_id}]: {message}{same}")
+        return lines
 
 
 def check_source(
@@ -130,6 +136,7 @@ def check_source(
     top_k: int,
     max_detections: int,
     problems: Problems | None = None,
+    on_sample: Callable[[Sample], None] | None = None,
 ) -> CheckReport:
     """Read the images of a source one by one and report what is wrong and what is there.
 
@@ -142,6 +149,7 @@ def check_source(
         top_k: `PostprocessConfig.top_k` of the recipe, held against the instances of each image.
         max_detections: `EvaluationConfig.max_detections` of the recipe, held against those of one class.
         problems: what was wrong with the set's files when the source was opened.
+        on_sample: called with each image that could be read.
 
     Returns:
         Findings: those of the set's files, one line for each wrong image (its first problem), then those about the
@@ -162,6 +170,8 @@ def check_source(
                 collected.findings.append(Finding(severity="error", image_id=image_id, message=str(error)))
             else:
                 collected.add(sample)
+                if on_sample is not None:
+                    on_sample(sample)
                 if isinstance(source, CocoPanopticSource):
                     collected.findings += _wrong_areas(source, index, sample)
                 if isinstance(source, DrawnSource) and overlaps and sample.image_path and sample.segments_info:

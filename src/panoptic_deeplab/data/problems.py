@@ -4,7 +4,8 @@ A reader looks at everything that can be known without opening an image, and not
 who collects, its constructor raises the first problem and says how many there are.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ _PLACES = 3
 
 
 _LONGEST_VALUE = 60
+_VARIES = re.compile(r"""'[^']*'|"[^"]*"|\S*[/\\]\S*|\S+\.\w{2,5}\b|[\d.,%]+|#""")
+"""What differs between messages of one kind: quoted words, paths, names of files, numbers."""
 
 
 class Problem(NamedTuple):
@@ -72,6 +75,21 @@ def collected(problems: Problems | None) -> Iterator[Problems]:
     yield found
     if problems is None:
         found.raise_any()
+
+
+def of_one_kind(faults: Iterable[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """Gather what is wrong with images by kind: messages that differ in names, numbers and quoted words alone.
+
+    Args:
+        faults: name of the image and message of each.
+
+    Returns:
+        The faults of each kind, in the order in which the kinds begin.
+    """
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for name, message in faults:
+        kinds.setdefault(_VARIES.sub("#", message.replace(name, "#")), []).append((name, message))
+    return list(kinds.values())
 
 
 def integer_fault(entry: Mapping[str, Any], key: str, lowest: int, highest: int) -> str | None:

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,6 +16,7 @@ from panoptic_deeplab.data.formats.folder import FolderSource
 from panoptic_deeplab.data.formats.mapillary_vistas import MapillaryVistasSource
 from panoptic_deeplab.data.formats.object_masks import ObjectMasksSource
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
+from panoptic_deeplab.data.held_out import part_of
 from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.errors import ConfigError, DatasetError
@@ -53,6 +55,11 @@ def open_source(data: DataConfig, split: str, problems: Problems | None = None) 
         DatasetError: there is no folder of the set, or the files of the split cannot be found or are wrong.
     """
     categories = CategoryTable.load(data.categories)
+    if data.void_ids is not None:
+        categories = replace(categories, void_ids=data.void_ids)
+    if data.held_out is not None and split in (data.train_split, data.val_split):
+        whole = open_source(replace(data, held_out=None), data.train_split, problems)
+        return part_of(whole, Path(data.held_out), held_out=split == data.val_split)
     if data.format == "synthetic":
         return _synthetic(data, split, categories)
     root = Path(data.root).expanduser()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from PIL import Image
 
 import panoptic_deeplab
 from panoptic_deeplab import distributed
@@ -22,9 +23,10 @@ from panoptic_deeplab.config import EvaluationConfig
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import CheckpointError, ConfigError, DatasetError, MissingDependencyError, visible
+from panoptic_deeplab.images.read import read_image
 from panoptic_deeplab.metrics.instance_ap import InstanceAP
 from panoptic_deeplab.metrics.metric import Metric, MetricReport, percent
-from panoptic_deeplab.metrics.panoptic_quality import PanopticQuality
+from panoptic_deeplab.metrics.panoptic_quality import ImageQuality, PanopticQuality
 from panoptic_deeplab.metrics.semantic_iou import SemanticIoU
 from panoptic_deeplab.results.panoptic_result import PanopticResult
 from panoptic_deeplab.results.text_table import text_table
@@ -32,6 +34,8 @@ from panoptic_deeplab.results.text_table import text_table
 logger = logging.getLogger(__name__)
 
 _ONE_PROCESS = Process()
+_WIDEST = 640
+
 _METRIC_KEYS = ("panoptic", "semantic", "instances", "cityscapes")
 """Keys of report.json that are there, as null, even where the metric was not measured."""
 _T = TypeVar("_T")
@@ -52,12 +56,21 @@ class Predictor(Protocol):
 
 
 class Picture(NamedTuple):
-    """One evaluated image, for the mosaic."""
+    """One evaluated image, for the mosaic and the page of errors."""
 
     image_id: str
     image: UInt8[np.ndarray, "H W 3"]
     truth: PanopticResult
     prediction: PanopticResult
+
+    def reduced(self) -> "Picture":
+        """The same at most `_WIDEST` pixels wide, since many are kept until it is known which images are the worst."""
+        height, width = self.truth.size
+        if width <= _WIDEST:
+            return self
+        size = (max(1, round(height * _WIDEST / width)), _WIDEST)
+        image = Image.fromarray(read_image(self.image)).resize((size[1], size[0]), Image.Resampling.BOX)
+        return Picture(self.image_id, np.asarray(image), self.truth.resized(size), self.prediction.resized(size))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,6 +88,10 @@ class EvaluationReport:
     numbers were made where that is not obvious; and what the caller of `evaluate` adds."""
     pictures: list[Picture] = field(default_factory=list, repr=False)
     """The first images of the set; not in the JSON."""
+    images: list[ImageQuality] = field(default_factory=list, repr=False)
+    """PQ of every image, the worst first; not in the JSON."""
+    worst: list[Picture] = field(default_factory=list, repr=False)
+    """Pictures of the first ones of `images`, reduced; not in the JSON."""
 
     def values(self) -> dict[str, float | None]:
         """All numbers by name: PQ, SQ, RQ, each also with `_thing` and `_stuff`, mIoU, accuracy, AP, AP50, ...
@@ -176,7 +193,8 @@ def evaluate(
     check_same_categories(predictor.categories, source.categories)
     if not len(source):
         raise DatasetError("The data set has no images to evaluate. Check data.root and data.val_split.")
-    all_metrics: list[Metric] = [PanopticQuality(source.categories), SemanticIoU(source.categories)]
+    quality = PanopticQuality(source.categories)
+    all_metrics: list[Metric] = [quality, SemanticIoU(source.categories)]
     left_out = []
     try:
         all_metrics.append(InstanceAP(source.categories, config.max_detections))
@@ -194,6 +212,8 @@ def evaluate(
 
     seconds = {"reading": 0.0, "prediction": 0.0, "metrics": 0.0}
     pictures: dict[int, Picture] = {}
+    worst: list[tuple[ImageQuality, Picture]] = []
+    images: list[ImageQuality] = []
     indices = range(process.rank, len(source), process.world_size)
     for done, index in enumerate(indices, start=1):
         begin = perf_counter()
@@ -209,8 +229,12 @@ def evaluate(
         predicted = perf_counter()
         for metric in all_metrics:
             metric.update(prediction, truth, sample.image_id)
+        picture = Picture(sample.image_id, sample.image, truth, prediction)
         if index < config.num_pictures:
-            pictures[index] = Picture(sample.image_id, sample.image, truth, prediction)
+            pictures[index] = picture
+        assert quality.last_image is not None
+        images.append(quality.last_image)
+        worst = _worst([*worst, (quality.last_image, picture)], config.num_pictures)
         seconds["reading"] += read - begin
         seconds["prediction"] += predicted - read
         seconds["metrics"] += perf_counter() - predicted
@@ -222,13 +246,14 @@ def evaluate(
         metric.synchronize()
     measured = {metric.name: metric.compute() for metric in all_metrics}
     seconds["metrics"] += perf_counter() - begin
-    of_processes = distributed.gather_objects((seconds, pictures))
-    all_pictures = {index: picture for _, shown in of_processes for index, picture in shown.items()}
+    of_processes = distributed.gather_objects((seconds, pictures, images, worst))
+    all_pictures = {index: picture for _, shown, _, _ in of_processes for index, picture in shown.items()}
+    all_worst = _worst([pair for *_, pairs in of_processes for pair in pairs], config.num_pictures)
     return EvaluationReport(
         categories=source.categories,
         measured=measured,
         num_images=len(source),
-        seconds={name: max(times[name] for times, _ in of_processes) for name in seconds},
+        seconds={name: max(times[name] for times, *_ in of_processes) for name in seconds},
         provenance={
             "evaluator": f"panoptic_deeplab {panoptic_deeplab.__version__}",
             "data": source.categories.name,
@@ -238,7 +263,20 @@ def evaluate(
             **(provenance or {}),
         },
         pictures=[all_pictures[index] for index in sorted(all_pictures)],
+        images=sorted((image for _, _, part, _ in of_processes for image in part), key=_badness),
+        worst=[picture for _, picture in all_worst],
     )
+
+
+def _worst(pairs: list[tuple[ImageQuality, Picture]], number: int) -> list[tuple[ImageQuality, Picture]]:
+    kept = sorted(pairs, key=lambda pair: _badness(pair[0]))[:number]
+    return [(image, picture.reduced()) for image, picture in kept]
+
+
+def _badness(image: ImageQuality) -> tuple[float, int, str]:
+    """Order of images: the lowest PQ first, of equal ones that with more errors; where nothing counts, last."""
+    pq = 2.0 if image.pq is None else image.pq
+    return pq, -len(image.missed) - len(image.false), image.image_id
 
 
 def check_same_categories(predicted: CategoryTable, labeled: CategoryTable) -> None:

@@ -108,6 +108,20 @@ class PanopticQualityReport(MetricReport):
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageQuality:
+    """PQ of one image, the mean over the classes in it, and which segments found no partner."""
+
+    image_id: str
+    pq: float | None
+    """None where nothing counts."""
+    true_positives: int
+    missed: tuple[int, ...]
+    """Ids of true segments (FN)."""
+    false: tuple[int, ...]
+    """Ids of predicted segments (FP)."""
+
+
 class PanopticQuality(Metric):
     """Accumulates PQ over images.
 
@@ -124,6 +138,8 @@ class PanopticQuality(Metric):
         self.categories = categories
         self.state: Float64[Tensor, "C 4"] = torch.zeros(len(categories), 4, dtype=torch.float64)
         """Columns: sum of IoU, TP, FP, FN. Counts are exact in float64, so one tensor travels between processes."""
+        self.last_image: ImageQuality | None = None
+        """The image that was added last."""
 
     def update(self, prediction: PanopticResult, truth: PanopticResult, image_id: str) -> None:
         """Add one image; scores and semantic map of the prediction are not looked at.
@@ -173,7 +189,15 @@ class PanopticQuality(Metric):
             np.bincount(prediction_class[false], minlength=num_classes),
             np.bincount(truth_class[missed], minlength=num_classes),
         )
-        self.state += torch.from_numpy(np.stack(columns, axis=1).astype(np.float64))
+        counts = np.stack(columns, axis=1).astype(np.float64)
+        self.state += torch.from_numpy(counts)
+        self.last_image = ImageQuality(
+            image_id=image_id,
+            pq=_average(self._rows(counts)).pq,
+            true_positives=len(t_match),
+            missed=tuple(truth.segments_info[index - 1].id for index in np.flatnonzero(missed)),
+            false=tuple(prediction.segments_info[index - 1].id for index in np.flatnonzero(false)),
+        )
 
     def synchronize(self) -> None:
         """Replace the sums of this process by those of all processes. Call it once, after the last `update`."""
@@ -181,8 +205,17 @@ class PanopticQuality(Metric):
 
     def compute(self) -> PanopticQualityReport:
         """The numbers of all images so far."""
+        rows = self._rows(self.state.numpy())
+        return PanopticQualityReport(
+            all_classes=_average(rows),
+            things=_average([row for row in rows if row.isthing]),
+            stuff=_average([row for row in rows if not row.isthing]),
+            per_class=tuple(rows),
+        )
+
+    def _rows(self, state: Float64[np.ndarray, "C 4"]) -> list[ClassQuality]:
         rows = []
-        for category, (iou_sum, tp, fp, fn) in zip(self.categories.categories, self.state.tolist(), strict=True):
+        for category, (iou_sum, tp, fp, fn) in zip(self.categories.categories, state.tolist(), strict=True):
             counts = tp + fp + fn > 0
             rows.append(
                 ClassQuality(
@@ -197,12 +230,7 @@ class PanopticQuality(Metric):
                     false_negatives=int(fn),
                 )
             )
-        return PanopticQualityReport(
-            all_classes=_average(rows),
-            things=_average([row for row in rows if row.isthing]),
-            stuff=_average([row for row in rows if not row.isthing]),
-            per_class=tuple(rows),
-        )
+        return rows
 
 
 class _Overlaps(NamedTuple):

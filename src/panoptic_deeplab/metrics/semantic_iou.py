@@ -50,6 +50,8 @@ class SemanticIoUReport(MetricReport):
     """Right pixels over labeled pixels."""
     per_class: tuple[ClassIoU, ...]
     """In the order of train ids."""
+    confusion: tuple[tuple[int, ...], ...]
+    """Pixels by true class (row) and predicted class (column), in the order of train ids; last column: void."""
 
 
 class SemanticIoU(Metric):
@@ -110,6 +112,7 @@ class SemanticIoU(Metric):
                 ClassIoU(category_id=category.id, name=category.name, iou=iou)
                 for category, iou in zip(self.categories.categories, ious, strict=True)
             ),
+            confusion=tuple(map(tuple, confusion.tolist())),
         )
 
     def _raise_impossible(self, map_: UInt8[np.ndarray, "H W"], where: str) -> None:

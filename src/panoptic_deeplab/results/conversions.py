@@ -177,7 +177,7 @@ def to_supervision(
     else:
         masks = result.panoptic_map == np.array(ids, np.int32)[:, None, None]
     train_ids = result.categories.train_id_by_category_id
-    return module.Detections(
+    detections: supervision.Detections = module.Detections(
         xyxy=boxes,
         mask=masks,
         confidence=np.array([1.0 if s.score is None else s.score for s in segments], np.float64),
@@ -189,3 +189,4 @@ def to_supervision(
             "isthing": np.array([s.isthing for s in segments], np.bool_),
         },
     )
+    return detections

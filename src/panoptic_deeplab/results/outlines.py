@@ -104,15 +104,17 @@ def _find_corners(panoptic_map: Integer[np.ndarray, "H W"]) -> _Corners:
     y, x = np.nonzero((across[:-1] | across[1:]) & (down[:, :-1] | down[:, 1:]))
     around = np.stack([padded[y, x], padded[y, x + 1], padded[y + 1, x], padded[y + 1, x + 1]])
     parts = []
-    for place in (3, 2, 1, 0):  # below right (so rings begin at the top left), below left, above right, above left
-        pixel, beside, opposite = around[place], around[place ^ 1], around[place ^ 2]
-        diagonal = around[place ^ 3]
+    for at in (3, 2, 1, 0):  # below right (so rings begin at the top left), below left, above right, above left
+        pixel, beside, opposite = around[at], around[at ^ 1], around[at ^ 2]
+        diagonal = around[at ^ 3]
         convex = (pixel != beside) & (pixel != opposite)
         concave = (pixel == beside) & (pixel == opposite) & (pixel != diagonal)
-        at = np.flatnonzero((pixel != 0) & (convex | concave))
-        parts.append((y[at], x[at], pixel[at], np.full(len(at), place), convex[at], (convex & (pixel == diagonal))[at]))
+        kept = np.flatnonzero((pixel != 0) & (convex | concave))
+        columns = y, x, pixel, np.full(len(pixel), at), convex, convex & (pixel == diagonal)
+        parts.append([column[kept] for column in columns])
     y, x, label, place, convex, twice = (np.concatenate(column) for column in zip(*parts, strict=True))
-    above, left = place < 2, place % 2 == 0
+    above: Bool[np.ndarray, " N"] = place < 2
+    left: Bool[np.ndarray, " N"] = place % 2 == 0
     # At a convex corner both edges are sides of the pixel itself; at a concave one they lead away from it.
     key = _key(y, above, x, left ^ convex, width + 1)
     vertical_key = _key(x, left, y, above ^ convex, height + 1)

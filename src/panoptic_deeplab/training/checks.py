@@ -11,10 +11,14 @@ from panoptic_deeplab.config import Config
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.instances import check_instances
 from panoptic_deeplab.data.look import Look, look_at
+from panoptic_deeplab.data.problems import of_one_kind
 from panoptic_deeplab.data.sample import PanopticSource, image_ids
 from panoptic_deeplab.distributed import Process, gather_objects
 from panoptic_deeplab.errors import ConfigError, DatasetError, require
 from panoptic_deeplab.maps import RawMaps
+
+_KINDS = 4
+"""So many kinds of fault are told by an example."""
 
 logger = logging.getLogger(__name__)
 
@@ -161,16 +165,21 @@ def _looks(source: PanopticSource, indices: list[int], config: Config, process: 
 
 
 def _check_looks(looks: dict[int, Look], source: PanopticSource, *, split: str, setting: str) -> None:
-    errors = [look.error for look in looks.values() if look.error is not None]
+    names = image_ids(source)
+    errors = [(names[index], look.error) for index, look in looks.items() if look.error is not None]
     if errors:
+        kinds = of_one_kind(errors)
+        said = [f"{len(kind)} of them: {kind[0][1]}" for kind in kinds[:_KINDS]] if len(kinds) > 1 else [errors[0][1]]
+        more = f" And {len(kinds) - _KINDS} further kinds of fault." if len(kinds) > _KINDS else ""
         raise DatasetError(
-            f"{len(errors)} of {len(looks)} images of the split {split!r} cannot be used. The first one: {errors[0]}"
-            " List them all with: panoptic-deeplab data check"
+            f"{len(errors)} of {len(looks)} images of the split {split!r} cannot be used."
+            f" {'' if len(kinds) > 1 else 'The first one: '}{' '.join(said)}{more} List them all with:"
+            " panoptic-deeplab data check"
         )
     without = [index for index, look in looks.items() if not look.labeled]
     if without:
         raise DatasetError(
-            f"{image_ids(source)[without[0]]} of the split {split!r} has no labels. Training and validation need splits"
+            f"{names[without[0]]} of the split {split!r} has no labels. Training and validation need splits"
             f" with labels; see {setting}."
         )
 

@@ -5,7 +5,7 @@
     ├── environment.json         command, versions, commit, hardware, world size: one entry a start
     ├── metrics.csv              one row per log step; events.out.tfevents... beside it
     ├── labels.png  train_batch.png            what the network is fed: look here first
-    ├── validation/step_001000/  report.json, table.txt, mosaic.png, per_class_pq.png
+    ├── validation/step_001000/  report.html (the worst images first), report.json, table.txt, ...
     ├── curves.png
     ├── checkpoints/step_001000/ see `checkpoint.py`
     ├── last -> checkpoints/step_001000

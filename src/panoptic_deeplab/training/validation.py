@@ -40,7 +40,7 @@ def validate(
         state: whose weights; left in evaluation mode, and with the first process's statistics of batch normalization.
         source: labeled images.
         config: settings of the run.
-        run_folder: the main process writes report.json, table.txt, mosaic.png and per_class_pq.png below it.
+        run_folder: the main process writes the files of `write_report_files` below it.
         process: this process; it predicts its share of the images.
         on_image: called after each image with the number of images done and to do, in this process.
 

@@ -2,6 +2,7 @@
 
 import colorsys
 from collections import Counter
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -14,7 +15,27 @@ Color = tuple[int, int, int]
 _DARKEST = 64
 """Least channel of a color that has to be seen beside the black of void."""
 
-_GOLDEN_RATIO = 0.618033988749895
+_PALETTE_SIZE = 40
+"""Colors of instances before they come again."""
+
+_NEIGHBORS = 10
+"""Instances whose colors the next one avoids."""
+
+_TO_CONES = np.array(
+    [
+        (0.4122214708, 0.5363325363, 0.0514459929),
+        (0.2119034982, 0.6806995451, 0.1073969566),
+        (0.0883024619, 0.2817188376, 0.6299787005),
+    ]
+)
+_TO_OKLAB = np.array(
+    [
+        (0.2104542553, 0.7936177850, -0.0040720468),
+        (1.9779984951, -2.4285922050, 0.4505937099),
+        (0.0259040371, 0.7827717662, -0.8086757660),
+    ]
+)
+"""B. Ottosson, "A perceptual color space for image processing", 2020."""
 
 # Dark violet over red to light yellow: lightness rises evenly, so the scale survives gray printing.
 _SCALE = np.array(
@@ -36,21 +57,55 @@ _SCALE = np.array(
 def segment_colors(result: PanopticResult) -> UInt8[np.ndarray, "N 3"]:
     """A color for each segment, in the order of `segments_info`; the same in every call.
 
-    Stuff has the color of its class. The first instance of a thing class has about the color of the class, each
-    further one a hue that is far from those before it (steps of the golden ratio around the circle).
+    Stuff and crowds have the color of their class. Instances of a class share a palette of well-separated colors that
+    begins with about the color of the class: the first ones have one each, and later ones the color that differs most
+    from those of the nearest instances.
     """
     train_ids = result.categories.train_id_by_category_id
-    seen: dict[int, int] = {}
     colors = np.zeros((len(result.segments_info), 3), np.uint8)
+    members: dict[int, list[int]] = {}
     for index, segment in enumerate(result.segments_info):
-        base = result.categories[train_ids[segment.category_id]].color
+        colors[index] = result.categories[train_ids[segment.category_id]].color
         if segment.isthing and not segment.iscrowd:
-            rank = seen.get(segment.category_id, 0)
-            seen[segment.category_id] = rank + 1
-            colors[index] = _instance_color(base, rank)
-        else:
-            colors[index] = base
+            members.setdefault(segment.category_id, []).append(index)
+    for category_id, indices in members.items():
+        colors_, distances = _palette(result.categories[train_ids[category_id]].color)
+        boxes = np.array([result.segments_info[index].bbox for index in indices], np.float64)
+        colors[indices] = colors_[_spread(boxes[:, :2] + boxes[:, 2:] / 2, distances)]
     return colors
+
+
+def _spread(centers: Float[np.ndarray, "N 2"], distances: Float[np.ndarray, "P P"]) -> list[int]:
+    """Which color of a palette each instance gets: new ones as long as there are, then the one that differs most."""
+    chosen: list[int] = []
+    for number in range(len(centers)):
+        before = ((centers[:number] - centers[number]) ** 2).sum(1)
+        nearest = np.argpartition(before, _NEIGHBORS)[:_NEIGHBORS] if number > _NEIGHBORS else np.arange(number)
+        difference = distances[[chosen[other] for other in nearest]].min(0, initial=np.inf)
+        if number < len(distances):
+            difference[chosen] = -1
+        chosen.append(int(difference.argmax()))
+    return chosen
+
+
+@lru_cache(maxsize=300)
+def _palette(base: Color) -> tuple[UInt8[np.ndarray, "P 3"], Float[np.ndarray, "P P"]]:
+    """Colors that look different, the one nearest to `base` first, and how much each pair differs (in Oklab)."""
+    grid = [
+        colorsys.hsv_to_rgb(hue / 36, saturation, value)
+        for saturation, value in ((1, 1), (0.55, 1), (1, 0.7), (0.6, 0.75))
+        for hue in range(36)
+    ]
+    candidates = np.array([_raised(base), *grid])
+    places = _oklab(candidates)
+    taken = [0]
+    far = np.linalg.norm(places - places[0], axis=1)
+    while len(taken) < _PALETTE_SIZE:
+        taken.append(int(far.argmax()))
+        far = np.minimum(far, np.linalg.norm(places - places[taken[-1]], axis=1))
+    return np.rint(255 * candidates[taken]).astype(np.uint8), np.linalg.norm(
+        places[taken][:, None] - places[taken], axis=2
+    )
 
 
 def visible_ids(result: PanopticResult) -> list[int]:
@@ -74,8 +129,9 @@ def visible_ids(result: PanopticResult) -> list[int]:
 
 
 def distinct_colors(number: int) -> UInt8[np.ndarray, "N 3"]:
-    """Bright colors, each with a hue far from those before it; the first ones do not change with `number`."""
-    return np.array([_instance_color((255, 90, 90), rank) for rank in range(number)], np.uint8).reshape(-1, 3)
+    """Bright colors, each far from those before it; the first ones do not change with `number`, and all come again."""
+    colors, _ = _palette((255, 90, 90))
+    return colors[np.arange(number) % len(colors)]
 
 
 def paint_segments(
@@ -110,11 +166,14 @@ def describe(segment: Segment) -> str:
     return segment.name if segment.score is None else f"{segment.name} {segment.score:.2f}"
 
 
-def _instance_color(base: Color, rank: int) -> Color:
+def _raised(base: Color) -> tuple[float, float, float]:
+    """A class color as instances have it, in [0, 1]: dark and gray ones would not be seen on an image."""
     hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in base))
-    # Dark or gray class colors would make all hues look alike; every third instance is lighter.
-    saturation, value = max(saturation, 0.6), max(value, 0.75)
-    if rank % 3 == 2:
-        saturation, value = saturation * 0.6, 1.0
-    red, green, blue = colorsys.hsv_to_rgb((hue + rank * _GOLDEN_RATIO) % 1, saturation, value)
-    return round(red * 255), round(green * 255), round(blue * 255)
+    return colorsys.hsv_to_rgb(hue, max(saturation, 0.6), max(value, 0.75))
+
+
+def _oklab(colors: Float[np.ndarray, "P 3"]) -> Float[np.ndarray, "P 3"]:
+    """sRGB in [0, 1] to Ottosson's Oklab, where distances are about those that people see."""
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    cones: Float[np.ndarray, "P 3"] = np.cbrt(linear @ _TO_CONES.T) @ _TO_OKLAB.T
+    return cones

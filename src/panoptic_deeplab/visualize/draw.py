@@ -1,40 +1,45 @@
 """Overlays: a panoptic result painted over its image, and semantic maps."""
 
-import math
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from panoptic_deeplab.categories import IGNORE_INDEX, CategoryTable
-from panoptic_deeplab.errors import visible
 from panoptic_deeplab.images.read import ImageLike, read_image
 from panoptic_deeplab.results.ids import VOID_ID
-from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
-from panoptic_deeplab.visualize.colors import Color, describe, paint_segments, readable_on, segment_colors
-
-_LABEL_AREA = 0.005
-"""Segments below this fraction of the image get no label."""
+from panoptic_deeplab.results.panoptic_result import PanopticResult
+from panoptic_deeplab.visualize.colors import Color, paint_segments, segment_colors
+from panoptic_deeplab.visualize.labels import write_labels
 
 _TALLEST = 8
 """Enlarged pictures are at most so many times as high as the width asked for."""
 
 
 def draw_panoptic(
-    image: ImageLike, result: PanopticResult, *, alpha: float = 0.55, labels: bool = True, min_width: int | None = None
+    image: ImageLike,
+    result: PanopticResult,
+    *,
+    alpha: float = 0.55,
+    labels: bool = True,
+    min_score: float = 0.0,
+    min_width: int | None = None,
 ) -> Image.Image:
     """Paint a result over its image.
 
     Things have a color each, stuff the color of its class, void is left as it is; segments are separated by white
-    lines, crowd regions hatched. Segments of at least 0.5 % of the image are labeled with name and score.
+    lines, crowd regions hatched. Segments of at least 0.5 % of the image are labeled with name and score where that
+    hides no object (`visualize/labels.py`).
 
     Args:
         image: as for `read_image`, of the size of the result.
         result: truth or prediction.
         alpha: 0 = only the image, 1 = only the colors.
         labels: write names.
+        min_score: leave out what has a score below this.
         min_width: enlarge narrower images to so many pixels first (pixels stay square), so that there is room for lines
             and names.
 
@@ -55,6 +60,9 @@ def draw_panoptic(
             f" {result.size[0]} x {result.size[1]}. Pass the image that was predicted."
         )
     colors = segment_colors(result)
+    if min_score > 0:
+        kept = [segment.score is None or segment.score >= min_score for segment in result.segments_info]
+        result, colors = _only(result, kept), colors[kept]
     if min_width is not None and min_width > pixels.shape[1]:
         pixels = np.asarray(enlarge(Image.fromarray(pixels), min_width))
         result = result.resized((pixels.shape[0], pixels.shape[1]))
@@ -66,8 +74,29 @@ def draw_panoptic(
     picture[_boundaries(panoptic_map)] = 255
     drawing = Image.fromarray(picture)
     if labels:
-        _write_labels(drawing, result, colors)
+        write_labels(drawing, result, colors)
     return drawing
+
+
+def draw_rims(drawing: Image.Image, result: PanopticResult, segment_ids: Collection[int], color: Color) -> None:
+    """Mark segments by a thick rim along the inside of their outline.
+
+    Args:
+        drawing: RGB picture of the result, at its size or enlarged; is drawn on.
+        result: truth or prediction.
+        segment_ids: which ones.
+        color: color of the rim.
+    """
+    if not segment_ids:
+        return
+    panoptic_map = result.resized((drawing.height, drawing.width)).panoptic_map
+    marked = np.where(np.isin(panoptic_map, list(segment_ids)), panoptic_map, 0)
+    reach = 2 * _line_width(panoptic_map.shape) + 1
+    rim = np.zeros(marked.shape, bool)
+    for axis in (0, 1):
+        for step in (-reach, reach):
+            rim |= np.roll(marked, step, axis) != marked
+    drawing.paste(color, mask=Image.fromarray(rim & (marked != 0)))
 
 
 def draw_semantic(semantic_map: UInt8[np.ndarray, "H W"], categories: CategoryTable) -> Image.Image:
@@ -90,12 +119,12 @@ def enlarge(picture: Image.Image, width: int) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.NEAREST)
 
 
-def spaced(text: str) -> str:
-    """With two blanks between words: one of Pillow's font is hardly seen at the sizes of small pictures.
-
-    A newline of a name would be drawn as one, over the picture, so `visible` comes first.
-    """
-    return visible(text).replace(" ", "  ")
+def _only(result: PanopticResult, kept: list[bool]) -> PanopticResult:
+    """A result without some segments, whose pixels are void."""
+    ids = [segment.id if keep else VOID_ID for segment, keep in zip(result.segments_info, kept, strict=True)]
+    segments = [segment for segment, keep in zip(result.segments_info, kept, strict=True) if keep]
+    panoptic_map = np.array([VOID_ID, *ids], np.int32).take(result.segment_index())
+    return replace(result, panoptic_map=panoptic_map, segments_info=segments)
 
 
 def _line_width(size: tuple[int, int]) -> int:
@@ -130,59 +159,3 @@ def _hatching(result: PanopticResult) -> Bool[np.ndarray, "H W"]:
     diagonal = (np.arange(height)[:, None] + np.arange(width)) // stripe % 2 == 1
     stripes: Bool[np.ndarray, "H W"] = diagonal & np.isin(result.panoptic_map, crowd_ids)
     return stripes
-
-
-class _Box(NamedTuple):
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    def overlaps(self, other: "_Box") -> bool:
-        return (
-            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
-        )
-
-
-def _write_labels(drawing: Image.Image, result: PanopticResult, colors: UInt8[np.ndarray, "N 3"]) -> None:
-    height, width = result.size
-    font = ImageFont.load_default(size=max(10, round(min(height, width) / 36)))
-    canvas = ImageDraw.Draw(drawing)
-    taken: list[_Box] = []
-    by_area = sorted(zip(result.segments_info, colors.tolist(), strict=True), key=lambda pair: -pair[0].area)
-    for segment, rgb in by_area:
-        if segment.area < _LABEL_AREA * height * width:
-            continue
-        color: Color = (rgb[0], rgb[1], rgb[2])
-        text = spaced(describe(segment))
-        text_width, text_height = (math.ceil(v) for v in canvas.textbbox((0, 0), text, font=font)[2:])
-        y, x = _inner_point(result.panoptic_map, segment)
-        box = _place(x, y, text_width + 8, text_height + 6, (width, height), taken)
-        taken.append(box)
-        canvas.rounded_rectangle(box, radius=3, fill=color)
-        canvas.text((box.left + 4, box.top + 2), text, fill=readable_on(color), font=font)
-
-
-def _inner_point(panoptic_map: Int32[np.ndarray, "H W"], segment: Segment) -> tuple[int, int]:
-    """The pixel `(y, x)` of a segment with most of the segment around it; the mean may lie outside."""
-    x0, y0, box_width, box_height = segment.bbox
-    mask = panoptic_map[y0 : y0 + box_height, x0 : x0 + box_width] == segment.id
-    reach = max(1, round(segment.area**0.5 / 3))
-    sums = np.pad(mask, ((reach + 1, reach), (reach + 1, reach))).cumsum(0, np.int64).cumsum(1)  # box sums
-    side = 2 * reach + 1
-    around = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    # Of the many points with equal surroundings, the one nearest to the middle of the box.
-    y_distance = np.abs(np.arange(box_height) - (box_height - 1) / 2)[:, None] / box_height
-    x_distance = np.abs(np.arange(box_width) - (box_width - 1) / 2) / box_width
-    worth = np.where(mask, around - 0.5 * (y_distance + x_distance), -1)
-    y, x = np.unravel_index(int(worth.argmax()), mask.shape)
-    return y0 + int(y), x0 + int(x)
-
-
-def _place(x: int, y: int, box_width: int, box_height: int, page: tuple[int, int], taken: list[_Box]) -> _Box:
-    """A label's box around a point, inside the picture; above or below it where another label is in the way."""
-    left = min(max(x - box_width // 2, 0), max(page[0] - 1 - box_width, 0))
-    lowest = max(page[1] - 1 - box_height, 0)
-    tops = [min(max(y - box_height // 2 + shift * (box_height + 1), 0), lowest) for shift in (0, 1, -1, 2, -2, 3, -3)]
-    boxes = [_Box(left, top, left + box_width, top + box_height) for top in tops]
-    return next((box for box in boxes if not any(box.overlaps(other) for other in taken)), boxes[0])

@@ -7,7 +7,7 @@ from PIL import Image
 from panoptic_deeplab.images.read import ImageLike, read_image
 from panoptic_deeplab.results.panoptic_result import PanopticResult
 from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic
-from panoptic_deeplab.visualize.maps import draw_heatmap, draw_instances, draw_offset, thing_pixels
+from panoptic_deeplab.visualize.maps import draw_heatmap, draw_instances, draw_offset, offset_key, thing_pixels
 from panoptic_deeplab.visualize.mosaic import tile
 
 _COLUMNS = (
@@ -51,7 +51,7 @@ def draw_figure4(
         draw_instances(result),
         draw_panoptic(*panoptic, labels=False, min_width=cell_width),
     ]
-    return tile([(title, pictures)], columns=_COLUMNS, cell_width=cell_width)
+    return tile([(title, pictures)], columns=_COLUMNS, cell_width=cell_width, legend=[offset_key()])
 
 
 def _reduced(picture: Image.Image, result: PanopticResult, width: int) -> tuple[Image.Image, PanopticResult]:

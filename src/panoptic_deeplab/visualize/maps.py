@@ -86,6 +86,14 @@ def draw_offset_legend(side: int = 128) -> Image.Image:
     return draw_offset(offset, mask=np.hypot(*offset) <= radius, max_length=radius)
 
 
+def offset_key() -> tuple[str, Image.Image]:
+    """What the colors of offsets mean, for the foot of a page: words, and the wheel that they explain."""
+    return (
+        "offsets: where a pixel lies around its center; stronger = farther from it",
+        draw_offset_legend(40),
+    )
+
+
 def draw_instances(result: PanopticResult) -> Image.Image:
     """The things alone, on black, in a color each that says nothing about the class."""
     things = [segment.isthing for segment in result.segments_info]

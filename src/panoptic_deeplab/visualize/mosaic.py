@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from panoptic_deeplab.categories import IGNORE_INDEX, CategoryTable
@@ -13,12 +13,15 @@ from panoptic_deeplab.config import InputConfig
 from panoptic_deeplab.images.read import ImageLike, read_image
 from panoptic_deeplab.maps import Targets
 from panoptic_deeplab.results.panoptic_result import PanopticResult
-from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic, enlarge, spaced
-from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset
+from panoptic_deeplab.visualize.colors import Color
+from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic, enlarge
+from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset, offset_key
+from panoptic_deeplab.visualize.text import Text
 
 _GAP = 6
 _PAGE_COLOR = (250, 250, 250)
 _TEXT_COLOR = (30, 30, 30)
+_TEXT_SIZE = 14
 
 ERROR_COLORS = {
     "correct": (200, 214, 200),
@@ -59,7 +62,7 @@ def draw_mosaic(rows: Sequence[MosaicRow], *, cell_width: int = 420) -> Image.Im
             truth = draw_panoptic(image, row.truth, min_width=cell_width)
             pictures = [image, truth, prediction, draw_errors(row.prediction, row.truth)]
         lines.append((row.title, pictures))
-    legend = list(ERROR_COLORS.items())
+    legend: list[tuple[str, Color | Image.Image]] = list(ERROR_COLORS.items())
     return tile(lines, columns=("image", "truth", "prediction", "errors"), cell_width=cell_width, legend=legend)
 
 
@@ -124,7 +127,7 @@ def draw_train_batch(
         pictures: list[Image.Image | None] = [Image.fromarray(image), semantic, heatmap, offset]
         lines.append((f"{index + 1} of {len(images)}", pictures))
     columns = ("image as fed", "semantic target (black: ignored)", "center heatmap", "offset (white: none)")
-    return tile(lines, columns=columns, cell_width=cell_width)
+    return tile(lines, columns=columns, cell_width=cell_width, legend=[offset_key()])
 
 
 def tile(
@@ -132,7 +135,7 @@ def tile(
     *,
     columns: Sequence[str],
     cell_width: int,
-    legend: Sequence[tuple[str, tuple[int, int, int]]] = (),
+    legend: Sequence[tuple[str, Color | Image.Image]] = (),
 ) -> Image.Image:
     """Pictures in a grid with titles.
 
@@ -140,36 +143,41 @@ def tile(
         lines: title and one picture for each column (None = an empty cell).
         columns: titles.
         cell_width: pixels; heights follow from each picture.
-        legend: names and colors for the foot of the page.
+        legend: names and colors, or small pictures, for the foot of the page.
 
     Raises:
         ValueError: there is nothing to show.
     """
     if not lines:
         raise ValueError("A mosaic needs at least one row of pictures. Got none.")
-    font = ImageFont.load_default(size=14)
     line_height = 22
     scaled = [(title, [_fit(picture, cell_width) for picture in pictures]) for title, pictures in lines]
     heights = [max((p.height for p in pictures if p is not None), default=1) for _, pictures in scaled]
     page_width = len(columns) * (cell_width + _GAP) + _GAP
-    page_height = line_height + sum(h + line_height + _GAP for h in heights) + (line_height if legend else 0)
+    foot = max((key.height + 4 if isinstance(key, Image.Image) else line_height for _, key in legend), default=0)
+    page_height = line_height + sum(h + line_height + _GAP for h in heights) + foot
     page = Image.new("RGB", (page_width, page_height), _PAGE_COLOR)
     canvas = ImageDraw.Draw(page)
     lefts = [_GAP + column * (cell_width + _GAP) for column in range(len(columns))]
     for left, name in zip(lefts, columns, strict=True):
-        canvas.text((left, 4), spaced(name), fill=_TEXT_COLOR, font=font)
+        Text(name, _TEXT_SIZE).draw(canvas, left, 2, _TEXT_COLOR)
     top = line_height
     for (title, pictures), height in zip(scaled, heights, strict=True):
-        canvas.text((_GAP, top + 2), spaced(title), fill=_TEXT_COLOR, font=font)
+        Text(title, _TEXT_SIZE).draw(canvas, _GAP, top, _TEXT_COLOR)
         for left, picture in zip(lefts, pictures, strict=True):
             if picture is not None:
                 page.paste(picture, (left, top + line_height))
         top += line_height + height + _GAP
     left = _GAP
-    for name, color in legend:
-        canvas.rectangle((left, top + 3, left + 14, top + 17), fill=color, outline=_TEXT_COLOR)
-        canvas.text((left + 20, top + 2), spaced(name), fill=_TEXT_COLOR, font=font)
-        left += 44 + round(canvas.textlength(spaced(name), font=font))
+    for name, key in legend:
+        if isinstance(key, Image.Image):
+            page.paste(key, (left, top))
+            left += key.width - 14
+        else:
+            canvas.rectangle((left, top + 3, left + 14, top + 17), fill=key, outline=_TEXT_COLOR)
+        text = Text(name, _TEXT_SIZE)
+        text.draw(canvas, left + 20, top + (foot - line_height) // 2, _TEXT_COLOR)
+        left += 44 + text.width
     return page
 
 

@@ -5,7 +5,7 @@ that escapes every text, so names and paths may contain anything.
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +20,13 @@ from panoptic_deeplab.files import write_text
 from panoptic_deeplab.images.read import ImageLike, read_image
 from panoptic_deeplab.images.write import encoded
 from panoptic_deeplab.results.panoptic_result import PanopticResult
-from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic
-from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset, thing_pixels
+from panoptic_deeplab.visualize.colors import Color
+from panoptic_deeplab.visualize.draw import draw_panoptic, draw_rims, draw_semantic
+from panoptic_deeplab.visualize.maps import draw_heatmap, draw_offset, draw_offset_legend, thing_pixels
+from panoptic_deeplab.visualize.mosaic import ERROR_COLORS, draw_errors
+
+_MISSED, _FALSE = (255, 0, 0), (255, 140, 0)
+"""Colors of rims."""
 
 _PANEL_WIDTH = 640
 """Overlays are at least so wide, in pixels, or names would cover the things of small images."""
@@ -59,6 +64,32 @@ class ReportImage:
     center_heatmap: Float[np.ndarray, "H W"] | None = None
     offset: Float[np.ndarray, "2 H W"] | None = None
     """`(dy, dx)` in pixels."""
+    missed: Collection[int] = ()
+    """Ids of true segments that get a red rim."""
+    false: Collection[int] = ()
+    """Ids of predicted segments that get an orange rim."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRow:
+    """A row of the table of all images."""
+
+    name: str
+    pq: float | None
+    matched: int
+    missed: int
+    false: int
+    is_shown: bool
+    """Its picture is on the page, and the row leads to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """Which class is taken for which."""
+
+    names: Sequence[str]
+    pixels: Sequence[Sequence[int]]
+    """True class (row) by predicted class (column), whose last one is void."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,6 +106,11 @@ class Report:
     scores: Mapping[str, float | None] = field(default_factory=dict)
     """Other metrics in [0, 1], as mIoU and AP; None = not measured."""
     classes: Sequence[QualityRow] = ()
+    legend: Sequence[tuple[str, Color]] = ()
+    """Classes and their colors."""
+    confusion: Confusion | None = None
+    rows: Sequence[ImageRow] = ()
+    """All images."""
     figures: Sequence[ReportFigure] = ()
     images: Sequence[ReportImage] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -101,6 +137,11 @@ def write_report(path: str | Path, report: Report) -> Path:
         groups=[(*_shares(row), str(row.num_classes or "–")) for row in report.groups],
         scores=[(name, _percent(value)) for name, value in report.scores.items()],
         classes=[_shares(row) for row in report.classes],
+        errors=[(name, _css(color)) for name, color in ERROR_COLORS.items()] if _has_truth(report) else [],
+        legend=[(name, _css(color)) for name, color in report.legend],
+        confusion=None if report.confusion is None else _confusion_rows(report.confusion),
+        columns=[] if report.confusion is None else [*report.confusion.names, "void"],
+        rows=[(row, _percent(row.pq)) for row in report.rows],
         figures=[_Picture(_uri_of(figure.picture), figure.title, figure.caption) for figure in report.figures],
         images=[(image.title, _panels(image)) for image in report.images],
     )
@@ -113,6 +154,8 @@ class _Picture(NamedTuple):
     uri: str
     title: str
     caption: str
+    key: str = ""
+    """A small picture that says what the colors mean."""
 
 
 def _environment() -> Environment:
@@ -120,7 +163,7 @@ def _environment() -> Environment:
     return Environment(
         loader=PackageLoader("panoptic_deeplab", "visualize"),
         autoescape=True,
-        finalize=lambda text: text if hasattr(text, "__html__") else visible(text, keep="\n"),
+        finalize=lambda text: text if hasattr(text, "__html__") else visible(str(text), keep="\n"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -135,15 +178,45 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
+def _has_truth(report: Report) -> bool:
+    return any(image.truth is not None for image in report.images)
+
+
+def _css(color: Color) -> str:
+    return "rgb({}, {}, {})".format(*color)
+
+
+def _confusion_rows(confusion: Confusion) -> list[tuple[str, list[tuple[str, int, str]]]]:
+    """Of each class that occurs: name, and for each column text, percent and a sentence."""
+    columns = [*confusion.names, "void"]
+    rows = []
+    for name, counts in zip(confusion.names, confusion.pixels, strict=True):
+        total = sum(counts)
+        shares = [100 * count / max(total, 1) for count in counts]
+        cells = [
+            (f"{share:.0f}" if share >= 0.5 else "", round(share), f"{share:.1f} % of {name} taken for {column}")
+            for share, column in zip(shares, columns, strict=True)
+        ]
+        if total:
+            rows.append((name, cells))
+    return rows
+
+
 def _panels(row: ReportImage) -> list[_Picture]:
     """The pictures of one image, each with a caption that explains it."""
     image = Image.fromarray(read_image(row.image))
     panels = [_Picture(_jpeg(image), "Image", "What the network sees.")]
     if row.truth is not None:
         truth = draw_panoptic(image, row.truth, min_width=_PANEL_WIDTH)
+        draw_rims(truth, row.truth, row.missed, _MISSED)
         panels.append(_Picture(_jpeg(truth), "Truth", "The label. Void stays unpainted."))
     caption = "A color for each thing, the class color for stuff; names with scores."
-    panels.append(_Picture(_jpeg(draw_panoptic(image, row.prediction, min_width=_PANEL_WIDTH)), "Prediction", caption))
+    prediction = draw_panoptic(image, row.prediction, min_width=_PANEL_WIDTH)
+    draw_rims(prediction, row.prediction, row.false, _FALSE)
+    panels.append(_Picture(_jpeg(prediction), "Prediction", caption))
+    if row.truth is not None:
+        caption = "Where prediction and truth differ; the legend is above."
+        panels.append(_Picture(_png(draw_errors(row.prediction, row.truth)), "Errors", caption))
     if row.prediction.semantic_map is not None:
         caption = "The most likely class of each pixel, before it is merged with the instances."
         picture = draw_semantic(row.prediction.semantic_map, row.prediction.categories)
@@ -153,10 +226,12 @@ def _panels(row: ReportImage) -> list[_Picture]:
         panels.append(_Picture(_jpeg(draw_heatmap(image, row.center_heatmap)), "Center heatmap", caption))
     if row.offset is not None:
         caption = (
-            "The way from each thing pixel to its center: hue is the direction, saturation the distance."
+            "The way from each thing pixel to its center: hue is the direction, saturation the distance, as the wheel"
+            " shows them around a center."
             " Pixels that point to one center form one instance."
         )
-        panels.append(_Picture(_png(draw_offset(row.offset, mask=thing_pixels(row.prediction))), "Offsets", caption))
+        picture = draw_offset(row.offset, mask=thing_pixels(row.prediction))
+        panels.append(_Picture(_png(picture), "Offsets", caption, key=_png(draw_offset_legend(48))))
     return panels
 
 

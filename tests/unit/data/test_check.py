@@ -68,6 +68,23 @@ def test_every_broken_image_is_listed_and_the_rest_is_counted(tmp_path):
     assert report.statistics.images == 1
 
 
+def test_what_repeats_is_told_once_with_a_count(tmp_path):
+    source = written(tmp_path)
+    labels = tmp_path / "annotations" / "panoptic_val"
+    for image_id in source.image_ids[:3]:
+        Image.new("RGB", (64, 48), (255, 255, 0)).save(labels / f"{image_id}.png")
+    (labels / f"{source.image_ids[4]}.png").write_bytes(b"no image")
+    report = check_source(source, **LIMITS)
+    errors = [line for line in report.table().splitlines() if line.startswith("error")]
+    assert len([f for f in report.findings if f.severity == "error"]) == 4
+    assert "4 errors" in report.table()
+    assert len(errors) == 2
+    first, second, third = source.image_ids[:3]
+    assert errors[0].startswith(f"error [{first}]: ")
+    assert errors[0].endswith(f"The same in 2 others: {second}, {third}.")
+    assert "is corrupt" in errors[1]
+
+
 def test_areas_of_the_json_are_compared(tmp_path):
     written(tmp_path)
     path = tmp_path / "annotations" / "panoptic_val.json"

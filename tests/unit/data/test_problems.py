@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from panoptic_deeplab.data.problems import Problems, collected
+from panoptic_deeplab.data.problems import Problems, collected, of_one_kind
 from panoptic_deeplab.errors import DatasetError
 
 FILE = Path("set/a.json")
@@ -49,3 +49,16 @@ def test_whoever_collects_gets_all() -> None:
         ("set/a.json is too long.", None),
     ]
     assert mine.image_ids == {"7"}
+
+
+def test_faults_of_images_are_of_one_kind_where_names_and_numbers_alone_differ() -> None:
+    faults = [
+        ("a1", "/set/labels/a1.png has id 255 at (y=0, x=3), which the table 'x' does not list."),
+        ("b", "/set/b.jpg does not exist."),
+        ("a2", "/set/labels/a2.png has id 7 at (y=10, x=33), which the table 'x' does not list."),
+        ("c.tif", "/set/c.tif.jpg does not exist."),
+        ("d", "Nothing is known."),
+    ]
+    kinds = of_one_kind(faults)
+    assert [[name for name, _ in kind] for kind in kinds] == [["a1", "a2"], ["b", "c.tif"], ["d"]]
+    assert kinds[0][0] == faults[0]

@@ -18,6 +18,7 @@ from panoptic_deeplab.errors import CheckpointError, ConfigError, DatasetError, 
 from panoptic_deeplab.evaluation import evaluate as evaluation
 from panoptic_deeplab.evaluation.evaluate import EvaluationReport, check_same_categories, evaluate
 from panoptic_deeplab.metrics.metric import Metric, MetricReport
+from panoptic_deeplab.metrics.panoptic_quality import PanopticQuality
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 
@@ -172,6 +173,33 @@ def test_unknown_metric() -> None:
     source = MemorySource(1)
     with pytest.raises(ConfigError, match="must be one of PQ, SQ, RQ, PQ_thing, SQ_thing, RQ_thing, PQ_stuff"):
         evaluate(Oracle(source), source, config=CONFIG).metric("F1")
+
+
+def test_images_come_with_their_own_pq_and_the_worst_first() -> None:
+    source = MemorySource(7)
+    predictor = Oracle(source, lambda result: without_things(result) if len(result.segments_info) == 3 else result)
+    report = evaluate(predictor, source, config=CONFIG)
+    assert [image.image_id for image in report.images[:2]] == ["street_2", "street_6"]
+    assert sorted(image.image_id for image in report.images) == sorted(source.image_ids)
+    worst = report.images[0]
+    assert (worst.true_positives, worst.missed, worst.false) == (1, (2, 3), ())
+    alone = PanopticQuality(CATEGORIES)
+    sample = source[2]
+    alone.update(predictor.predict(sample.image), sample.truth(CATEGORIES), "street_2")
+    assert worst.pq == alone.compute().all_classes.pq == pytest.approx(1 / 3)
+    assert [image.pq for image in report.images[2:]] == [1.0] * 5
+    assert [picture.image_id for picture in report.worst] == ["street_2", "street_6"]
+
+
+def test_pictures_of_the_worst_are_reduced() -> None:
+    picture = evaluation.Picture(
+        "a",
+        np.zeros((400, 2000, 3), np.uint8),
+        *(PanopticResult.from_maps(np.ones((400, 2000), np.int32), {1: 7}, CATEGORIES) for _ in range(2)),
+    )
+    small = picture.reduced()
+    assert small.image.shape == (128, 640, 3)
+    assert small.truth.size == small.prediction.size == (128, 640)
 
 
 def test_processes_share_the_images(monkeypatch) -> None:

@@ -33,7 +33,13 @@ def report() -> EvaluationReport:
 def test_all_files(tmp_path: Path, report: EvaluationReport) -> None:
     write_report_files(report, tmp_path / "new" / "folder")
     folder = tmp_path / "new" / "folder"
-    assert {path.name for path in folder.iterdir()} == {"report.json", "table.txt", "per_class_pq.png", "mosaic.png"}
+    assert {path.name for path in folder.iterdir()} == {
+        "report.json",
+        "report.html",
+        "table.txt",
+        "per_class_pq.png",
+        "mosaic.png",
+    }
     assert json.loads((folder / "report.json").read_text()) == json.loads(json.dumps(report.to_json()))
     assert (folder / "table.txt").read_text() == report.table(per_class=True)
 
@@ -62,5 +68,5 @@ def test_without_matplotlib_the_bars_are_left_out_with_a_warning(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with caplog.at_level(logging.WARNING):
         write_report_files(report, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "table.txt", "mosaic.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.html", "table.txt", "mosaic.png"}
     assert "per_class_pq.png is left out" in caplog.text

@@ -166,6 +166,21 @@ def test_every_validation_image_is_read_before_the_first_step(caplog: pytest.Log
         _check(bad, good)
 
 
+def test_each_kind_of_damage_is_told_once_with_a_count() -> None:
+    class Damaged(Source):
+        def __getitem__(self, index: int) -> Sample:
+            if index != 3:
+                raise DatasetError(f"set/{index}.png " + ("is cut." if index % 2 else f"has id {index}."))
+            return super().__getitem__(index)
+
+    with pytest.raises(DatasetError) as caught:
+        _check(Damaged(STUFF, num_images=8), Source(STUFF))
+    assert str(caught.value) == (
+        "7 of 8 images of the split 'train' cannot be used. 4 of them: set/0.png has id 0. 3 of them: set/1.png is cut."
+        " List them all with: panoptic-deeplab data check"
+    )
+
+
 def test_many_training_images_are_read_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "MAX_TRAINING_IMAGES", 2)
     training = Source(STUFF, num_images=10)

@@ -55,6 +55,7 @@ def maps_fit_the_crop(recipe: str) -> None:
         "cityscapes_detectron2_resnet52",
         "cityscapes_deeplab2_resnet50",
         "coco27_lite0",
+        "facades_lite0",
         "demo",
         "nuclei_lite0",
     ],

@@ -96,7 +96,9 @@ def test_run_folder_is_complete_and_can_be_used(
     files = ("environment.json", "labels.png", "train_batch.png", "curves.png", "metrics.csv")
     assert [name for name in files if not (folder / name).is_file()] == []
     last_validation = folder / "validation" / "step_000005"
-    assert {f.name for f in last_validation.iterdir()} == {"report.json", "table.txt", "mosaic.png", "per_class_pq.png"}
+    assert {f.name for f in last_validation.iterdir()} == {
+        *("report.json", "report.html", "table.txt", "mosaic.png", "per_class_pq.png")
+    }
     rows = read_metrics(folder)
     assert [int(row["step"]) for row in rows] == [2, 3, 4, 5]
     assert [int(row["step"]) for row in rows if "PQ" in row] == [3, 5]

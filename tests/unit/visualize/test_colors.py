@@ -9,6 +9,7 @@ from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.results.ids import id_to_rgb
 from panoptic_deeplab.results.panoptic_result import PanopticResult
 from panoptic_deeplab.visualize.colors import (
+    _oklab,
     colorize,
     describe,
     paint_segments,
@@ -31,11 +32,22 @@ def test_stuff_and_crowd_have_class_colors_and_instances_their_own(scene):
 def test_many_instances_of_a_class_differ_clearly(scene):
     car = scene.segments_info[0]
     crowd_of_cars = replace(scene, segments_info=[replace(car, id=i) for i in range(1, 31)])
-    colors = segment_colors(crowd_of_cars).astype(int)
-    distances = np.abs(colors[:, None] - colors[None]).sum(-1)[np.triu_indices(30, 1)]
-    assert distances.min() > 15
-    neighbors = np.abs(np.diff(colors, axis=0)).sum(1)
-    assert neighbors.min() > 150
+    colors = _oklab(segment_colors(crowd_of_cars) / 255)
+    distances = np.linalg.norm(colors[:, None] - colors[None], axis=-1)[np.triu_indices(30, 1)]
+    assert distances.min() > 0.06  # three times what people just notice
+    assert np.linalg.norm(np.diff(colors, axis=0), axis=1).min() > 0.1
+
+
+def test_neighbors_differ_where_colors_come_again(scene):
+    """Two hundred cars in rows: each looks different from those around it."""
+    places = [(x, y) for y in range(10) for x in range(20)]
+    car = scene.segments_info[0]
+    cars = [replace(car, id=n, bbox=(x * 20, y * 20, 18, 18)) for n, (x, y) in enumerate(places, start=1)]
+    colors = _oklab(segment_colors(replace(scene, segments_info=cars)) / 255)
+    at = np.array(places)
+    apart = np.abs(at[:, None] - at[None]).max(-1)
+    differences = np.linalg.norm(colors[:, None] - colors[None], axis=-1)
+    assert differences[apart == 1].min() > 0.08  # four times what people just notice
 
 
 def test_painting_replaces_each_id(scene):

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from panoptic_deeplab.errors import DatasetError, OutputError
+from panoptic_deeplab.visualize import curves
 from panoptic_deeplab.visualize.curves import (
     _label,
     _panels,
@@ -47,6 +48,27 @@ def test_curves_have_a_panel_a_kind(tmp_path):
         with Image.open(tmp_path / f"{name}.png") as picture:
             widths.append(picture.width)
     assert abs(widths[0] - 3 * widths[1]) <= 3
+
+
+def test_one_validation_is_drawn_as_bars(tmp_path, monkeypatch):
+    drawn = []
+    real = curves._draw_single
+    monkeypatch.setattr(curves, "_draw_single", lambda *arguments: (drawn.append(arguments[1]), real(*arguments)))
+    (tmp_path / "metrics.csv").write_text(CSV)
+    draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    assert drawn == [["PQ", "mIoU"]]
+    assert _is_a_drawing(tmp_path / "curves.png")
+    (tmp_path / "metrics.csv").write_text(CSV + "80,0.0008,1,0.1,12,0.5,0.6\n")
+    draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    assert len(drawn) == 1
+
+
+def test_names_in_other_scripts_are_no_boxes(tmp_path):
+    pictures = set()
+    for name in ("дорога", "дорогу"):
+        draw_per_class([(name, 0.5)], tmp_path / "bars.png")
+        pictures.add((tmp_path / "bars.png").read_bytes())
+    assert len(pictures) == 2
 
 
 def test_curves_of_a_run_that_has_just_started(tmp_path):

@@ -123,8 +123,9 @@ def test_train_batch_shows_the_image_as_it_was_before_normalization(scene):
         images, targets, categories=scene.categories, input_config=config, max_images=2, cell_width=160
     )
     pixels = np.array(page)
-    assert page.height == 22 + 2 * (120 + 22 + 6)
+    assert page.height == 22 + 2 * (120 + 22 + 6) + 44
     assert (pixels[44:164, 6:166] == 100).all()
+    assert len(np.unique(pixels[-42:-2, 6:46].reshape(-1, 3), axis=0)) > 100  # the wheel
     assert pixels[44 + 100, 172 + 20].tolist() == [128, 64, 128]
     assert pixels[44 + 60, 338 + 30].tolist() == [252, 255, 164]
     assert pixels[44 + 60, 504 + 30].min() == 0  # offset inside of the supervised car

@@ -9,7 +9,15 @@ import pytest
 from PIL import Image
 
 from panoptic_deeplab.errors import visible
-from panoptic_deeplab.visualize.report import QualityRow, Report, ReportFigure, ReportImage, write_report
+from panoptic_deeplab.visualize.report import (
+    Confusion,
+    ImageRow,
+    QualityRow,
+    Report,
+    ReportFigure,
+    ReportImage,
+    write_report,
+)
 
 _VOID_TAGS = {"meta", "img", "br", "link"}
 
@@ -75,15 +83,46 @@ def test_full_page(tmp_path, image, scene):
     for words in ("Tour", "What happened.", "steps", "41.2", "55.5", "street.jpg", "Offsets", "2.14.1", "Falling."):
         assert words in page.text
     assert page.text.count("–") == 3
-    assert page.tags.count("figure") == 1 + 6 + 3
+    assert page.tags.count("figure") == 1 + 7 + 3
     for source in page.sources:
         header, _, data = source.partition(",")
         assert header in ("data:image/png;base64", "data:image/jpeg;base64")
         with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
             picture.load()
-    assert len(page.sources) == page.tags.count("img") == 10
+    assert len(page.sources) == page.tags.count("img") == 12  # the wheel too
     widths = [Image.open(io.BytesIO(base64.b64decode(s.partition(",")[2]))).width for s in page.sources[1:4]]
     assert widths == [160, 640, 640]  # image; truth and prediction with names
+
+
+def test_errors_are_marked_and_every_image_is_listed(tmp_path, image, scene):
+    class_names, pixels = ["road", "car", "<person>"], [[90, 10, 0, 0], [0, 5, 0, 5], [0, 0, 0, 0]]
+    rows = [
+        ImageRow(name="a<b", pq=0.25, matched=1, missed=2, false=3, is_shown=True),
+        ImageRow(name="good", pq=None, matched=0, missed=0, false=0, is_shown=False),
+    ]
+    page = _write(
+        tmp_path,
+        Report(
+            title="Errors",
+            legend=[("road", (128, 64, 128))],
+            confusion=Confusion(names=class_names, pixels=pixels),
+            rows=rows,
+            images=[ReportImage(title="a<b", image=image, prediction=scene, truth=scene, missed=[3], false=[90])],
+        ),
+    )
+    assert page.tags.count("a") == 1
+    assert "#image-1" in page.sources
+    assert "25.0" in page.text
+    for words in ("wrong instance", "left void", "matched", "90", "50"):
+        assert words in page.text
+    text = (tmp_path / "report.html").read_text()
+    assert "rgb(128, 64, 128)" in text
+    assert "10.0 % of road taken for car" in text
+    pictures = [Image.open(io.BytesIO(base64.b64decode(s.partition(",")[2]))) for s in page.sources if "," in s]
+    truth, prediction = (np.asarray(picture).astype(int) for picture in pictures[1:3])
+    for pixels_, color, (y, x) in ((truth, (255, 0, 0), (170, 60)), (prediction, (255, 140, 0), (170, 420))):
+        near = np.abs(pixels_[y - 15 : y + 15, x - 30 : x + 30] - color).max(-1)
+        assert near.min() < 40
 
 
 def test_page_loads_nothing(tmp_path):
