@@ -7,7 +7,7 @@ How the parts fit together:
     labeled set ─▶ data/ ─┴─▶ targets ─▶ losses ◀─ RawMaps        training/ drives this row
 
     weights/ fills model/ (folders, names, hub, converters) · export/ writes the first row as one file
-    config/ + recipes/ set everything · profiling/ measures · cli/ stands on top
+    config/ + recipes/ set everything · profiling/ measures · batch/ predicts collections · cli/ stands on top
 
 Two contracts join the boxes: `maps.py` (what network, loss and post-processing exchange) and `results/` (what everybody
 else sees). `model/` turns images into maps and imports `config`, `maps` and `errors`; `PanopticDeepLab.from_pretrained`
@@ -73,6 +73,8 @@ if TYPE_CHECKING:  # for type checkers; a test holds it equal to the table below
     from panoptic_deeplab.images.prepare import PreparedImage as PreparedImage
     from panoptic_deeplab.images.prepare import prepare_image as prepare_image
     from panoptic_deeplab.images.read import read_image as read_image
+    from panoptic_deeplab.images.regions import Regions as Regions
+    from panoptic_deeplab.images.regions import open_regions as open_regions
     from panoptic_deeplab.inference.engines.engine import Answer as Answer
     from panoptic_deeplab.inference.engines.engine import Engine as Engine
     from panoptic_deeplab.inference.engines.engine import ReadyImage as ReadyImage
@@ -98,10 +100,12 @@ if TYPE_CHECKING:  # for type checkers; a test holds it equal to the table below
     from panoptic_deeplab.results.formats import to_coco_instances as to_coco_instances
     from panoptic_deeplab.results.formats import to_coco_panoptic as to_coco_panoptic
     from panoptic_deeplab.results.formats import to_rle as to_rle
+    from panoptic_deeplab.results.large_result import LargeResult as LargeResult
     from panoptic_deeplab.results.measurements import table_csv as table_csv
     from panoptic_deeplab.results.measurements import to_table as to_table
     from panoptic_deeplab.results.panoptic_result import PanopticResult as PanopticResult
     from panoptic_deeplab.results.panoptic_result import Segment as Segment
+    from panoptic_deeplab.results.stored import Scratch as Scratch
     from panoptic_deeplab.training.callbacks import Callback as Callback
     from panoptic_deeplab.training.losses import LossTerms as LossTerms
     from panoptic_deeplab.training.losses import PanopticDeepLabLoss as PanopticDeepLabLoss
@@ -133,6 +137,7 @@ _PUBLIC_NAMES = {
     "export.exporter": "export_model",
     "images.prepare": "PreparedImage prepare_image",
     "images.read": "read_image",
+    "images.regions": "Regions open_regions",
     "inference.engines.engine": "Answer Engine ReadyImage",
     "inference.predictor": "PanopticPredictor",
     "maps": "RawMaps Targets",
@@ -147,7 +152,9 @@ _PUBLIC_NAMES = {
     "results.conversions": "to_geojson to_labels to_polygons to_supervision to_transformers",
     "results.formats": "load_result save_result to_coco_instances to_coco_panoptic to_rle",
     "results.measurements": "table_csv to_table",
+    "results.large_result": "LargeResult",
     "results.panoptic_result": "PanopticResult Segment",
+    "results.stored": "Scratch",
     "training.callbacks": "Callback",
     "training.losses": "LossTerms PanopticDeepLabLoss",
     "training.trainer": "train",

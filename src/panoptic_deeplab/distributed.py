@@ -147,10 +147,7 @@ def of_main_process(process: Process, action: Callable[[], _Value]) -> _Value:
 
     An error is raised in all of them, so that none waits for a process that has left: errors of this package and of the
     system as they are, others (of a callback of the user) as a `TrainingError` that names them in the other processes.
-
-    Args:
-        process: this process.
-        action: returns what can be pickled.
+    What is returned must be picklable.
     """
     value: _Value | None = None
     error: Exception | None = None

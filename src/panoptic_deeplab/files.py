@@ -5,6 +5,9 @@
   seen it: data never lead out of their own folder unless the user says so.
 - A file that people read is written beside its place and renamed into it: it is there whole or not at all, and what a
   full disk left half-written is removed.
+
+Errors of readers and of names are of the class `error`. Their messages say `what` a file should be, or begin with the
+entry that names a file (`where`). `outside` says that the user allows what leads out of a folder, `option` how.
 """
 
 import codecs
@@ -48,16 +51,7 @@ def user_path(path: str | Path) -> Path:
 
 
 def read_text(path: Traversable, *, what: str, error: type[PanopticDeepLabError]) -> str:
-    """Read a text file: UTF-8 with or without a byte-order mark, or UTF-16 with one.
-
-    Args:
-        path: the file, on disk or inside of a package; its `str` stands in messages.
-        what: what it should be ("category table"), for messages.
-        error: the class of the errors.
-
-    Raises:
-        PanopticDeepLabError: the file cannot be read, or is in another encoding; of the class `error`.
-    """
+    """Read a text file, on disk or inside of a package; `error`: it cannot be read, or is in another encoding."""
     if isinstance(path, Path) and (path.is_fifo() or path.is_char_device() or path.is_block_device()):
         raise error(f"The {what} {path} is a pipe or a device, which may never end. Write it to a file first.")
     try:
@@ -77,31 +71,12 @@ def read_text(path: Traversable, *, what: str, error: type[PanopticDeepLabError]
 
 
 def read_json(path: Traversable, *, what: str, error: type[PanopticDeepLabError]) -> Any:
-    """Read a JSON file in any encoding that `read_text` takes.
-
-    Args:
-        path: the file.
-        what: what it should be, for messages.
-        error: the class of the errors.
-
-    Raises:
-        PanopticDeepLabError: the file cannot be read or is no JSON; of the class `error`.
-    """
+    """Read a JSON file in any encoding that `read_text` takes; `error`: it cannot be read, or is no JSON."""
     return parse_json(read_text(path, what=what, error=error), where=f"The {what} {path}", error=error)
 
 
 def parse_json(text: str | bytes, *, where: str, error: type[PanopticDeepLabError]) -> Any:
-    """Read JSON from memory.
-
-    Args:
-        text: the document.
-        where: what it is and where it comes from; the message begins with it.
-        error: the class of the errors.
-
-    Raises:
-        PanopticDeepLabError: it is no JSON, has a key twice in one object, or is nested too deeply; of the class
-            `error`.
-    """
+    """Read JSON from memory; `error`: it is no JSON, has a key twice in one object, or is nested too deeply."""
     try:
         return json.loads(text, object_pairs_hook=_object)
     except RecursionError as reason:
@@ -120,16 +95,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def file_name(value: Any, *, where: str, error: type[PanopticDeepLabError], suffix: str = "") -> str:
-    """Check that a value from data can name one file, and give the name.
+    """Check that a value from data (text or a whole number) can name one file, and give the name with a suffix.
 
-    Args:
-        value: what the data say: an id, or a name. Only text and whole numbers name files.
-        where: the entry that says it; the message begins with it.
-        error: the class of the errors.
-        suffix: is added to the name, `.png`.
-
-    Raises:
-        PanopticDeepLabError: the name would lead into another folder, or no file can have it; of the class `error`.
+    `error`: the name would lead into another folder, or no file can have it.
     """
     fault = _fault(value, suffix) if isinstance(value, str) or type(value) is int else "is neither text nor a number"
     if fault:
@@ -142,16 +110,7 @@ def path_below(
 ) -> Path:
     r"""Give the path below `root` that a relative name from data means, by the name alone: no link is followed.
 
-    Args:
-        root: the folder.
-        name: what the data say, with `/` between folders (and `\` as Windows writes them).
-        where: the entry that says it; the message begins with it.
-        error: the class of the errors.
-        outside: the user allows absolute names and `..`.
-        option: how the user allows it, for the message.
-
-    Raises:
-        PanopticDeepLabError: the name leads out of `root`, or no file can have it; of the class `error`.
+    Between folders stands `/` (or `\` as Windows writes them). `error`: the name leads out, or no file can have it.
     """
     parts = name.replace("\\", "/").split("/") if isinstance(name, str) else [name]
     plain = [part for part in parts if part not in ("", ".")]
@@ -177,17 +136,8 @@ def path_inside(
 ) -> Path:
     """Give the path below `root` that a relative name from data means, links followed.
 
-    Args:
-        root: the folder. It may itself be a link: the user named it.
-        name: what the data say.
-        where: the entry that says it; the message begins with it.
-        error: the class of the errors.
-        outside: the user allows absolute names, `..` and links that lead out of `root`.
-        option: how the user allows it, for the message.
-        within: a folder around `root` where links may lead too.
-
-    Raises:
-        PanopticDeepLabError: the name leads out of `root`, or no file can have it; of the class `error`.
+    `root` may itself be a link, since the user named it; links may lead to `within`, a folder around it, too. `error`:
+    as for `path_below`, or a link leads out.
     """
     path = path_below(root, name, where=where, error=error, outside=outside, option=option)
     folders = (root, root if within is None else within)
@@ -204,19 +154,10 @@ def followed(
     outside: bool = False,
     option: str = "",
 ) -> Path:
-    """Give a path back whose links lead to nowhere but into some folders; its spelling may be any.
+    """Give a path back whose links lead to nowhere but into some folders, of which the message names the last.
 
-    Args:
-        path: the file.
-        folders: where it may lie; they may themselves be links. The message names the last.
-        name: how the file is called, for the message.
-        where: what names it; the message begins with it.
-        error: the class of the errors.
-        outside: the user allows links that lead elsewhere.
-        option: how the user allows it, for the message.
-
-    Raises:
-        PanopticDeepLabError: a link leads out of the folders, or links go in a circle; of the class `error`.
+    The folders may themselves be links, and the file's `name` for the message any. `error`: a link leads out of them,
+    or links go in a circle.
     """
     try:
         real = path.resolve()
@@ -228,11 +169,7 @@ def followed(
 
 
 def make_folder(path: str | Path) -> Path:
-    """Make a folder, with those above it, and give its path, without `~`.
-
-    Raises:
-        OutputError: the system refuses: a file stands there, a folder without permission.
-    """
+    """Make a folder, with those above it, and give its path, without `~`; an `OutputError`: the system refuses."""
     folder = user_path(path)
     with _refused(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -272,21 +209,13 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all; a lone surrogate, which UTF-8 lacks, becomes an escape.
-
-    Raises:
-        OutputError: the system refuses to write.
-    """
+    """Write a text file in UTF-8, as `written_whole` does; a lone surrogate, which UTF-8 lacks, becomes an escape."""
     with written_whole(path) as temporary:
         temporary.write_text(text, "utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | Path, document: Any, *, indent: int | None = None) -> None:
-    """Write a JSON file in ASCII (other letters as escapes), whole or not at all.
-
-    Raises:
-        OutputError: the system refuses to write.
-    """
+    """Write a JSON file in ASCII (other letters as escapes), as `written_whole` does."""
     write_text(path, json.dumps(document, indent=indent, allow_nan=False) + "\n")
 
 

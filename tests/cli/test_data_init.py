@@ -1,6 +1,7 @@
 """`data init`: a folder becomes a table and a recipe that trains."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,12 @@ def test_one_split_is_divided_and_the_recipe_is_checked(run: Run, discs: Path, t
     output = tmp_path / "out"
     outcome = run("data", "init", discs, "--output", output)
     assert outcome.code == 0, outcome.err
-    for part in ("looks like folder", "Things: object.", "Stuff: background.", "2 of its 16 images are held out"):
+    for part in (
+        "looks like folder",
+        "Things: object.",
+        "Stuff: background.",
+        "2 of the 16 images of all are held out",
+    ):
         assert part in outcome.out
     assert (output / "held_out.txt").read_text("utf-8").split() == ["shot_14", "shot_15"]
     config = load_config(output / "recipe.yaml")
@@ -89,6 +95,19 @@ def test_splits_of_the_set_are_taken(run: Run, coco_set: Path, tmp_path: Path) -
     assert "busy with other work: 0.10 s of a step are its own" in outcome.out
     config = load_config(tmp_path / "out" / "recipe.yaml")
     assert (config.data.train_split, config.data.val_split, config.data.held_out) == ("train", "val", None)
+
+
+def test_a_split_without_labels_is_no_validation(run: Run, coco_set: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(coco_set, tmp_path / "set")
+    path = root / "annotations" / "panoptic_val.json"
+    document = json.loads(path.read_text("utf-8"))
+    del document["annotations"]
+    path.write_text(json.dumps(document), "utf-8")
+    outcome = run("data", "init", root, "--output", tmp_path / "out")
+    assert "The split val has no labels" in outcome.out
+    assert "1 of the 2 images of train are held out" in outcome.out
+    named = run("data", "init", root, "--output", tmp_path / "named", "--train-split", "train", "--val-split", "train")
+    assert named.code == 2
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn, Union
 import tyro
 
 from panoptic_deeplab import __version__
+from panoptic_deeplab.cli.batch import Batch
 from panoptic_deeplab.cli.benchmark import Benchmark
 from panoptic_deeplab.cli.convert import ConvertCheckpoint
 from panoptic_deeplab.cli.data import CheckData, ConvertData, ShowData, TableOfData
@@ -40,6 +41,7 @@ VERBS: dict[str, type[Verb]] = {
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,
+    "batch": Batch,
     "submission": Submission,
     "data init": InitData,
     "data check": CheckData,

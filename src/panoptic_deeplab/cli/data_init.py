@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from panoptic_deeplab.data.detect import Classes
 
 _FEW_STEPS = 200
-_LOOKED_AT = 250
-"""Images that are measured, spread over the set."""
+_MEASURED, _SHAPES = 100, 1000
+"""Images whose sizes are measured and whose shapes are looked at, spread over the set. Rare classes need many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,26 +57,28 @@ class InitData(Verb):
 
         root, output = self._folders()
         found, others = choose_format(root, self.format)
-        root = found.root
-        say(f"{root} looks like {found.format}: {found.evidence}. Splits: {', '.join(found.splits)}.")
+        say(f"{self.folder} looks like {found.format}: {found.evidence}. Splits: {', '.join(found.splits)}.")
         for other in others:
             say(f"It could also be {other.format} ({other.evidence}): choose that with --format {other.format}.")
         train, val = choose_splits(found.splits, self.train_split, self.val_split)
         table_path = output / "categories.json"
         data: dict[str, Any] = {
             "format": found.format,
-            "root": str(root),
+            "root": str(found.root),
             "categories": str(table_path),
             "train_split": train,
             "val_split": val or "held_out",
         }
         self._write_table(found.classes(), DataConfig(**data), table_path)
+        if val is not None and self.val_split is None and not _has_labels(DataConfig(**data)):
+            say(f"The split {val} has no labels to validate on.")
+            data["val_split"], val = "held_out", None
         if val is None:
             data["held_out"] = str(_hold_out(DataConfig(**data), output / "held_out.txt"))
         config = DataConfig(**data)
         training, validation = open_source(config, train), open_source(config, config.val_split)
         with progress_bar("measure") as on_image:
-            measures = measured(evenly(training, _LOOKED_AT), on_image)
+            measures = measured(evenly(training, _MEASURED), on_image)
         if not measures.image_sizes:
             raise DatasetError(f"No image of the split {train!r} has labels. Expected labeled images to train on.")
         say("A few training steps are timed.")
@@ -97,7 +99,7 @@ class InitData(Verb):
         )
         write_text(output / "recipe.yaml", recipe_text(advice, header=header))
         for name in ("categories.json", "recipe.yaml"):
-            say(output / name)
+            say(Path(self.output or "") / name)
 
     def _folders(self) -> tuple[Path, Path]:
         """The set, and an output folder without a recipe."""
@@ -127,7 +129,7 @@ class InitData(Verb):
             table = classes.table
         else:
             with progress_bar("look at shapes") as on_image:
-                shapes = shapes_by_class(evenly(open_source(data, data.train_split), _LOOKED_AT), on_image)
+                shapes = shapes_by_class(evenly(open_source(data, data.train_split), _SHAPES), on_image)
             table = with_things(classes, [name for name, shape in shapes.items() if shape.isthing])
             say(f"The files do not say which classes are things. By a rule, {RULE}. Overrule it with --things.")
             rows = [("class", "kind", "images", "objects an image", "of the hull")]

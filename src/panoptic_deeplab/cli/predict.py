@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -11,6 +11,7 @@ import tyro
 
 from panoptic_deeplab.cli.inference_options import InferenceVerb
 from panoptic_deeplab.cli.prediction_files import NEED_MAPS, FileOptions, LabelFormat, PredictionFiles, Product
+from panoptic_deeplab.cli.prediction_tiles import is_stored_image, predict_large
 from panoptic_deeplab.cli.terminal import print_json, say, say_error, say_lines
 from panoptic_deeplab.cli.verb import Flag, OptionalFolder, make_folder, progress_bar
 from panoptic_deeplab.errors import ConfigError, ImageError, visible
@@ -53,7 +54,8 @@ class Predict(InferenceVerb):
     NAME_panoptic.png) and images.json ({images, categories}: which image_id is which file, by its absolute path).
     table: table.csv, a row for each segment with its area, centroid, perimeter and so on, as scikit-image measures
     them, in pixels. labels: NAME_labels.png, each pixel the id of its segment in the table, 0 = void (NAME_labels.tif
-    where an id is above 65535). geojson: NAME.geojson, outlines along pixel edges for QuPath and GIS. maps:
+    where an id is above 65535). geojson: NAME.geojson, outlines along pixel edges for QuPath and GIS. zarr:
+    NAME.zarr, the arrays panoptic_map and semantic_map. maps:
     NAME_heatmap.png and NAME_offset.png, what the instance heads say. figure: NAME_figure.png, all steps side by side
     as in Figure 4 of the paper."""
     things_only: Flag = False
@@ -64,6 +66,12 @@ class Predict(InferenceVerb):
     """Side of a pixel, as 0.65 for 0.65 micrometers: table.csv gets columns in this unit too."""
     unit: Annotated[str, tyro.conf.arg(metavar="NAME")] = "um"
     """Unit of --pixel-size, for the names of its columns: area_um2, perimeter_um."""
+    tile: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Predict in tiles of N x N pixels of the network's input, in bounded memory: for images of any size, also TIFF
+    files beyond the limit of other formats, OME-TIFF, and folders of OME-Zarr. Of an image that is too large to be read
+    whole, table, labels (a tiled TIFF), geojson (things) and zarr are written. top_k counts for each tile."""
+    overlap: Annotated[int, tyro.conf.arg(metavar="N")] = 128
+    """Pixels that neighboring tiles have in common at least."""
     no_labels: Flag = False
     """Write no names into the overlays."""
     alpha: Annotated[float, tyro.conf.arg(metavar="0-1")] = 0.55
@@ -83,7 +91,9 @@ class Predict(InferenceVerb):
         from panoptic_deeplab.images.read import find_images
 
         self._check_options()
-        found = [path for source in self.images for path in find_images(source)]
+        found: list[Path] = []
+        for source in self.images:
+            found.extend([Path(source)] if self.tile and is_stored_image(source) else find_images(source))
         unique: dict[str, Path] = {}
         for path in found:
             unique.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - links stay what they are
@@ -108,7 +118,10 @@ class Predict(InferenceVerb):
         printing = files is None and not self.json
         try:
             with progress_bar("predict", enabled=not printing) as on_image:
-                for count, done in enumerate(self._predictions(predictor, paths, failed, warnings), start=1):
+                left = (
+                    paths if self.tile is None else self._without_large(predictor, paths, files, rows, failed, on_image)
+                )
+                for count, done in enumerate(self._predictions(predictor, left, failed, warnings), start=1):
                     if files is not None:
                         files.add(done.path, done.image, done.result, done.maps)
                     if self.json:
@@ -117,7 +130,7 @@ class Predict(InferenceVerb):
                         _print_segments(done.path, done.result)
                     if done.dropped is not None and not self.json:
                         _print_dropped(done.path, done.dropped)
-                    on_image(count + len(failed), len(paths))
+                    on_image(count + len(failed) + len(paths) - len(left), len(paths))
         finally:  # also after an interruption: what was done can be used
             written = [] if files is None else files.finish(predictor.categories)
         if self.json:
@@ -181,8 +194,45 @@ class Predict(InferenceVerb):
                 " out, or predict this product separately."
             )
 
+        if self.tile is not None and (self.explain or self._needs_maps() or self.batch_size > 1):
+            raise ConfigError(
+                "`tile` goes tile by tile, without `explain`, `batch_size` and the pictures of `save` that show maps."
+                " Leave it or them out."
+            )
         if self.explain and self.batch_size > 1:
             raise ConfigError(f"`explain` goes image by image. Got a `batch_size` of {self.batch_size}; leave it out.")
+
+    def _without_large(
+        self,
+        predictor: "PanopticPredictor",
+        paths: Sequence[Path],
+        files: PredictionFiles | None,
+        rows: list[dict[str, Any]],
+        failed: list[dict[str, str]],
+        on_image: Callable[..., None],
+    ) -> list[Path]:
+        """Predict those images that cannot be read whole, and add their rows of the document; the others are left."""
+        from panoptic_deeplab.images.regions import TIFF_SUFFIXES, WholeImage, open_regions
+
+        whole: list[Path] = []
+        for path in paths:
+            if path.suffix.lower() not in TIFF_SUFFIXES and not path.is_dir():
+                whole.append(path)
+                continue
+            try:
+                with open_regions(path) as image:
+                    if isinstance(image, WholeImage):
+                        whole.append(path)
+                        continue
+                if files is None:
+                    raise ConfigError(f"{path} is too large for a list of its segments. Name a folder with --output.")
+                rows.append(predict_large(predictor, path, files, on_part=on_image, **self._tiles()))
+            except ImageError as error:
+                failed.append({"image": str(path), "error": str(error)})
+        return whole
+
+    def _tiles(self) -> dict[str, Any]:
+        return {"tile": self.tile, "overlap": self.overlap}
 
     def _predictions(
         self,
@@ -203,7 +253,8 @@ class Predict(InferenceVerb):
             for path in paths:
                 try:
                     image = read_image(path, deep=deep)
-                    predictor.check_memory((image.shape[0], image.shape[1]), where=str(path))
+                    if self.tile is None:
+                        predictor.check_memory((image.shape[0], image.shape[1]), where=str(path))
                     warning = None if deep else range_warning(path)
                 except ImageError as error:
                     failed.append({"image": str(path), "error": str(error)})
@@ -213,7 +264,10 @@ class Predict(InferenceVerb):
                     waiting.append((path, image if image.dtype == "uint8" else in_range(image, settings)))
                     yield image
 
-        if self._needs_maps():
+        if self.tile is not None:
+            for image in readable():
+                yield _Prediction(*waiting.popleft(), predictor.predict_tiled(image, **self._tiles()).in_memory(), None)
+        elif self._needs_maps():
             for image in readable():
                 dropped = predictor.explain(image)[1] if self.explain else None
                 yield _Prediction(*waiting.popleft(), *predictor.predict_with_maps(image), dropped)

@@ -2,11 +2,11 @@
 
 import csv
 import io
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from panoptic_deeplab.cli.prediction_tables import place
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.files import read_text, write_text
 
@@ -29,7 +29,7 @@ class SegmentRows:
     """
 
     def __init__(self, folder: Path, paths: Iterable[Path], options: dict[str, Any]) -> None:
-        self._path, self._options = folder / TABLE, options
+        self._path, self.options = folder / TABLE, options
         self._head: list[str] | None = None
         self._texts: list[str] = []
         self._has_new = False
@@ -60,7 +60,7 @@ class SegmentRows:
         """
         from panoptic_deeplab.results.measurements import table_csv, to_table
 
-        columns = to_table(empty, image="", **self._options)
+        columns = to_table(empty, image="", **self.options)
         if self._head is None:
             self._texts.append(table_csv(columns))
         elif self._head != list(columns):
@@ -71,10 +71,16 @@ class SegmentRows:
 
     def add(self, path: Path, result: "PanopticResult") -> None:
         """List the segments of an image."""
-        from panoptic_deeplab.results.measurements import table_csv, to_table
+        from panoptic_deeplab.results.measurements import to_table
+
+        self.add_columns(to_table(result, image=place(path), **self.options))
+
+    def add_columns(self, columns: dict[str, Any]) -> None:
+        """List the segments of an image whose table has been made."""
+        from panoptic_deeplab.results.measurements import table_csv
 
         self._has_new = True
-        self._texts.append(table_csv(to_table(result, image=place(path), **self._options), head=False))
+        self._texts.append(table_csv(columns, head=False))
 
     def write(self) -> list[Path]:
         """Write the file, if this call has added an image; gives its path.
@@ -86,8 +92,3 @@ class SegmentRows:
             return []
         write_text(self._path, "".join(self._texts))
         return [self._path]
-
-
-def place(path: str | Path) -> str:
-    """What tells one image from another, whatever the working folder of a further call; links stay what they are."""
-    return os.path.abspath(path)  # noqa: PTH100

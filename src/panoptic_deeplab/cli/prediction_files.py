@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from panoptic_deeplab.cli.prediction_csv import TABLE, SegmentRows
+from panoptic_deeplab.cli.prediction_csv import TABLE, SegmentRows, place
 from panoptic_deeplab.cli.prediction_tables import IMAGES, INSTANCES, PANOPTIC, PredictionTables
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.files import MAX_NAME_BYTES, write_json
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 
     from panoptic_deeplab.categories import CategoryTable
     from panoptic_deeplab.inference.predictor import UpsampledMaps
+    from panoptic_deeplab.results.large_result import LargeResult
     from panoptic_deeplab.results.panoptic_result import PanopticResult
 
-Product = Literal["overlay", "panoptic", "semantic", "instances", "table", "labels", "geojson", "maps", "figure"]
+Product = Literal[
+    "overlay", "panoptic", "semantic", "instances", "table", "labels", "geojson", "zarr", "maps", "figure"
+]
 
 LabelFormat = Literal["png", "tiff"]
 
@@ -37,6 +40,7 @@ _OF_EACH_IMAGE: dict[Product, tuple[str, ...]] = {
     "table": (),
     "labels": ("_labels.png", "_labels.tif"),
     "geojson": (".geojson",),
+    "zarr": (".zarr",),
     "maps": ("_heatmap.png", "_offset.png"),
     "figure": ("_figure.png",),
 }
@@ -82,7 +86,7 @@ class PredictionFiles:
         self, folder: Path, products: Sequence[Product], paths: Sequence[Path], options: FileOptions | None = None
     ) -> None:
         self._folder = folder
-        self._products = products
+        self._products = self.products = tuple(products)
         self._options = options or FileOptions()
         self._stems = _stems(paths)
         self._written: list[Path] = []
@@ -146,6 +150,8 @@ class PredictionFiles:
             document = to_geojson(result, things_only=self._options.things_only)
             write_json(self._place(f"{stem}.geojson"), document)
             self._written.append(self._folder / f"{stem}.geojson")
+        if "zarr" in self._products:
+            self._save_zarr(result, path)
         if maps is not None:
             assert maps.center_heatmap is not None
             assert maps.offset is not None
@@ -158,6 +164,30 @@ class PredictionFiles:
         self._tables.add(path, result.size, annotation=annotation, detections=detections)
         if self._rows is not None:
             self._rows.add(path, result)
+
+    def add_large(self, path: Path, result: "LargeResult") -> None:
+        """Write the files of an image of any size, of those products that can be written in parts.
+
+        Raises:
+            OutputError: the system refuses to write.
+        """
+        from panoptic_deeplab.results.large_formats import large_table, write_geojson, write_label_tiff
+
+        stem = self._stems[path]
+        if "labels" in self._products:
+            write_label_tiff(result, self._place(f"{stem}_labels.tif"), things_only=self._options.things_only)
+            self._written.append(self._folder / f"{stem}_labels.tif")
+        if "geojson" in self._products:
+            write_geojson(result, self._place(f"{stem}.geojson"))
+            self._written.append(self._folder / f"{stem}.geojson")
+        if "zarr" in self._products:
+            self._written.append(self.zarr_folder(path))
+        if self._rows is not None:
+            self._rows.add_columns(large_table(result, image=place(path), **self._rows.options))
+
+    def zarr_folder(self, path: Path) -> Path:
+        """Where the maps of an image go as Zarr arrays."""
+        return self._place(f"{self._stems[path]}.zarr")
 
     def finish(self, categories: "CategoryTable") -> list[Path]:
         """Write the JSON files of the images so far; all files written, in order.
@@ -186,6 +216,15 @@ class PredictionFiles:
             self._save(Image.fromarray(labels), f"{stem}_labels.tif", compression="tiff_lzw")
         else:
             self._save(Image.fromarray(labels), f"{stem}_labels.png")
+
+    def _save_zarr(self, result: "PanopticResult", path: Path) -> None:
+        from panoptic_deeplab.results.stored import new_zarr
+
+        folder = self.zarr_folder(path)
+        for name in ("panoptic_map", "semantic_map"):
+            map_ = getattr(result, name)
+            new_zarr(folder / name, map_.shape, map_.dtype)[:] = map_
+        self._written.append(folder)
 
     def _place(self, name: str) -> Path:
         path = self._folder / name

@@ -4,11 +4,11 @@ They list all images of the folder. A further call adds to what the calls before
 all of them, and none is listed twice.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panoptic_deeplab.cli.prediction_csv import place
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.files import read_json, write_json
 
@@ -143,3 +143,8 @@ def _is_rows(value: Any) -> bool:
 
 def _foreign(path: Path) -> ConfigError:
     return ConfigError(f"{path} is not from `predict`, and is not replaced. {_ADVICE}")
+
+
+def place(path: str | Path) -> str:
+    """What tells one image from another, whatever the working folder of a further call; links stay what they are."""
+    return os.path.abspath(path)  # noqa: PTH100

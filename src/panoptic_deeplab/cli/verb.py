@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.progress import Progress
+from rich.progress import Progress, TextColumn
 
 from panoptic_deeplab.cli.terminal import error_console
 from panoptic_deeplab.config.io import recipe_names
@@ -67,17 +67,30 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def progress_bar(description: str, *, enabled: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, in the first process; gives the function to call with (done, total).
+def progress_bar(description: str, *, enabled: bool = True) -> Iterator[Callable[..., None]]:
+    """A bar on a terminal, in the first process; gives the function to call with (done, total), or (done, total, note).
 
     Args:
         description: stands before the bar.
         enabled: False where results are printed meanwhile, which would break the bar.
     """
     hidden = not (enabled and error_console().is_terminal and is_main_process())
-    with Progress(console=error_console(), transient=True, disable=hidden) as progress:
-        bar = progress.add_task(description)
-        yield lambda done, total: progress.update(bar, completed=done, total=total)
+    columns = (*Progress.get_default_columns(), TextColumn("{task.fields[note]}", markup=False))
+    with Progress(*columns, console=error_console(), transient=True, disable=hidden) as progress:
+        bar = progress.add_task(description, note="")
+        yield lambda done, total, note="": progress.update(bar, completed=done, total=total, note=note)
+
+
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    >>> duration(42), duration(100), duration(100_000)
+    ('42 s', '1 min 40 s', '27 h 46 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest} s"
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def is_main_process() -> bool:

@@ -123,13 +123,7 @@ def _recipes() -> Any:
 def _load(
     recipe_or_path: str | Path, *, named_in: str = "", descendants: tuple[str, ...] = ()
 ) -> tuple[dict[str, Any], Places]:
-    """A document, laid over its base if it has one.
-
-    Args:
-        recipe_or_path: name of a recipe of the package, or path of a document.
-        named_in: the place whose `base` it is.
-        descendants: the documents that led here, the first one first.
-    """
+    """A document, laid over its base if it has one; it is the `base` in a place, to which other documents led."""
     data, places = _read(recipe_or_path, named_in=named_in)
     is_recipe = str(recipe_or_path) in recipe_names()
     identity = str(recipe_or_path) if is_recipe else os.path.realpath(recipe_or_path)

@@ -235,7 +235,7 @@ def choose_splits(splits: Sequence[str], train: str | None = None, val: str | No
     others = [split for split in free if split != train]
     if val is None:
         val = next((s for word in ("val", "dev", "test") for s in others if word in s.lower()), None)
-    if train is None or (val is None and others):
+    if train is None or train == val or (val is None and others):
         raise DatasetError(
             f"The names of the splits {', '.join(splits)} do not say which to train and which to validate on. Name"
             " both with --train-split and --val-split."

@@ -6,7 +6,7 @@ image, in training, prediction and before an exported file, and doing it twice i
 """
 
 import numpy as np
-from jaxtyping import UInt8, UInt16
+from jaxtyping import Int64, UInt8, UInt16
 
 from panoptic_deeplab.errors import ImageError
 
@@ -23,13 +23,17 @@ def stretched(image: Pixels, percentiles: tuple[float, float]) -> UInt8[np.ndarr
     >>> stretched(np.array([[[10, 20, 30]]], np.uint8), (0, 100)).tolist()
     [[[0, 128, 255]]]
     """
-    counts = np.bincount(image.ravel())
-    places = [int(p / 100 * (image.size - 1)) for p in percentiles]
+    spread: UInt8[np.ndarray, "H W 3"] = spreading(np.bincount(image.ravel()), percentiles)[image]
+    return spread
+
+
+def spreading(counts: Int64[np.ndarray, " V"], percentiles: tuple[float, float]) -> UInt8[np.ndarray, " V"]:
+    """What `stretched` makes of each value, of an image that has each so many times."""
+    places = [int(p / 100 * (int(counts.sum()) - 1)) for p in percentiles]
     low, high = np.searchsorted(np.cumsum(counts), places, side="right").tolist()
     values = np.arange(len(counts), dtype=np.float64)
-    table = np.rint(255 * np.clip((values - low) / max(high - low, 1), 0, 1)).astype(np.uint8)
-    spread: UInt8[np.ndarray, "H W 3"] = table[image]
-    return spread
+    table: UInt8[np.ndarray, " V"] = np.rint(255 * np.clip((values - low) / max(high - low, 1), 0, 1)).astype(np.uint8)
+    return table
 
 
 def rgb_of(array: np.ndarray, *, where: str, layout: str, deep: bool = False) -> Pixels:

@@ -339,8 +339,8 @@ def _pillow_errors(where: str) -> Iterator[None]:
         num_pixels = int(re.findall(r"\d+", str(error))[0])  # Pillow keeps the number nowhere else
         raise ImageError(
             f"{where} is too large: {num_pixels} pixels. At most {Image.MAX_IMAGE_PIXELS} are read, and this one takes"
-            f" {_BYTES_TO_READ * num_pixels / 1e9:.2g} GB before anything is predicted; cut it into tiles, or raise"
-            " `PIL.Image.MAX_IMAGE_PIXELS` if you trust the file."
+            f" {_BYTES_TO_READ * num_pixels / 1e9:.2g} GB before anything is predicted; save it as a tiled TIFF and"
+            " predict that with `--tile 1024`, or raise `PIL.Image.MAX_IMAGE_PIXELS` if you trust the file."
         ) from error
     except _PILLOW_ERRORS as error:
         raise ImageError(

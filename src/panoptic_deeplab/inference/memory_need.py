@@ -59,8 +59,9 @@ class MemoryNeed:
         if need > free:
             raise ImageError(
                 f"{where} has {size[0]} x {size[1]} pixels (height x width), for which this model needs about"
-                f" {need / 1e9:.1f} GB of memory; {free / 1e9:.1f} GB are free on {self._device}. Cut it into tiles, or"
-                " let it be made smaller, by `input.longest_side`."
+                f" {need / 1e9:.1f} GB of memory; {free / 1e9:.1f} GB are free on {self._device}. Predict it in tiles"
+                " (`predict --tile 1024`, `PanopticPredictor.predict_tiled`), or let it be made smaller, by"
+                " `input.longest_side`."
             )
 
     def _pixels(self, size: Size) -> float:

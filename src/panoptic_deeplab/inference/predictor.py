@@ -16,6 +16,7 @@ resized. (Resizing raw offsets to the image without rescaling their values is a 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
 
@@ -27,14 +28,18 @@ from torch import Tensor
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig, Precision, TestTimeAugmentationConfig
 from panoptic_deeplab.images.read import ImageLike, read_image
+from panoptic_deeplab.images.regions import Regions, open_regions
 from panoptic_deeplab.inference.batching import in_batches
 from panoptic_deeplab.inference.engines.engine import Engine, ReadyImage
 from panoptic_deeplab.inference.engines.ensemble import EnsembleEngine
 from panoptic_deeplab.inference.engines.network import NetworkEngine
 from panoptic_deeplab.inference.engines.open import open_engine
+from panoptic_deeplab.inference.tiles.predict import Progress, predict_tiled
 from panoptic_deeplab.maps import RawMaps, Size, size_of, upsample, upsample_offset
 from panoptic_deeplab.postprocess.dropped import Dropped
+from panoptic_deeplab.results.large_result import LargeResult
 from panoptic_deeplab.results.panoptic_result import PanopticResult
+from panoptic_deeplab.results.stored import Scratch
 
 
 class UpsampledMaps(NamedTuple):
@@ -168,7 +173,7 @@ class PanopticPredictor:
         """
         if isinstance(image, Sequence) and not isinstance(image, str):
             return list(self.predict_iter(image))
-        return self.engine.predict([self._ready(image)]).results[0]
+        return self.engine.predict([self.ready(image)]).results[0]
 
     def predict_iter(self, images: Iterable[ImageLike], *, batch_size: int = 1) -> Iterator[PanopticResult]:
         """Segment a stream of images in bounded memory.
@@ -189,15 +194,65 @@ class PanopticPredictor:
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1. Got {batch_size} instead.")
         return in_batches(
-            images, batch_size=batch_size, prepare=self._ready, predict=lambda batch: self.engine.predict(batch).results
+            images, batch_size=batch_size, prepare=self.ready, predict=lambda batch: self.engine.predict(batch).results
         )
+
+    def predict_tiled(
+        self,
+        image: ImageLike | Regions,
+        *,
+        tile: int = 1024,
+        overlap: int = 128,
+        scratch: Scratch | None = None,
+        output: str | Path | None = None,
+        on_progress: Progress = lambda what, done, total: None,
+    ) -> LargeResult:
+        """Segment one image of any size in bounded memory (`inference/tiles/`).
+
+        The network sees tiles; its maps are blended into those of the whole image, and centers, grouping and votes are
+        the whole image's. Where no sample depends on more than `overlap / 4` pixels around it, the answer is that of
+        `predict`, but for `top_k`, which counts for each square of `tile` pixels. An image pool over the whole map
+        (`model.image_pool_size` is null) sees the tile in place of the image: there, take tiles as large as the images
+        of the training.
+
+        Args:
+            image: what `predict` takes; a TIFF file of any size, also OME-TIFF and GeoTIFF; or the folder of a Zarr
+                array or OME-Zarr image.
+            tile: side of a tile in pixels of the network's input, rounded up to what the network takes.
+            overlap: of two neighboring tiles, likewise; at most half of a tile.
+            scratch: where maps that are larger than memory are kept; None = in temporary files, and the result is read
+                into memory.
+            output: a new folder for the result's maps, as Zarr arrays `panoptic_map` and `semantic_map`.
+            on_progress: is called with what is being done, how much of it is done, and how much there is.
+
+        Returns:
+            The result; its `in_memory()` is a `PanopticResult`.
+
+        Raises:
+            ImageError: the image cannot be read.
+            CheckpointError: as for `predict`.
+            ConfigError: the tile or the overlap cannot be, the model is an ensemble or a file with the whole pipeline,
+                or `output` is there already.
+            MissingDependencyError: a file, or what is larger than memory, needs the extra `large`.
+        """
+        path = None if output is None else Path(output)
+        how: dict[str, Any] = {"tile": tile, "overlap": overlap, "output": path, "on_progress": on_progress}
+        with open_regions(image, deep=self.config.input.range == "percentile") as regions:
+            if scratch is not None:
+                return predict_tiled(self.engine, regions, scratch=scratch, **how)
+            with Scratch() as temporary:
+                result = predict_tiled(self.engine, regions, scratch=temporary, **how)
+                if output is not None:
+                    return result
+                panoptic_map, semantic_map = np.asarray(result.panoptic_map[:]), np.asarray(result.semantic_map[:])
+                return replace(result, panoptic_map=panoptic_map, semantic_map=semantic_map)
 
     def predict_with_maps(self, image: ImageLike) -> tuple[PanopticResult, UpsampledMaps]:
         """Segment one image and keep what the instance heads said, for pictures.
 
         The maps have the same (original) size as the result. Argument and errors are those of `predict`.
         """
-        ready = self._ready(image)
+        ready = self.ready(image)
         answer = self.engine.predict([ready])
         raw_maps = self.engine.raw_maps([ready]) if answer.raw_maps is None else answer.raw_maps
         return answer.results[0], self._upsampled_maps(raw_maps, ready)
@@ -212,7 +267,7 @@ class PanopticPredictor:
             ImageError, CheckpointError: as for `predict`.
             ConfigError: the model is a file with the whole pipeline, which keeps its maps to itself.
         """
-        return self.engine.raw_maps([self._ready(image)])
+        return self.engine.raw_maps([self.ready(image)])
 
     def explain(self, image: ImageLike) -> tuple[PanopticResult, Dropped]:
         """Segment one image and say what the result leaves out: why a class or an object is missing from it.
@@ -221,7 +276,7 @@ class PanopticPredictor:
             ImageError, CheckpointError: as for `predict`.
             ConfigError: the model is a file with the whole pipeline, which does not say what it drops.
         """
-        return self.engine.explain(self._ready(image))
+        return self.engine.explain(self.ready(image))
 
     def check_memory(self, size: Size, *, where: str = "The image") -> None:
         """See that an image can be predicted, as `predict` does too, before its memory is taken; see the engine's.
@@ -230,7 +285,8 @@ class PanopticPredictor:
         """
         self.engine.check_memory(size, where=where)
 
-    def _ready(self, image: ImageLike) -> ReadyImage:
+    def ready(self, image: ImageLike) -> ReadyImage:
+        """Read and prepare an image, for `engine.predict`; errors are those of `predict`."""
         pixels = read_image(image, deep=self.config.input.range == "percentile")
         name = str(image) if isinstance(image, (str, Path)) else "The image"
         self.check_memory((pixels.shape[0], pixels.shape[1]), where=name)

@@ -59,10 +59,19 @@ def find_peaks(
     Returns:
         Value and flat index `y * W + x` in raster order, among entries of -infinity that are no peak.
     """
+    strength = peak_strength(heatmap, threshold=threshold, nms_kernel=nms_kernel)
+    return _square_maxima(strength, side=nms_kernel // 2 + 1)
+
+
+def peak_strength(heatmap: Float32[Tensor, "H W"], *, threshold: float, nms_kernel: int) -> Float32[Tensor, "H W"]:
+    """The heatmap at its peaks, -infinity elsewhere; `find_peaks` says what is one.
+
+    Whether a pixel is one depends on the `nms_kernel - 1` rows and columns around it and on nothing else.
+    """
     radius = nms_kernel // 2
     is_candidate = (heatmap > threshold) & (heatmap == _window_max(heatmap, radius))
     is_peak = is_candidate & ~_earlier_in_window(is_candidate, radius)
-    return _square_maxima(torch.where(is_peak, heatmap, -torch.inf), side=radius + 1)
+    return torch.where(is_peak, heatmap, -torch.inf)
 
 
 def strongest(strength: Float32[Tensor, " N"], place: Int64[Tensor, " N"], *, width: int, top_k: int) -> Centers:

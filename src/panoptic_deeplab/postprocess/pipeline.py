@@ -47,7 +47,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float32
 from torch import Tensor
 
 from panoptic_deeplab.categories import CategoryTable
@@ -57,7 +57,13 @@ from panoptic_deeplab.maps import RawMaps, Size
 from panoptic_deeplab.postprocess.centers import find_centers, no_centers
 from panoptic_deeplab.postprocess.dropped import Dropped, find_dropped
 from panoptic_deeplab.postprocess.grouping import group_pixels
-from panoptic_deeplab.postprocess.merging import PanopticTensors, SlotSums, decide_segments, score_segments
+from panoptic_deeplab.postprocess.merging import (
+    PanopticTensors,
+    SegmentTable,
+    SlotSums,
+    decide_segments,
+    score_segments,
+)
 from panoptic_deeplab.postprocess.pixels import (
     Grid,
     class_probability,
@@ -231,17 +237,22 @@ class PanopticPostprocessor:
 
     def result(self, tensors: PanopticTensors) -> PanopticResult:
         """The answer for an image, from its tensors, on whichever device they are."""
-        ids, train_ids, areas, boxes, scores = (column.cpu().numpy() for column in (*tensors.table, tensors.scores))
-        segments = []
-        for slot in np.flatnonzero(ids != VOID_ID):  # ids ascend with the slots
-            category, box = self.categories[int(train_ids[slot])], boxes[slot].tolist()
-            shown = predicted_scores(
-                float(scores[slot]), isthing=category.isthing, calibration=self.config.score_calibration
-            )
-            segments.append(Segment.of(category, int(ids[slot]), int(areas[slot]), box, **shown))
         return PanopticResult(
             panoptic_map=tensors.panoptic_map.cpu().numpy(),
-            segments_info=segments,
+            segments_info=segments_of(tensors.table, tensors.scores, self.categories, self.config),
             categories=self.categories,
             semantic_map=tensors.semantic_map.cpu().numpy(),
         )
+
+
+def segments_of(
+    table: SegmentTable, scores: Float32[Tensor, " S"], categories: CategoryTable, config: PostprocessConfig
+) -> list[Segment]:
+    """The rows of a table that are segments, by rising ids, from whichever device they are on."""
+    ids, train_ids, areas, boxes, scores_ = (column.cpu().numpy() for column in (*table, scores))
+    segments = []
+    for slot in np.flatnonzero(ids != VOID_ID):  # ids ascend with the slots
+        category, box = categories[int(train_ids[slot])], boxes[slot].tolist()
+        shown = predicted_scores(float(scores_[slot]), isthing=category.isthing, calibration=config.score_calibration)
+        segments.append(Segment.of(category, int(ids[slot]), int(areas[slot]), box, **shown))
+    return segments

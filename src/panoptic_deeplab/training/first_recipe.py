@@ -22,7 +22,7 @@ from panoptic_deeplab.training.advice import (
 )
 from panoptic_deeplab.training.budget import Costs, time_training
 
-TEMPLATE = "coco27_lite0"
+TEMPLATE = "facades_lite0"
 """The packaged recipe whose network and optimization a first recipe takes."""
 _FEWEST_STEPS = 300
 """With fewer, a smaller crop is tried."""

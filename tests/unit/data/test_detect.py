@@ -129,5 +129,7 @@ def test_splits_by_name(splits: list[str], chosen: tuple[str, str | None]) -> No
 def test_splits_that_say_nothing_are_asked_for() -> None:
     with pytest.raises(DatasetError, match=r"a, b do not say .* --train-split"):
         choose_splits(["a", "b"])
+    with pytest.raises(DatasetError, match="do not say"):
+        choose_splits(["a", "b"], "a", "a")
     assert choose_splits(["a", "b"], "b", "a") == ("b", "a")
     assert choose_splits(["train", "left"], None, "left") == ("train", "left")

@@ -1,0 +1,217 @@
+"""`run_batch`: predict a list of images into a `ResultStore`, reading ahead while the network works."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any, Literal, NamedTuple
+
+import torch
+from PIL import Image
+
+from panoptic_deeplab.batch.inputs import Item, local_file
+from panoptic_deeplab.batch.store import ResultStore
+from panoptic_deeplab.errors import ImageError
+from panoptic_deeplab.images.read import range_warning
+from panoptic_deeplab.images.write import save_picture
+from panoptic_deeplab.inference.engines.engine import ReadyImage
+from panoptic_deeplab.inference.predictor import PanopticPredictor
+from panoptic_deeplab.results.formats import to_coco_panoptic, to_rles
+from panoptic_deeplab.results.panoptic_result import PanopticResult
+
+Picture = Literal["panoptic", "labels"]
+"""PNG files beside the tables: ids as COCO's panoptic format has them, or as numbers of 16 (else 32) bits."""
+
+_WINDOW = 4
+"""Batches of images that are read ahead."""
+
+_TOO_LARGE = (MemoryError, torch.OutOfMemoryError)
+"""What an image that needs more memory than there is raises, where it could not be known before."""
+
+
+class Progress(NamedTuple):
+    """How far a run has come."""
+
+    done: int
+    """Images that are finished, those of earlier calls too."""
+    total: int
+    errors: int
+    """Of these, images without a result."""
+    per_second: float
+    """Images a second of this call; 0 before the first."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At this speed; None before the first image."""
+        return (self.total - self.done) / self.per_second if self.per_second > 0 else None
+
+
+class _Read(NamedTuple):
+    """An image that has been read."""
+
+    item: Item
+    ready: ReadyImage
+    warning: str | None
+
+
+def run_batch(
+    predictor: PanopticPredictor,
+    items: Sequence[Item],
+    store: ResultStore,
+    *,
+    pictures: Sequence[Picture] = (),
+    batch_size: int = 1,
+    readers: int = 2,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> None:
+    """Predict what is not finished yet; a bad image is noted in the store and stops nothing.
+
+    Args:
+        predictor: the model.
+        items: all images of the job.
+        store: open.
+        pictures: what to write beside the tables.
+        batch_size: images of one prepared size that go through the network together.
+        readers: threads that read and resize images ahead.
+        on_progress: is called after each image.
+
+    Raises:
+        CheckpointError: the model predicts what it cannot; all images before are finished.
+        OutputError: the system refuses to write.
+    """
+    left = [item for item in items if item.key not in store.finished]
+    speed = Speed(store, items)
+    for batch in _batches(predictor, left, batch_size=batch_size, readers=readers):
+        for item, outcome in _outcomes(predictor, batch):
+            if isinstance(outcome, PanopticResult):
+                warning = next(read.warning for read in batch if isinstance(read, _Read) and read.item is item)
+                store.add(_row(item, outcome, _write_pictures(item, outcome, store, pictures), warning))
+            else:
+                store.add_error(item.key, outcome)
+            on_progress(speed.after_one())
+
+
+class Speed:
+    """Counts what a call has finished.
+
+    Args:
+        store: open.
+        items: all images of the job.
+    """
+
+    def __init__(self, store: ResultStore, items: Sequence[Item]) -> None:
+        self._store = store
+        keys = {item.key for item in items}
+        self._total, self._before = len(keys), len(keys & store.finished)
+        self._count, self._start = 0, time.monotonic()
+
+    def after_one(self) -> Progress:
+        """One more image is finished."""
+        self._count += 1
+        per_second = self._count / max(time.monotonic() - self._start, 1e-9)
+        return Progress(self._before + self._count, self._total, self._store.num_errors, per_second)
+
+
+def _batches(
+    predictor: PanopticPredictor, items: Sequence[Item], *, batch_size: int, readers: int
+) -> Iterator[list[_Read | tuple[Item, str]]]:
+    """Images of one group, `batch_size` at most, or one that cannot be read, with the reason."""
+    window = 1 if batch_size == 1 else _WINDOW * batch_size
+    with ThreadPoolExecutor(readers, thread_name_prefix="reader") as pool:
+        waiting: deque[tuple[Item, Future[_Read]]] = deque()
+        stream = iter(items)
+        try:
+            while True:
+                for item in stream:
+                    waiting.append((item, pool.submit(_read, predictor, item)))
+                    if len(waiting) >= window + 2 * readers:
+                        break
+                if not waiting:
+                    return
+                groups: dict[tuple[object, ...], list[_Read | tuple[Item, str]]] = {}
+                for _ in range(min(window, len(waiting))):
+                    item, future = waiting.popleft()
+                    try:
+                        read = future.result()
+                    except (ImageError, *_TOO_LARGE) as error:
+                        yield [(item, _said(item, error))]
+                    else:
+                        groups.setdefault(read.ready.group, []).append(read)
+                for group in groups.values():
+                    for first in range(0, len(group), batch_size):
+                        yield group[first : first + batch_size]
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _read(predictor: PanopticPredictor, item: Item) -> _Read:
+    with local_file(item) as path:
+        ready = predictor.ready(path)
+        deep = predictor.config.input.range == "percentile"  # takes its range from the image itself
+        return _Read(item, ready, None if deep else range_warning(path))
+
+
+def _outcomes(
+    predictor: PanopticPredictor, batch: Sequence[_Read | tuple[Item, str]]
+) -> Iterator[tuple[Item, PanopticResult | str]]:
+    """The result of each image, or why there is none; images too large together are predicted one by one."""
+    reads = [read for read in batch if isinstance(read, _Read)]
+    yield from ((read[0], read[1]) for read in batch if not isinstance(read, _Read))
+    if not reads:
+        return
+    try:
+        results = predictor.engine.predict([read.ready for read in reads]).results
+    except _TOO_LARGE as error:
+        if len(reads) == 1:
+            yield reads[0].item, _said(reads[0].item, error)
+            return
+        for read in reads:
+            yield from _outcomes(predictor, [read])
+        return
+    for read, result in zip(reads, results, strict=True):
+        yield read.item, result
+
+
+def _said(item: Item, error: Exception) -> str:
+    if isinstance(error, ImageError):
+        return str(error)
+    return f"{item.key} needs more memory than there is. Predict it in tiles (`predict --tile 1024`)."
+
+
+def _write_pictures(
+    item: Item, result: PanopticResult, store: ResultStore, pictures: Sequence[Picture]
+) -> dict[str, str]:
+    """Kind -> file, relative to the store's folder."""
+    files: dict[str, str] = {}
+    for kind in pictures:
+        path = store.picture(kind, item.key, item.stem)
+        save_picture(_picture(kind, result), path)
+        files[kind] = path.relative_to(store.folder).as_posix()
+    return files
+
+
+def _row(item: Item, result: PanopticResult, files: dict[str, str], warning: str | None) -> dict[str, Any]:
+    rles = to_rles(result.panoptic_map, [segment.id for segment in result.segments_info])
+    segments = []
+    for segment, rle in zip(result.segments_info, rles, strict=True):
+        row = asdict(segment)
+        del row["iscrowd"]
+        segments.append(row | {"rle": rle["counts"]})
+    height, width = result.size
+    return {
+        "image": item.key,
+        "height": height,
+        "width": width,
+        "segments": segments,
+        "files": files,
+        "warning": warning,
+    }
+
+
+def _picture(kind: Picture, result: PanopticResult) -> Image.Image:
+    if kind == "panoptic":
+        return Image.fromarray(to_coco_panoptic(result, 0, "")[1])
+    wide = len(result.segments_info) > 65535
+    return Image.fromarray(result.panoptic_map if wide else result.panoptic_map.astype("uint16"))

@@ -1,0 +1,91 @@
+"""Where images come from: files, folders, patterns, manifests and URLs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from panoptic_deeplab.batch.inputs import Item, list_images, local_file
+from panoptic_deeplab.errors import ConfigError, DatasetError, ImageError
+from panoptic_deeplab.images.read import read_image
+
+fsspec = pytest.importorskip("fsspec")
+
+
+def _image(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((4, 5, 3), 7, np.uint8)).save(path)
+    return path
+
+
+def test_folders_with_subfolders_patterns_and_files_each_image_once(tmp_path: Path) -> None:
+    a, b = _image(tmp_path / "x" / "a.png"), _image(tmp_path / "x" / "deep" / "a.png")
+    (tmp_path / "x" / "notes.txt").touch()
+    items = list_images([str(tmp_path / "x"), str(tmp_path / "x" / "*.png"), str(a)])
+    assert items == [Item(str(a), str(a)), Item(str(b), str(b))]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_manifests(tmp_path: Path, kind: str) -> None:
+    absolute = str(_image(tmp_path / "b.png"))
+    rows = [{"n": 1, "image": "a/ü.png"}, {"n": 2, "image": absolute}, {"n": 3, "image": "a/ü.png"}]
+    path = tmp_path / f"list.{kind}"
+    if kind == "csv":
+        path.write_text("n,image\n" + "".join(f"{r['n']},{r['image']}\n" for r in rows), "utf-8")
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        arrow = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(arrow.Table.from_pylist(rows), path)
+    assert [item.place for item in list_images([str(path)])] == [f"{tmp_path}/a/ü.png", absolute]
+
+
+def test_urls(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    content = _image(tmp_path / "a.png").read_bytes()
+    for name in ("/photos/a.png", "/photos/deep/b.png", "/photos/c.txt"):
+        memory.pipe_file(name, content)
+    memory.pipe_file("/photos/list.csv", b"image\na.png\n")
+    names = ["memory:///photos/a.png", "memory:///photos/deep/b.png"]
+    assert [item.place for item in list_images(["memory://photos"])] == names
+    assert [item.place for item in list_images(["memory://photos/*.png"])] == names[:1]
+    assert [item.place for item in list_images(["memory://photos/list.csv"])] == ["memory://photos/a.png"]
+    assert [item.place for item in list_images([f"file://{tmp_path}/a.png"])] == [f"file://{tmp_path}/a.png"]
+    with local_file(Item(names[0], names[0])) as path:
+        assert read_image(path).shape == (4, 5, 3)
+    memory.pipe_file("/photos/bad.png", b"no picture")
+    with (
+        pytest.raises(ImageError, match=r"memory://photos/bad\.png is corrupt"),
+        local_file(Item("k", "memory://photos/bad.png")) as path,
+    ):
+        read_image(path)
+    with pytest.raises(ImageError, match=r"gone\.png cannot be read"), local_file(Item("k", "memory://gone.png")):
+        pass
+
+
+def test_what_names_no_image_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for source, error, said in (
+        (str(tmp_path / "empty"), ImageError, "has no image in it"),
+        (str(tmp_path / "none.png"), ImageError, "no file, folder or match"),
+        ("memory://nowhere", ImageError, "no image at"),
+        ("nonsense://bucket", ConfigError, "cannot be opened"),
+        (str(tmp_path / "none.csv"), DatasetError, "cannot be read"),
+    ):
+        with pytest.raises(error, match=said):
+            list_images([source])
+    for name, text, said in (
+        ("a.csv", "name\nx.png\n", "no image in row 1"),
+        ("b.jsonl", '{"image": 5}\n', "no image in row 1"),
+        ("c.jsonl", "[]\n", "no object in line 1"),
+        ("d.jsonl", "{\n", "line 1"),
+        ("e.csv", "image\n\udcff\n", "UTF-8"),
+    ):
+        (tmp_path / name).write_text(text, errors="surrogateescape")
+        with pytest.raises(DatasetError, match=said):
+            list_images([str(tmp_path / name)])
+    (tmp_path / "f.parquet").write_bytes(b"PAR")
+    with pytest.raises(DatasetError, match="no Parquet file"):
+        list_images([str(tmp_path / "f.parquet")])
