@@ -7,7 +7,8 @@ How the parts fit together:
     labeled set ─▶ data/ ─┴─▶ targets ─▶ losses ◀─ RawMaps        training/ drives this row
 
     weights/ fills model/ (folders, names, hub, converters) · export/ writes the first row as one file
-    config/ + recipes/ set everything · profiling/ measures · batch/ predicts collections · cli/ stands on top
+    config/ + recipes/ set everything · profiling/ measures · batch/ predicts collections ·
+    serving/ answers over HTTP · cli/ stands on top
 
 Two contracts join the boxes: `maps.py` (what network, loss and post-processing exchange) and `results/` (what everybody
 else sees). `model/` turns images into maps and imports `config`, `maps` and `errors`; `PanopticDeepLab.from_pretrained`

@@ -29,6 +29,7 @@ from panoptic_deeplab.cli.export import Export
 from panoptic_deeplab.cli.models import Models
 from panoptic_deeplab.cli.option_values import COMMON_OPTIONS, HELP_ALL, OPTION_TYPES, with_home
 from panoptic_deeplab.cli.predict import Predict
+from panoptic_deeplab.cli.serve import Serve
 from panoptic_deeplab.cli.submission import Submission
 from panoptic_deeplab.cli.terminal import parsed, prepare_terminal, say, say_error
 from panoptic_deeplab.cli.train import Train
@@ -52,6 +53,7 @@ VERBS: dict[str, type[Verb]] = {
     "models": Models,
     "convert": ConvertCheckpoint,
     "export": Export,
+    "serve": Serve,
     "benchmark": Benchmark,
     "doctor": Doctor,
 }

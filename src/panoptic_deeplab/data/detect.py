@@ -72,12 +72,14 @@ def table_of(rows: Iterable[tuple[int, str, bool]], *, name: str) -> CategoryTab
         rows: id, name and isthing of each class. Of two classes of one name, the later one gets its id behind it.
         name: of the table.
     """
-    rows, categories, names = list(rows), [], set[str]()
-    for place, (id_, class_name, isthing) in enumerate(rows):
+    listed = list(rows)
+    categories: list[Category] = []
+    names: set[str] = set()
+    for place, (id_, class_name, isthing) in enumerate(listed):
         unique = class_name if class_name not in names else f"{class_name} ({id_})"
         names.add(unique)
         # Hues as far apart as they can be; stuff is paler.
-        color = colorsys.hsv_to_rgb(place / len(rows), 0.85 if isthing else 0.4, 0.95 if isthing else 0.7)
+        color = colorsys.hsv_to_rgb(place / len(listed), 0.85 if isthing else 0.4, 0.95 if isthing else 0.7)
         red, green, blue = (round(255 * channel) for channel in color)
         categories.append(Category(id=id_, name=unique, isthing=isthing, color=(red, green, blue)))
     if not categories:

@@ -103,7 +103,7 @@ def read_image(source: ImageLike, *, deep: bool = False) -> Pixels:
         with opened(user_path(source)) as picture:
             return decode(picture, where=str(source), exif=True, deep=deep)
     if isinstance(source, Image.Image):
-        _check_single(source, where="the PIL image")
+        check_single(source, where="the PIL image")
         return decode(source, where="the PIL image", exif=True, deep=deep)
     if isinstance(source, torch.Tensor):
         return _from_tensor(source, deep=deep)
@@ -204,7 +204,7 @@ def range_warning(path: Path) -> str | None:
     Raises:
         ImageError: the file is missing, corrupt, no image, too large or has several pages.
     """
-    with opened(path, load=False) as picture, _pillow_errors(str(path)):
+    with opened(path, load=False) as picture, pillow_errors(str(path)):
         if picture.mode.startswith("I"):
             highest = int(np.asarray(picture).max(initial=0))
         elif isinstance(picture, ImageFile) and any(
@@ -237,13 +237,13 @@ def opened(
     Raises:
         ImageError: the file is missing, corrupt, no image, too large or has several pages.
     """
-    with _pillow_errors(str(path)):
+    with pillow_errors(str(path)):
         is_file = path.is_file()
     if not is_file:  # a pipe would be waited for
         absent = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
         what = "is a folder, a pipe or a device" if path.exists() else absent
         raise ImageError(f"There is no image file {path}: it {what}. Check the path.")
-    with _pillow_errors(str(path)), warnings.catch_warnings():
+    with pillow_errors(str(path)), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # else errors begin at twice the limit
         try:
             picture = Image.open(path)
@@ -254,9 +254,9 @@ def opened(
     with picture:
         if picture.format in _PROGRAMS:
             raise _unreadable(str(path), picture.format)
-        _check_single(picture, where=str(path))
+        check_single(picture, where=str(path))
         look(picture)
-        with _pillow_errors(str(path)):
+        with pillow_errors(str(path)):
             if load:
                 picture.load()
         yield picture
@@ -276,7 +276,7 @@ def decode(picture: Image.Image, *, where: str, exif: bool, deep: bool = False) 
     """
     if 0 in picture.size:
         raise ImageError(f"{where} has no pixels: its size is {picture.height} x {picture.width} (height x width).")
-    with _pillow_errors(where):
+    with pillow_errors(where):
         if exif:
             picture = ImageOps.exif_transpose(picture)
         if picture.mode.startswith("I"):  # 16-bit gray; Pillow reads some of these files as 32-bit
@@ -302,14 +302,14 @@ def exif_orientation(picture: Image.Image, *, where: str) -> int:
     Raises:
         ImageError: its EXIF data are corrupt.
     """
-    with _pillow_errors(where):
+    with pillow_errors(where):
         orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
     return orientation if orientation in range(1, 9) else 1  # other values mean nothing to viewers either
 
 
-def _check_single(picture: Image.Image, *, where: str) -> None:
-    """Raise where a picture has several pages or frames, of which only one would be read."""
-    with _pillow_errors(where):
+def check_single(picture: Image.Image, *, where: str) -> None:
+    """Refuse a picture with several pages or frames, of which only one would be read (`ImageError`)."""
+    with pillow_errors(where):
         count = 1 if picture.format in _ONE_PICTURE else getattr(picture, "n_frames", 1)
         if count > 1 and isinstance(picture, TiffImageFile):
             place = picture.tell()
@@ -329,7 +329,7 @@ def _unreadable(where: str, kind: str) -> ImageError:
 
 
 @contextmanager
-def _pillow_errors(where: str) -> Iterator[None]:
+def pillow_errors(where: str) -> Iterator[None]:
     """Everything that Pillow raises on a bad picture becomes an `ImageError`."""
     try:
         yield

@@ -255,7 +255,7 @@ class PanopticPredictor:
         ready = self.ready(image)
         answer = self.engine.predict([ready])
         raw_maps = self.engine.raw_maps([ready]) if answer.raw_maps is None else answer.raw_maps
-        return answer.results[0], self._upsampled_maps(raw_maps, ready)
+        return answer.results[0], self.upsampled_maps(raw_maps, ready)
 
     def raw_maps(self, image: ImageLike) -> RawMaps:
         """Run the network alone on one image: what its heads say at stride 4, before post-processing.
@@ -293,7 +293,13 @@ class PanopticPredictor:
         return self.engine.ready(pixels)
 
     @torch.inference_mode()
-    def _upsampled_maps(self, raw_maps: RawMaps, ready: ReadyImage) -> UpsampledMaps:
+    def upsampled_maps(self, raw_maps: RawMaps, ready: ReadyImage) -> UpsampledMaps:
+        """The maps of the instance heads at the original size of an image.
+
+        Args:
+            raw_maps: of this one image.
+            ready: the image; of its tensor only the size matters.
+        """
         if raw_maps.center_heatmap is None or raw_maps.offset is None:
             return UpsampledMaps(None, None)
         input_size = size_of(ready.prepared.tensor)

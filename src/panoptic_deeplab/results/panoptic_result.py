@@ -202,6 +202,14 @@ class PanopticResult:
         things = [s for s in self.segments_info if s.isthing]
         return sorted(things, key=lambda s: -np.inf if s.ranking_score is None else s.ranking_score, reverse=True)
 
+    def without_weak_things(self, min_score: float) -> "PanopticResult":
+        """The result without things whose score is lower; their pixels are void. Without scores, nothing is weak."""
+        weak = [s.id for s in self.segments_info if s.isthing and s.score is not None and s.score < min_score]
+        if not weak:
+            return self
+        kept = np.where(np.isin(self.panoptic_map, weak), np.int32(0), self.panoptic_map)
+        return replace(self, panoptic_map=kept, segments_info=[s for s in self.segments_info if s.id not in set(weak)])
+
     def segment_index(self, *, where: str = "The panoptic map") -> Int64[np.ndarray, "H W"]:
         """Which segment each pixel belongs to: 0 = void, n = `segments_info[n - 1]`; for lookups in tables of segments.
 

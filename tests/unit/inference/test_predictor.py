@@ -325,3 +325,20 @@ def test_unusable_images_and_batch_sizes_are_errors(tmp_path):
         _predictor().predict(tmp_path / "none.jpg")
     with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
         list(_predictor().predict_iter([PICTURE], batch_size=0))
+
+
+def test_other_settings_on_the_same_weights_and_maps():
+    predictor = _predictor()
+    ready = predictor.engine.ready(PICTURE)
+    raw_maps = predictor.engine.raw_maps([ready])
+    settings = PostprocessConfig(stuff_area_limit=10**6, top_k=1)
+    views = predictor.config.test_time_augmentation
+    engine = predictor.engine.changed(postprocess=settings, test_time_augmentation=views)
+    assert engine.model is predictor.engine.model
+    (result,) = engine.results(raw_maps, [ready])
+    expected = PanopticPredictor.from_network(ColorReader(), CATEGORIES, replace(CONFIG, postprocess=settings))
+    assert result.segments_info == expected.predict(PICTURE).segments_info
+    assert len(result.segments_info) == 1
+    assert predictor.predict(PICTURE).segments_info == predictor.engine.results(raw_maps, [ready])[0].segments_info
+    mirrored = replace(views, flip=True)
+    assert predictor.engine.changed(postprocess=settings, test_time_augmentation=mirrored).config != predictor.config

@@ -277,3 +277,13 @@ class TestFromMaps:
     def test_inconsistent_segments_are_refused(self, category_ids: Any, more: Any, said: str) -> None:
         with pytest.raises(DatasetError, match=said):
             PanopticResult.from_maps(self.MAP, category_ids, CategoryTable.load("synthetic"), **more)
+
+
+def test_weak_things_become_void():
+    weak, strong = _segment(1, isthing=True, score=0.2), _segment(2, isthing=True, score=0.5)
+    stuff, unscored = _segment(3, isthing=False, score=0.1), _segment(4, isthing=True)
+    result = _result([[1, 2], [3, 4]], [weak, strong, stuff, unscored])
+    kept = result.without_weak_things(0.5)
+    assert kept.panoptic_map.tolist() == [[0, 2], [3, 4]]
+    assert kept.segments_info == [strong, stuff, unscored]
+    assert result.without_weak_things(0.2) is result

@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config import Config, Precision
+from panoptic_deeplab.config import Config, PostprocessConfig, Precision, TestTimeAugmentationConfig
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.images.intensity import Pixels
 from panoptic_deeplab.images.prepare import PreparedImage, prepare_image
@@ -120,3 +121,33 @@ class Engine(ABC):
             ConfigError: the engine does not know what it leaves out.
         """
         raise ConfigError(f"{type(self).__name__} does not say what it drops. Use the network itself.")
+
+    def results(self, raw_maps: RawMaps, batch: Sequence[ReadyImage]) -> list[PanopticResult]:
+        """Turn maps into results at the sizes of the images.
+
+        Args:
+            raw_maps: one set of maps for each image, on `device`, in float32.
+            batch: the images that they belong to; of their tensors only the sizes matter.
+
+        Raises:
+            CheckpointError: the maps hold numbers that are not finite.
+            ConfigError: the engine keeps its maps to itself.
+        """
+        raise ConfigError(f"{type(self).__name__} makes no results of given maps. Use the network itself.")
+
+    def changed(
+        self, *, postprocess: PostprocessConfig, test_time_augmentation: TestTimeAugmentationConfig
+    ) -> "Engine":
+        """The same model with other settings; the weights are shared, not copied.
+
+        Raises:
+            ConfigError: the engine's settings are fixed, and others are asked for.
+        """
+        asked = replace(self.config, postprocess=postprocess, test_time_augmentation=test_time_augmentation)
+        if asked != self.config:
+            raise ConfigError(
+                "The `postprocess` and `test_time_augmentation` settings of this model are fixed:"
+                f" {self.config.postprocess}. Leave them out, or use the model folder or a file exported without"
+                " --panoptic."
+            )
+        return self

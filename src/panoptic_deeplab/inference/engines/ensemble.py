@@ -11,7 +11,7 @@ in `fusion.py`.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
 from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config import PostprocessConfig, TestTimeAugmentationConfig
 from panoptic_deeplab.errors import CheckpointError, ConfigError
 from panoptic_deeplab.images.prepare import PreparedImage
 from panoptic_deeplab.inference.engines.engine import Answer, Engine, ReadyImage
@@ -82,6 +83,17 @@ class EnsembleEngine(Engine):
     def explain(self, image: ReadyImage) -> tuple[PanopticResult, Dropped]:
         """Segment one image and say what the result leaves out; see `Engine.explain`."""
         return self.members[0].explained(self.raw_maps([image]), image)
+
+    def results(self, raw_maps: RawMaps, batch: Sequence[ReadyImage]) -> list[PanopticResult]:
+        """Turn maps into results; see `Engine.results`."""
+        return self.members[0].results(raw_maps, batch)
+
+    def changed(
+        self, *, postprocess: PostprocessConfig, test_time_augmentation: TestTimeAugmentationConfig
+    ) -> "EnsembleEngine":
+        """The same models with other settings; see `Engine.changed`."""
+        settings: Any = {"postprocess": postprocess, "test_time_augmentation": test_time_augmentation}
+        return EnsembleEngine([member.changed(**settings) for member in self.members])
 
     def check_memory(self, size: Size, *, where: str) -> None:
         """See that an image can be predicted by each member, one after the other; see `Engine.check_memory`."""

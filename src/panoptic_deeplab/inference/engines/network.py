@@ -6,16 +6,18 @@ device before the result is transferred (`device_path.py`), and with `compile` a
 (`captured.py`).
 """
 
+import copy
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float32
 from torch import Tensor, nn
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config import Config, Precision
+from panoptic_deeplab.config import Config, PostprocessConfig, Precision, TestTimeAugmentationConfig
 from panoptic_deeplab.distributed import resolve_device
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.images.prepare import padded_size
@@ -127,11 +129,23 @@ class NetworkEngine(Engine):
 
     @torch.inference_mode()
     def results(self, raw_maps: RawMaps, batch: Sequence[ReadyImage]) -> list[PanopticResult]:
-        """Turn the float32 maps of a batch into results at the sizes of its images; errors are those of `predict`."""
+        """Turn maps into results at the sizes of the images; see `Engine.results`."""
         if self.device.type != "cpu":
             return self._collect(self._queue(raw_maps, batch[0].prepared.tensor, _content_sizes(batch)), batch)
         self.check_finite(are_finite(raw_maps))
         return _resized(self._postprocess(raw_maps, size_of(batch[0].prepared.tensor), _content_sizes(batch)), batch)
+
+    def changed(
+        self, *, postprocess: PostprocessConfig, test_time_augmentation: TestTimeAugmentationConfig
+    ) -> "NetworkEngine":
+        """The same network with other settings; see `Engine.changed`. The two are not for two threads at once."""
+        other = copy.copy(self)
+        other.config = replace(self.config, postprocess=postprocess, test_time_augmentation=test_time_augmentation)
+        other._memory_need = MemoryNeed(self.model, other.config, device=self.device, precision=self.precision)
+        align_corners = self.config.model.align_corners
+        other._postprocess = PanopticPostprocessor(self.categories, postprocess, align_corners=align_corners)
+        other._is_captured, other._captured = False, None  # a recording is worth its time for many images
+        return other
 
     def _predict_on_device(self, batch: Sequence[ReadyImage]) -> Answer:
         """The host looks at nothing before all work is queued."""

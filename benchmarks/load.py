@@ -1,0 +1,272 @@
+"""Load on `panoptic-deeplab serve` on this machine: a bounded number of requests, good and bad ones mixed.
+
+    python benchmarks/load.py MODEL_FOLDER [--requests 2000] [--clients 32] [--workers 2]
+
+It starts the service on 127.0.0.1, and checks that no status above 499 but 503 comes, that every valid answer is the
+predictor's, that the memory of all processes stays within 5 % over the second half, and that SIGTERM under load loses
+no request that was accepted. It prints p50 and p99, and ends with 1 where something does not hold.
+"""
+
+import argparse
+import collections
+import io
+import json
+import os
+import re
+import signal
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import torch
+from PIL import Image
+
+from panoptic_deeplab import PanopticPredictor
+from panoptic_deeplab.data.formats.synthetic import SyntheticSource
+
+SIZES = ((96, 128), (120, 160), (200, 150))
+KINDS = ("valid",) * 12 + ("text", "truncated", "bomb", "huge", "slow", "aborted", "again", "option")
+
+
+def encoded(pixels: np.ndarray) -> bytes:
+    """A PNG."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG of some bytes that claims 900 megapixels."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(100)))]
+    chunks.append((b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+
+
+class Service:
+    """The command in a process of its own."""
+
+    def __init__(self, model: str, workers: int, log: Path) -> None:
+        self.log = log
+        limits = ["--max-megabytes", "2", "--max-megapixels", "2", "--max-seconds", "30", "--batch-size", "1"]
+        limits += ["--threads", "1"]  # as here: sums in another order would differ in the last digits
+        command = [sys.executable, "-m", "panoptic_deeplab", "serve", f"tiny={model}", "--port", "0", "--device", "cpu"]
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(
+                [*command, "--workers", str(workers), *limits], stdout=subprocess.PIPE, stderr=file, text=True
+            )
+        assert self.process.stdout is not None
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", self.process.stdout.readline())
+        if found is None:
+            raise SystemExit(f"The service did not start: {log.read_text()[-2000:]}")
+        self.port = int(found[1])
+        while True:
+            try:
+                httpx.get(f"http://127.0.0.1:{self.port}/readyz")
+                return
+            except httpx.ConnectError:
+                time.sleep(0.1)
+
+    def memory(self) -> int:
+        """Bytes of all its processes that no other process has too."""
+        total = 0
+        for pid in [self.process.pid, *self._children(self.process.pid)]:
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Private_"):
+                    total += 1024 * int(line.split()[1])
+        return total
+
+    def _children(self, pid: int) -> list[int]:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(child) for child in children]
+
+
+class Load:
+    """The requests, and what came back."""
+
+    def __init__(self, port: int, model: str, total: int) -> None:
+        self.address, self.port, self.total = f"http://127.0.0.1:{port}", port, total
+        self.images = [encoded(SyntheticSource(1, seed=i, size=size)[0].image) for i, size in enumerate(SIZES)]
+        torch.set_num_threads(1)
+        predictor = PanopticPredictor.from_pretrained(model, device="cpu")
+        self.expected = [
+            [
+                (s.id, s.category_id, s.area, list(s.bbox), s.score)
+                for s in predictor.predict(self._pixels(i)).segments_info
+            ]
+            for i in range(len(SIZES))
+        ]
+        self.done = 0
+        self.statuses: collections.Counter[tuple[str, int]] = collections.Counter()
+        self.seconds: list[float] = []
+        self.wrong: list[str] = []
+        self.lock = threading.Lock()
+        self.on_done: Callable[[int], None] = lambda count: None
+
+    def _pixels(self, index: int) -> np.ndarray:
+        return np.asarray(Image.open(io.BytesIO(self.images[index])).convert("RGB"))
+
+    def client(self, number: int) -> None:
+        """One client: its share of the requests, one after the other."""
+        random = np.random.default_rng(number)
+        with httpx.Client(base_url=self.address, timeout=60) as client:
+            while True:
+                with self.lock:
+                    if self.done >= self.total:
+                        return
+                    self.done += 1
+                    count = self.done
+                self.on_done(count)
+                kind = KINDS[count % len(KINDS)]
+                index = int(random.integers(len(SIZES)))
+                start = time.monotonic()
+                try:
+                    status = self._request(client, kind, index)
+                except httpx.TransportError as error:
+                    status = -1
+                    self.wrong.append(f"{kind}: {error!r}")
+                with self.lock:
+                    self.statuses[kind, status] += 1
+                    if kind == "valid" and status == 200:
+                        self.seconds.append(time.monotonic() - start)
+                if status == 503:
+                    time.sleep(0.05)
+
+    def _request(self, client: httpx.Client, kind: str, index: int) -> int:
+        image = self.images[index]
+        if kind in ("slow", "aborted"):
+            return self._by_hand(image, kind)
+        if kind == "again":
+            first = client.post("/v1/panoptic?masks=none", content=image)
+            if first.status_code != 200:
+                return first.status_code
+            path = f"/v1/panoptic/{first.json()['image_id']}?output=overlay&center_threshold=0.3"
+            return client.get(path).status_code
+        bodies = {
+            "text": b"this is no image" * 100,
+            "truncated": image[: len(image) // 2],
+            "bomb": bomb(),
+            "huge": bytes(3_000_000),
+        }
+        query = "?center_level=1" if kind == "option" else "?masks=none"
+        answer = client.post(f"/v1/panoptic{query}", content=bodies.get(kind, image))
+        if kind == "valid" and answer.status_code == 200:
+            self.check(answer.json(), index)
+        return answer.status_code
+
+    def check(self, document: dict[str, Any], index: int) -> None:
+        """Hold an answer against the predictor's."""
+        keys = ("id", "category_id", "area", "bbox", "score")
+        if [tuple(s[key] for key in keys) for s in document["segments"]] != self.expected[index]:
+            self.wrong.append(f"another answer for image {index}")
+
+    def _by_hand(self, image: bytes, kind: str) -> int:
+        """A body that comes in pieces, or not to its end."""
+        head = f"POST /v1/panoptic?masks=none HTTP/1.1\r\nHost: x\r\nContent-Length: {len(image)}\r\n"
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
+            connection.sendall(f"{head}Connection: close\r\n\r\n".encode())
+            for at in range(0, len(image), len(image) // 5 + 1):
+                if kind == "aborted" and at > len(image) // 2:
+                    return 0
+                connection.sendall(image[at : at + len(image) // 5 + 1])
+                time.sleep(0.1)
+            return int(connection.makefile("rb").readline().split()[1])
+
+    def run(self, clients: int) -> None:
+        """All clients, to the end."""
+        threads = [threading.Thread(target=self.client, args=(number,)) for number in range(clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def stop_under_load(service: Service, load: Load) -> str | None:
+    """SIGTERM while requests are inside: each that was sent whole and accepted is answered."""
+    outcomes: list[int] = []
+
+    def one() -> None:
+        image = load.images[0]
+        head = f"POST /v1/panoptic?masks=none HTTP/1.1\r\nHost: x\r\nContent-Length: {len(image)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", load.port), timeout=60) as connection:
+            connection.sendall(head.encode() + image)
+            line = connection.makefile("rb").readline()
+            outcomes.append(int(line.split()[1]) if line else 0)
+
+    threads = [threading.Thread(target=one) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:  # until all are inside, or answered
+        text = httpx.get(f"{load.address}/metrics").text
+        inside = float(re.search(r"^panoptic_requests_inside (\S+)", text, re.MULTILINE)[1])  # type: ignore[index]
+        if inside + len(outcomes) >= len(threads):
+            break
+    service.process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join()
+    code = service.process.wait(60)
+    print(f"SIGTERM with {inside:.0f} requests inside: answers {sorted(outcomes)}, exit code {code}")
+    return None if set(outcomes) <= {200, 503} and len(outcomes) == 12 else f"lost a request: {outcomes}"
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("model")
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--log", type=Path, default=Path("load.log"))
+    options = parser.parse_args()
+    service = Service(options.model, options.workers, options.log)
+    try:
+        load = Load(service.port, options.model, options.requests)
+        memory: list[tuple[int, int]] = []
+        every = max(1, options.requests // 40)
+        load.on_done = lambda count: memory.append((count, service.memory())) if count % every == 0 else None
+        start = time.monotonic()
+        load.run(options.clients)
+        seconds = time.monotonic() - start
+        second_half = [size for count, size in sorted(memory) if count > options.requests / 2]
+        growth = max(second_half) / min(second_half) - 1
+        failed = load.wrong + [f"{kind}: {status}" for kind, status in load.statuses if status >= 500 and status != 503]
+        if growth > 0.05:
+            failed.append(f"memory changed by {growth:.1%} in the second half")
+        lost = stop_under_load(service, load)
+        failed += [lost] if lost else []
+        cuts = statistics.quantiles(load.seconds, n=100)
+        report = {
+            "requests": options.requests,
+            "clients": options.clients,
+            "workers": options.workers,
+            "cores": os.cpu_count(),
+            "seconds": round(seconds, 1),
+            "valid_answers": len(load.seconds),
+            "p50_seconds": round(cuts[49], 3),
+            "p99_seconds": round(cuts[98], 3),
+            "memory_megabytes": [round(size / 1e6) for size in (second_half[0], max(second_half), second_half[-1])],
+            "memory_growth": round(growth, 4),
+            "statuses": {f"{kind} {status}": n for (kind, status), n in sorted(load.statuses.items())},
+            "failed": failed[:10],
+        }
+        print(json.dumps(report, indent=2))
+    finally:
+        if service.process.poll() is None:
+            service.process.kill()
+    raise SystemExit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
