@@ -44,7 +44,7 @@ def test_json_covers_the_image(run: Run, model_folder: Path, photo: Path) -> Non
     (image,) = document["images"]
     assert (image["image"], image["size"], document["files"]) == (str(photo), [50, 70], [])
     assert image["segments_info"]
-    expected = {"id", "category_id", "name", "isthing", "area", "bbox", "iscrowd", "score"}
+    expected = {"id", "category_id", "name", "isthing", "area", "bbox", "iscrowd", "score", "objectness_score"}
     assert all(set(segment) == expected for segment in image["segments_info"])
     assert sum(segment["area"] for segment in image["segments_info"]) <= 50 * 70
 

@@ -119,7 +119,7 @@ def test_page_finds_what_pytorch_finds(
     ours = [(s.id, s.name, s.area, list(s.bbox)) for s in expected.segments_info]
     assert [(s["id"], s["name"], s["area"], s["bbox"]) for s in result["segments"]] == ours
     assert [s["score"] for s in result["segments"]] == pytest.approx(
-        [s.score for s in expected.segments_info], abs=1e-4
+        [s.ranking_score for s in expected.segments_info], abs=1e-4
     )
     panoptic_map = np.array(result["panopticMap"]).reshape(result["height"], result["width"])
     assert np.mean(panoptic_map == expected.panoptic_map) > 0.9999

@@ -67,7 +67,7 @@ def test_whole_pipeline(folder: Path, exported: Path, images: list[np.ndarray]) 
 
 
 def without_scores(result: PanopticResult) -> list[Segment]:
-    return [replace(segment, score=None) for segment in result.segments_info]
+    return [replace(segment, score=None, objectness_score=None) for segment in result.segments_info]
 
 
 def test_batches(exported: Path) -> None:

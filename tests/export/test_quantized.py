@@ -149,7 +149,7 @@ class OwnResults(Sequence[Sample]):
                 image_id="0",
                 image=image,
                 panoptic_map=result.panoptic_map,
-                segments_info=[replace(segment, score=None) for segment in result.segments_info],
+                segments_info=[replace(segment, score=None, objectness_score=None) for segment in result.segments_info],
             )
         ]
 

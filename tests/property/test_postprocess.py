@@ -133,8 +133,8 @@ def assert_same(one, other):
     assert np.array_equal(one.semantic_map, other.semantic_map)
     for segment, same in zip(one.segments_info, other.segments_info, strict=True):
         # Two ways to the probability of a pixel, and vectors of other lengths, may differ in the last bit.
-        assert segment.score == pytest.approx(same.score, abs=1e-6)
-        assert replace(segment, score=None) == replace(same, score=None)
+        assert segment.ranking_score == pytest.approx(same.ranking_score, abs=1e-6)
+        assert replace(segment, score=None, objectness_score=None) == replace(same, score=None, objectness_score=None)
 
 
 @pytest.mark.parametrize("way", [nullcontext, without_the_shortcut])
@@ -157,7 +157,7 @@ def test_equals_the_naive_form(way, plan):
             category = case.categories[int(row["train_id"])]
             assert (segment.id, segment.area, segment.bbox) == (row["id"], row["area"], row["bbox"])
             assert (segment.category_id, segment.isthing) == (category.id, category.isthing)
-            assert np.isclose(segment.score, row["score"], rtol=1e-4, atol=1e-6)
+            assert np.isclose(segment.ranking_score, row["score"], rtol=1e-4, atol=1e-6)
 
 
 @few_examples
@@ -202,7 +202,9 @@ def test_class_scores_of_any_size(plan, scale):
         *upsampled(case, 0), thing_mask=case.categories.thing_mask, config=case.config
     )
     assert np.array_equal(result.panoptic_map, panoptic_map)
-    assert np.allclose([s.score for s in result.segments_info], [row["score"] for row in rows], rtol=1e-3, atol=1e-6)
+    assert np.allclose(
+        [s.ranking_score for s in result.segments_info], [row["score"] for row in rows], rtol=1e-3, atol=1e-6
+    )
 
 
 @few_examples

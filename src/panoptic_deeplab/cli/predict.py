@@ -35,11 +35,11 @@ class Predict(InferenceVerb):
     call into the same folder adds its images to the JSON files of the first; none of its files is replaced.
 
     With --json, the document is: images, a list of {image: path, size: [height, width], segments_info: [{id,
-    category_id, name, isthing, area, bbox: [x, y, width, height], iscrowd, score}], and with --explain, dropped: {size:
-    [height, width] in the network's input, settings, small_stuff, without_center, outvoted, weak_centers,
-    centers_beyond_top_k, empty_centers, lost_in_resizing}}; failed, a list of {image: path, error: message}; warnings,
-    a list of {image: path, warning: message}; and files, the paths written. Bytes of a file name that are not UTF-8 are
-    written as Python keeps them, 0xff as \\udcff.
+    category_id, name, isthing, area, bbox: [x, y, width, height], iscrowd, score, objectness_score}], and with
+    --explain, dropped: {size: [height, width] in the network's input, settings, small_stuff, without_center, outvoted,
+    weak_centers, centers_beyond_top_k, empty_centers, lost_in_resizing}}; failed, a list of {image: path, error:
+    message}; warnings, a list of {image: path, warning: message}; and files, the paths written. Bytes of a file name
+    that are not UTF-8 are written as Python keeps them, 0xff as \\udcff.
     """
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES...")]

@@ -120,7 +120,7 @@ class SubmissionWriter:
         for number, segment in enumerate(result.instances()):
             path = f"masks/{image_id}_{number}.png"
             _save(np.where(result.panoptic_map == segment.id, 255, 0).astype(np.uint8), folder / path)
-            lines.append(f"{path} {segment.category_id - self._label_shift} {segment.score:.6f}\n")
+            lines.append(f"{path} {segment.category_id - self._label_shift} {segment.ranking_score:.6f}\n")
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / f"{image_id}.txt", "".join(lines))  # an empty file says: no instance
 

@@ -59,10 +59,12 @@ def measure_agreement(
         match = match_segments(ours, theirs)
         differing += int(differing_pixels(ours, theirs).sum())
         num_pixels += ours.panoptic_map.size
-        scores = {segment.id: segment.score or 0.0 for segment in theirs.segments_info}
+        scores = {segment.id: segment.ranking_score or 0.0 for segment in theirs.segments_info}
         for segment in ours.segments_info:
             if match[segment.id] != VOID_ID:
-                score_difference = max(score_difference, abs((segment.score or 0.0) - scores[match[segment.id]]))
+                score_difference = max(
+                    score_difference, abs((segment.ranking_score or 0.0) - scores[match[segment.id]])
+                )
         if not isinstance(exported.engine, PipelineEngine):
             for name, value in _map_differences(reference, exported, image).items():
                 map_differences[name] = max(map_differences.get(name, 0.0), value)

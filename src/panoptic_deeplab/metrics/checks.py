@@ -27,9 +27,10 @@ def train_ids_of(result: PanopticResult, categories: CategoryTable, *, where: st
 
 def score_of(segment: Segment, *, image_id: str) -> float:
     """Score of a predicted instance, which AP ranks by; none is a `DatasetError`."""
-    if segment.score is None:
+    score = segment.ranking_score
+    if score is None:
         raise DatasetError(
             f"Prediction of image {image_id}: segment {segment.id} ({segment.name}) has no score. AP ranks instances by"
             " score; write one for every thing segment."
         )
-    return segment.score
+    return score

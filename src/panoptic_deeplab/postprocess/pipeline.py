@@ -77,6 +77,7 @@ from panoptic_deeplab.postprocess.pixels import (
 from panoptic_deeplab.postprocess.shortcut.answer import quick_answer
 from panoptic_deeplab.results.ids import VOID_ID
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
+from panoptic_deeplab.results.scores import predicted_scores
 from panoptic_deeplab.stopwatch import Stopwatch, stage
 
 
@@ -238,17 +239,20 @@ class PanopticPostprocessor:
         """The answer for an image, from its tensors, on whichever device they are."""
         return PanopticResult(
             panoptic_map=tensors.panoptic_map.cpu().numpy(),
-            segments_info=segments_of(tensors.table, tensors.scores, self.categories),
+            segments_info=segments_of(tensors.table, tensors.scores, self.categories, self.config),
             categories=self.categories,
             semantic_map=tensors.semantic_map.cpu().numpy(),
         )
 
 
-def segments_of(table: SegmentTable, scores: Float32[Tensor, " S"], categories: CategoryTable) -> list[Segment]:
+def segments_of(
+    table: SegmentTable, scores: Float32[Tensor, " S"], categories: CategoryTable, config: PostprocessConfig
+) -> list[Segment]:
     """The rows of a table that are segments, by rising ids, from whichever device they are on."""
     ids, train_ids, areas, boxes, scores_ = (column.cpu().numpy() for column in (*table, scores))
     segments = []
     for slot in np.flatnonzero(ids != VOID_ID):  # ids ascend with the slots
         category, box = categories[int(train_ids[slot])], boxes[slot].tolist()
-        segments.append(Segment.of(category, int(ids[slot]), int(areas[slot]), box, score=float(scores_[slot])))
+        shown = predicted_scores(float(scores_[slot]), isthing=category.isthing, calibration=config.score_calibration)
+        segments.append(Segment.of(category, int(ids[slot]), int(areas[slot]), box, **shown))
     return segments

@@ -45,7 +45,8 @@ def to_coco_panoptic(
 
     Returns:
         `{"image_id", "file_name", "segments_info": [{"id", "category_id", "area", "bbox", "iscrowd", "segment_id"?,
-        "score"?}]}` and the RGB array to save as that PNG. Void has id 0 and is no entry of `segments_info`.
+        "score"?, "objectness_score"?}]}` and the RGB array to save as that PNG. Void has id 0 and is no entry of
+        `segments_info`.
     """
     result.check()
     rows = []
@@ -62,6 +63,8 @@ def to_coco_panoptic(
             row["segment_id"] = int(segment.id)
         if segment.score is not None:
             row["score"] = float(segment.score)
+        if segment.objectness_score is not None:
+            row["objectness_score"] = float(segment.objectness_score)
         rows.append(row)
     annotation = {"image_id": image_id, "file_name": file_name, "segments_info": rows}
     if png_ids is None:
@@ -75,7 +78,8 @@ def to_coco_instances(
     """COCO detection records of the things, best score first.
 
     Args:
-        result: a prediction. A thing without a score (truth) gets 1; crowd regions are no detections.
+        result: a prediction. A thing without a score (truth) gets 1; crowd regions are no detections. The score is
+            `Segment.ranking_score`, by which AP ranks.
         image_id: `images[].id` of the annotation file.
         png_ids: those of `to_coco_panoptic`; each record then has its own as `id`, and ours as `segment_id`.
 
@@ -91,7 +95,7 @@ def to_coco_instances(
             "category_id": int(segment.category_id),
             "segmentation": rle,
             "bbox": [int(v) for v in segment.bbox],
-            "score": 1.0 if segment.score is None else float(segment.score),
+            "score": 1.0 if segment.ranking_score is None else float(segment.ranking_score),
         }
         for segment, rle in zip(instances, rles, strict=True)
     ]
@@ -242,9 +246,6 @@ def _segment(row: Any, *, where: str) -> Segment:
     """What a row of JSON says, as it is: 1.9 is no id, and null is no area."""
     try:
         x, y, width, height = (_whole("bbox", value) for value in row["bbox"])
-        score = row.get("score")
-        if score is not None and (isinstance(score, bool) or not isinstance(score, (int, float))):
-            raise TypeError(f"`score` must be a number or null, got {score!r}")
         if not isinstance(row["name"], str):
             raise TypeError(f"`name` must be text, got {row['name']!r}")
         return Segment(
@@ -255,7 +256,8 @@ def _segment(row: Any, *, where: str) -> Segment:
             area=_whole("area", row["area"]),
             bbox=(x, y, width, height),
             iscrowd=_truth("iscrowd", row["iscrowd"]),
-            score=None if score is None else float(score),
+            score=_number("score", row),
+            objectness_score=_number("objectness_score", row),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DatasetError(
@@ -267,6 +269,13 @@ def _whole(key: str, value: Any) -> int:
     if type(value) is not int:
         raise TypeError(f"`{key}` must hold whole numbers, got {value!r}")
     return value
+
+
+def _number(key: str, row: dict[str, Any]) -> float | None:
+    value = row.get(key)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise TypeError(f"`{key}` must be a number or null, got {value!r}")
+    return None if value is None else float(value)
 
 
 def _truth(key: str, value: Any) -> bool:

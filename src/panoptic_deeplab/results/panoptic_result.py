@@ -39,11 +39,19 @@ class Segment:
     iscrowd: bool = False
     """Truth only: a group of things that nobody separated."""
     score: float | None = None
-    """Predictions only. Things: objectness x class probability (section 3.3); stuff: mean class probability."""
+    """Predictions only, in [0, 1]. Things: how probably a true object is there, where the model is calibrated
+    (`postprocess.score_calibration`), else `objectness_score` cut to [0, 1]; stuff: mean class probability."""
+    objectness_score: float | None = None
+    """Predicted things only: objectness x class probability (section 3.3), which may be above 1. AP ranks by it."""
+
+    @property
+    def ranking_score(self) -> float | None:
+        """What AP and lists of instances rank by: `objectness_score`, or `score` where there is none."""
+        return self.score if self.objectness_score is None else self.objectness_score
 
     @classmethod
     def of(cls, category: Category, number: int, area: int, box: Sequence[int], **more: Any) -> "Segment":
-        """A segment of a category, with the id `number` and the COCO box; `more` are `iscrowd` or `score`."""
+        """A segment of a category, with the id `number` and the COCO box; `more` are `iscrowd` or the scores."""
         names = {"category_id": category.id, "name": category.name, "isthing": category.isthing}
         x, y, width, height = box
         return cls(id=number, area=area, bbox=(x, y, width, height), **names, **more)  # type: ignore[arg-type]
@@ -192,7 +200,7 @@ class PanopticResult:
     def instances(self) -> list[Segment]:
         """The things, best score first (segments without a score last, in the order of `segments_info`)."""
         things = [s for s in self.segments_info if s.isthing]
-        return sorted(things, key=lambda s: -np.inf if s.score is None else s.score, reverse=True)
+        return sorted(things, key=lambda s: -np.inf if s.ranking_score is None else s.ranking_score, reverse=True)
 
     def without_weak_things(self, min_score: float) -> "PanopticResult":
         """The result without things whose score is lower; their pixels are void. Without scores, nothing is weak."""
@@ -322,8 +330,9 @@ def _check_segments(segments: Sequence[Any]) -> None:
                 f"Segment {segment.id!r} has category_id {segment.category_id!r}, area {segment.area!r} and bbox"
                 f" {segment.bbox!r}. Expected whole numbers, four of them in the bbox (x, y, width, height)."
             )
-        if segment.score is not None and not (isinstance(segment.score, Real) and isfinite(segment.score)):
-            raise DatasetError(f"Segment {segment.id} has the score {segment.score!r}. Expected a number, or None.")
+        for score in (segment.score, segment.objectness_score):
+            if score is not None and not (isinstance(score, Real) and isfinite(score)):
+                raise DatasetError(f"Segment {segment.id} has the score {score!r}. Expected a number, or None.")
         if segment.id in seen:
             raise DatasetError(f"`segments_info` of a PanopticResult lists id {segment.id} more than once.")
         seen.add(segment.id)

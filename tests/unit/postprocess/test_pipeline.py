@@ -70,8 +70,8 @@ def test_two_instances_and_two_kinds_of_stuff():
     names = [(s.id, s.category_id, s.name, s.area) for s in result.segments_info]
     assert names == [(1, 20, "cat", 100), (2, 20, "cat", 80), (3, 10, "wall", 330), (4, 40, "sky", 90)]
     assert result.segments_info[0].bbox == (18, 5, 10, 10)
-    assert result.segments_info[0].score == pytest.approx(0.9, abs=1e-6)
-    assert result.segments_info[2].score == pytest.approx(1.0, abs=1e-6)
+    assert result.segments_info[0].ranking_score == pytest.approx(0.9, abs=1e-6)
+    assert result.segments_info[2].ranking_score == pytest.approx(1.0, abs=1e-6)
     assert np.array_equal(result.semantic_map, two_cats().numpy())
     assert [s.id for s in result.instances()] == [1, 2]
 
@@ -131,7 +131,7 @@ def test_minority_class_inside_an_instance_is_outvoted():
     (result,) = run(perfect_maps(semantic, [(9, 5, 0.7), (9, 22, 0.9)]))
     assert [(s.name, s.area) for s in result.segments_info[:2]] == [("cat", 100), ("cat", 80)]
     assert (result.semantic_map == DOG).sum() == 3  # before merging
-    assert result.segments_info[1].score == pytest.approx(0.7 * 77 / 80, abs=1e-6)
+    assert result.segments_info[1].ranking_score == pytest.approx(0.7 * 77 / 80, abs=1e-6)
 
 
 def test_equal_class_scores_go_to_the_lower_train_id():
@@ -147,7 +147,7 @@ def test_score_uses_the_heatmap_at_the_center_not_at_the_centroid():
     maps = perfect_maps(semantic, [(2, 2, 0.6)])
     maps.center_heatmap[0, 0, 10, 10] = 0.05
     (result,) = run(maps)
-    assert result.segments_info[0].score == pytest.approx(0.6, abs=1e-6)
+    assert result.segments_info[0].ranking_score == pytest.approx(0.6, abs=1e-6)
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
@@ -163,7 +163,7 @@ def test_offsets_grow_by_the_ratio_of_each_axis(align_corners):
     (result,) = run(maps._replace(offset=(target - grid)[None]), size, align_corners=align_corners)
     middle = round(5 * factor[1])
     first, second = result.segments_info[:2]
-    assert first.score > second.score
+    assert first.ranking_score > second.ranking_score
     assert (result.panoptic_map[:, : middle - 6] == second.id).all()
     assert (result.panoptic_map[:, middle + 6 :] == first.id).all()
 

@@ -180,6 +180,7 @@ def _label_rules(config: Config) -> dict[str, Any]:
         "order": "instances, the strongest center first, then stuff in the order of the categories",
         "instance_class": "majority of the pixels; of equal counts the first category",
         "instance_score": "heatmap at the center x mean probability of the class",
+        "score_calibration": settings.score_calibration,
         "stuff_score": "mean probability of the class",
         "center_threshold": settings.center_threshold,
         "nms_kernel": settings.nms_kernel,

@@ -33,6 +33,7 @@ from panoptic_deeplab.inference.exported.onnx_file import check_contents
 from panoptic_deeplab.inference.exported.torch_program import load_program
 from panoptic_deeplab.maps import RawMaps
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
+from panoptic_deeplab.results.scores import predicted_scores
 
 Run = Callable[[Tensor], list[Tensor]]
 """What a runtime makes of a file: the images in, the outputs in the file's order, on the device of the images."""
@@ -102,10 +103,12 @@ class ExportedPipeline(_ExportedFile):
                 )
             rows = zip(*(column.tolist() for column in (ids, category_ids, areas, boxes, scores)), strict=True)
             table = self.info.categories
-            segments = [
-                Segment.of(table[table.train_id_by_category_id[category_id]], number, area, box, score=score)
-                for number, category_id, area, box, score in rows
-            ]
+            calibration = self.info.config.postprocess.score_calibration
+            segments = []
+            for number, category_id, area, box, score in rows:
+                category = table[table.train_id_by_category_id[category_id]]
+                shown = predicted_scores(score, isthing=category.isthing, calibration=calibration)
+                segments.append(Segment.of(category, number, area, box, **shown))
             results.append(
                 PanopticResult(
                     panoptic_map=map_, segments_info=segments, categories=table, semantic_map=semantic_maps[index]

@@ -114,7 +114,7 @@ def predict_tiled(
         train_ids=train_ids,
         on_rows=lambda done, total: on_progress("segments", done, total),
     )
-    segments = segments_of(table, scores, engine.categories)
+    segments = segments_of(table, scores, engine.categories, engine.config.postprocess)
     if len(segments) > MAX_SEGMENT_ID:
         raise ImageError(
             f"{image.where} has {len(segments)} segments, and ids go up to {MAX_SEGMENT_ID}. Raise"
