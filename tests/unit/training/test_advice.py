@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from panoptic_deeplab.config import Config, DataConfig, InputConfig
+from panoptic_deeplab.config import Config, InputConfig
 from panoptic_deeplab.config.io import config_from_dict, load_config
 from panoptic_deeplab.data.measures import Measures, measured
 from panoptic_deeplab.data.sources import open_source
@@ -16,6 +16,7 @@ from panoptic_deeplab.training.advice import (
     nested,
     object_advice,
     objections,
+    setting_of,
     training_advice,
 )
 
@@ -44,7 +45,7 @@ def test_by_hand() -> None:
         "postprocess.top_k": 200,
         "evaluation.max_detections": 100,
     }
-    assert crop_advice(measures, input_config).value == [257, 257]  # half of the image
+    assert crop_advice(measures, input_config).value == [321, 321]  # 0.6 of the image, or more
     assert crop_advice(measures, InputConfig(longest_side=900)).value == [513, 513]
     assert crop_advice(measures, InputConfig(longest_side=900), largest=321).value == [321, 321]
     assert crop_advice(of_objects(72, side=200), InputConfig()).value == [193, 193]
@@ -109,5 +110,7 @@ def test_measured_recipes_agree(shared_folder: Path, recipe: str, folder: str) -
     assert replace(config.data, rotate90=measures.has_no_up()) == config.data
 
 
-def test_default_data_is_not_what_advice_is_about() -> None:
-    assert nested(training_advice(of_objects(30), num_classes=9))["data"].keys() <= vars(DataConfig()).keys()
+def test_advice_is_about_settings_that_exist() -> None:
+    measures = of_objects(30)
+    for item in (*training_advice(measures, num_classes=2), *object_advice(measures, InputConfig())):
+        setting_of(Config(), item.setting)
