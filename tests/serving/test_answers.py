@@ -110,7 +110,7 @@ def test_other_thresholds_need_no_new_pass(serve: Serve, model_folder: Any, pixe
 
     first, again, metrics = serve(calls)
     assert np.array_equal(map_of(again), changed.panoptic_map)
-    assert again["postprocess"] == settings
+    assert settings.items() <= again["postprocess"].items()
     assert [s["id"] for s in first["segments"]] != [s["id"] for s in again["segments"]]
     assert "panoptic_network_passes_total 1.0" in metrics
 
