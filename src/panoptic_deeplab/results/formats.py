@@ -44,9 +44,9 @@ def to_coco_panoptic(
             `visualize.colors.visible_ids` look like the overlay. Each row then has ours as `segment_id`.
 
     Returns:
-        `{"image_id", "file_name", "segments_info": [{"id", "category_id", "area", "bbox", "iscrowd", "segment_id"?,
-        "score"?, "objectness_score"?}]}` and the RGB array to save as that PNG. Void has id 0 and is no entry of
-        `segments_info`.
+        The entry with `image_id`, `file_name` and `segments_info`, which has a row for each segment with `id`,
+        `category_id`, `area`, `bbox`, `iscrowd` and, where there are any, `segment_id`, `score` and `objectness_score`;
+        and the RGB array to save as that PNG. Void has id 0 and no row.
     """
     result.check()
     rows = []
