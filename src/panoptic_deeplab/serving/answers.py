@@ -98,4 +98,4 @@ def _there(map_: Any) -> Any:
 
 
 def _png(picture: Image.Image) -> bytes:
-    return encoded(picture, compress_level=1)  # some times as fast as the usual 6, and a little larger
+    return encoded(picture, compress_level=1)  # less work than the usual 6, for a larger file
