@@ -251,6 +251,10 @@ def opened(
             if path.suffix.lower() in UNREADABLE_SUFFIXES:
                 raise _unreadable(str(path), path.suffix[1:].upper()) from error
             raise
+        num_pixels, limit = picture.width * picture.height, Image.MAX_IMAGE_PIXELS
+        if limit is not None and num_pixels > limit:  # the filter is of all threads, so another may have taken it away
+            picture.close()
+            raise Image.DecompressionBombWarning(f"{num_pixels} pixels")
     with picture:
         if picture.format in _PROGRAMS:
             raise _unreadable(str(path), picture.format)

@@ -169,6 +169,16 @@ def test_files_with_too_many_pixels_are_errors(tmp_path, monkeypatch, limit):
         read_image(tmp_path / "bomb.png")
 
 
+def test_the_limit_holds_where_another_thread_takes_the_filter_of_warnings_away(tmp_path, monkeypatch):
+    Image.new("RGB", (40, 40)).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        monkeypatch.setattr(warnings, "simplefilter", lambda *filter_: None)
+        with pytest.raises(ImageError, match=r"bomb.png is too large: 1600 pixels"):
+            read_image(tmp_path / "bomb.png")
+
+
 def test_images_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     Image.new("RGB", (4, 3)).save(tmp_path / "a.png")
