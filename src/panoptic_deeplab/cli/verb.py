@@ -76,6 +76,8 @@ def make_folder(folder: Path) -> None:
 def progress_bar(description: str, *, enabled: bool = True) -> Iterator[Callable[..., None]]:
     """A bar on a terminal, in the first process; gives the function to call with (done, total), or (done, total, note).
 
+    A total of None means that nobody knows it.
+
     Args:
         description: stands before the bar.
         enabled: False where results are printed meanwhile, which would break the bar.
@@ -83,7 +85,7 @@ def progress_bar(description: str, *, enabled: bool = True) -> Iterator[Callable
     hidden = not (enabled and error_console().is_terminal and is_main_process())
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[note]}", markup=False))
     with Progress(*columns, console=error_console(), transient=True, disable=hidden) as progress:
-        bar = progress.add_task(description, note="")
+        bar = progress.add_task(description, total=None, note="")
         yield lambda done, total, note="": progress.update(bar, completed=done, total=total, note=note)
 
 

@@ -4,17 +4,14 @@ One pass over the images, shared among the processes of torchrun; every process 
 The math is in `metrics/`, the looks in `visualize/`.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
-from PIL import Image
 
 import panoptic_deeplab
 from panoptic_deeplab import distributed
@@ -22,55 +19,17 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import EvaluationConfig
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.distributed import Process
-from panoptic_deeplab.errors import CheckpointError, ConfigError, DatasetError, MissingDependencyError, visible
-from panoptic_deeplab.images.read import read_image
-from panoptic_deeplab.metrics.instance_ap import InstanceAP
+from panoptic_deeplab.errors import CheckpointError, ConfigError, DatasetError, visible
+from panoptic_deeplab.evaluation.part import Part, Picture, Predictor, badness, count_part, measures_of, worst_of
 from panoptic_deeplab.metrics.metric import Metric, MetricReport, percent
-from panoptic_deeplab.metrics.panoptic_quality import ImageQuality, PanopticQuality
-from panoptic_deeplab.metrics.semantic_iou import SemanticIoU
-from panoptic_deeplab.results.panoptic_result import PanopticResult
+from panoptic_deeplab.metrics.panoptic_quality import ImageQuality
 from panoptic_deeplab.results.text_table import text_table
 
-logger = logging.getLogger(__name__)
-
 _ONE_PROCESS = Process()
-_WIDEST = 640
 
 _METRIC_KEYS = ("panoptic", "semantic", "instances", "cityscapes")
 """Keys of report.json that are there, as null, even where the metric was not measured."""
 _T = TypeVar("_T")
-
-
-@runtime_checkable  # tests check types at run time
-class Predictor(Protocol):
-    """What is evaluated: `PanopticPredictor`, or anything else with these two members."""
-
-    @property
-    def categories(self) -> CategoryTable:
-        """The classes it predicts."""
-        ...
-
-    def predict(self, image: UInt8[np.ndarray, "H W 3"]) -> PanopticResult:
-        """Segment one RGB image, at its own size."""
-        ...
-
-
-class Picture(NamedTuple):
-    """One evaluated image, for the mosaic and the page of errors."""
-
-    image_id: str
-    image: UInt8[np.ndarray, "H W 3"]
-    truth: PanopticResult
-    prediction: PanopticResult
-
-    def reduced(self) -> "Picture":
-        """The same at most `_WIDEST` pixels wide, since many are kept until it is known which images are the worst."""
-        height, width = self.truth.size
-        if width <= _WIDEST:
-            return self
-        size = (max(1, round(height * _WIDEST / width)), _WIDEST)
-        image = Image.fromarray(read_image(self.image)).resize((size[1], size[0]), Image.Resampling.BOX)
-        return Picture(self.image_id, np.asarray(image), self.truth.resized(size), self.prediction.resized(size))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -190,93 +149,70 @@ def evaluate(
         DatasetError: an image has no label, or the set is empty.
         MissingDependencyError: `config.metric` is AP and pycocotools is not installed.
     """
-    check_same_categories(predictor.categories, source.categories)
-    if not len(source):
-        raise DatasetError("The data set has no images to evaluate. Check data.root and data.val_split.")
-    quality = PanopticQuality(source.categories)
-    all_metrics: list[Metric] = [quality, SemanticIoU(source.categories)]
-    left_out = []
-    try:
-        all_metrics.append(InstanceAP(source.categories, config.max_detections))
-    except MissingDependencyError as error:
-        if config.metric == "AP":
-            raise
-        logger.warning("%s AP is left out.", error)
-        left_out.append(f"AP was left out: {error}")
-    all_metrics += metrics
-    names = [metric.name for metric in all_metrics]
-    if len({*names, "num_images", "seconds", "provenance"}) < len(names) + 3:  # keys of one JSON object
-        raise ConfigError(
-            f"Each metric needs a name of its own, not num_images, seconds or provenance. Got {', '.join(names)}."
-        )
-
-    seconds = {"reading": 0.0, "prediction": 0.0, "metrics": 0.0}
-    pictures: dict[int, Picture] = {}
-    worst: list[tuple[ImageQuality, Picture]] = []
-    images: list[ImageQuality] = []
+    check_evaluable(predictor.categories, source)
+    measures, notes = measures_of(source.categories, config, metrics)
     indices = range(process.rank, len(source), process.world_size)
-    for done, index in enumerate(indices, start=1):
-        begin = perf_counter()
-        sample = source[index]
-        if sample.panoptic_map is None:
-            raise DatasetError(
-                f"Image {sample.image_id} has no label, so it cannot be evaluated."
-                " Evaluate a labeled split, or use `panoptic-deeplab predict` for this one."
-            )
-        truth = sample.truth(source.categories)
-        read = perf_counter()
-        prediction = predictor.predict(sample.pixels)
-        predicted = perf_counter()
-        for metric in all_metrics:
-            metric.update(prediction, truth, sample.image_id)
-        picture = Picture(sample.image_id, sample.image, truth, prediction)
-        if index < config.num_pictures:
-            pictures[index] = picture
-        assert quality.last_image is not None
-        images.append(quality.last_image)
-        worst = _worst([*worst, (quality.last_image, picture)], config.num_pictures)
-        seconds["reading"] += read - begin
-        seconds["prediction"] += predicted - read
-        seconds["metrics"] += perf_counter() - predicted
-        if on_image:
-            on_image(done, len(indices))
+    part = count_part(predictor, source, indices, measures, num_pictures=config.num_pictures, on_image=on_image)
+    parts = distributed.gather_objects(part)
+    facts = {"processes": process.world_size, **(provenance or {})}
+    return report_of(parts, source, measures, num_pictures=config.num_pictures, notes=notes, provenance=facts)
 
+
+def report_of(
+    parts: Sequence[Part],
+    source: PanopticSource,
+    measures: Sequence[Metric],
+    *,
+    num_pictures: int,
+    notes: Sequence[str],
+    provenance: Mapping[str, Any],
+) -> EvaluationReport:
+    """Put the parts of an evaluation together.
+
+    Args:
+        parts: each image of the set is in exactly one.
+        source: the set.
+        measures: metrics like those that counted; what they have counted is replaced.
+        num_pictures: most pictures, and most pictures of the worst images.
+        notes: what `measures_of` says beside the metrics' own notes.
+        provenance: as for `evaluate`, and `processes`.
+    """
     begin = perf_counter()
-    for metric in all_metrics:
-        metric.synchronize()
-    measured = {metric.name: metric.compute() for metric in all_metrics}
+    for metric in measures:
+        metric.merge([part.counted[metric.name] for part in parts])
+    measured = {metric.name: metric.compute() for metric in measures}
+    seconds = {name: max(part.seconds[name] for part in parts) for name in parts[0].seconds}
     seconds["metrics"] += perf_counter() - begin
-    of_processes = distributed.gather_objects((seconds, pictures, images, worst))
-    all_pictures = {index: picture for _, shown, _, _ in of_processes for index, picture in shown.items()}
-    all_worst = _worst([pair for *_, pairs in of_processes for pair in pairs], config.num_pictures)
+    pictures = {index: picture for part in parts for index, picture in part.pictures.items()}
+    worst = worst_of([pair for part in parts for pair in part.worst], num_pictures)
     return EvaluationReport(
         categories=source.categories,
         measured=measured,
         num_images=len(source),
-        seconds={name: max(times[name] for times, *_ in of_processes) for name in seconds},
+        seconds=seconds,
         provenance={
             "evaluator": f"panoptic_deeplab {panoptic_deeplab.__version__}",
             "data": source.categories.name,
-            "processes": process.world_size,
-            "versions": _versions(all_metrics),
-            "notes": [*(metric.note for metric in all_metrics if metric.note), *left_out],
-            **(provenance or {}),
+            "versions": _versions(measures),
+            "notes": [*(metric.note for metric in measures if metric.note), *notes],
+            **provenance,
         },
-        pictures=[all_pictures[index] for index in sorted(all_pictures)],
-        images=sorted((image for _, _, part, _ in of_processes for image in part), key=_badness),
-        worst=[picture for _, picture in all_worst],
+        pictures=[pictures[index] for index in sorted(pictures)],
+        images=sorted((image for part in parts for image in part.images.values()), key=badness),
+        worst=[picture for _, picture in worst],
     )
 
 
-def _worst(pairs: list[tuple[ImageQuality, Picture]], number: int) -> list[tuple[ImageQuality, Picture]]:
-    kept = sorted(pairs, key=lambda pair: _badness(pair[0]))[:number]
-    return [(image, picture.reduced()) for image, picture in kept]
+def check_evaluable(predicted: CategoryTable, source: PanopticSource) -> None:
+    """See that a model and a set belong together, and that there is something to evaluate.
 
-
-def _badness(image: ImageQuality) -> tuple[float, int, str]:
-    """Order of images: the lowest PQ first, of equal ones that with more errors; where nothing counts, last."""
-    pq = 2.0 if image.pq is None else image.pq
-    return pq, -len(image.missed) - len(image.false), image.image_id
+    Raises:
+        CheckpointError: the model has other classes than the source.
+        DatasetError: the set is empty.
+    """
+    check_same_categories(predicted, source.categories)
+    if not len(source):
+        raise DatasetError("The data set has no images to evaluate. Check data.root and data.val_split.")
 
 
 def check_same_categories(predicted: CategoryTable, labeled: CategoryTable) -> None:

@@ -7,7 +7,7 @@ of from a file a mask.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Int64
 
-from panoptic_deeplab import distributed
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError, ImageError, require
 from panoptic_deeplab.images.read import opened
@@ -111,9 +110,13 @@ class CityscapesAP(Metric):
         }
         self.matches[image_id] = self._match(overlaps, prediction, image_id)
 
-    def synchronize(self) -> None:
-        """Collect the matches of all processes, in every process. Call it once, after the last `update`."""
-        self.matches = {name: match for of in distributed.gather_objects(self.matches) for name, match in of.items()}
+    def counted(self) -> dict[str, dict[str, Any]]:
+        """The matches so far, by image id."""
+        return self.matches
+
+    def merge(self, parts: Sequence[Mapping[str, dict[str, Any]]]) -> None:
+        """Join the matches of several parts."""
+        self.matches = {name: match for part in parts for name, match in part.items()}
 
     def compute(self) -> CityscapesAPReport:
         """The numbers of all images so far, by cityscapesScripts."""

@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from panoptic_deeplab import distributed
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError, require
 from panoptic_deeplab.metrics.checks import check_prediction_size, score_of, train_ids_of
@@ -114,14 +113,22 @@ class InstanceAP(Metric):
         ]
         self.records[image_id] = ImageRecords(truth.size, true, detections)
 
-    def synchronize(self) -> None:
-        """Collect the records of all processes, in every process. Call it once, after the last `update`."""
+    def counted(self) -> dict[str, ImageRecords]:
+        """The records so far, by image id."""
+        return self.records
+
+    def merge(self, parts: Sequence[Mapping[str, ImageRecords]]) -> None:
+        """Join the records of several parts.
+
+        Raises:
+            DatasetError: an image is in two parts.
+        """
         merged: dict[str, ImageRecords] = {}
-        for records in distributed.gather_objects(self.records):
+        for records in parts:
             twice = merged.keys() & records.keys()
             if twice:
                 raise DatasetError(f"Image {min(twice)} was evaluated twice. Image ids must be unique in a data set.")
-            merged |= records
+            merged.update(records)
         self.records = merged
 
     def compute(self) -> InstanceAPReport:

@@ -4,7 +4,7 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from panoptic_deeplab.results.panoptic_result import PanopticResult
@@ -53,7 +53,7 @@ class MetricReport:
 
 
 class Metric(ABC):
-    """Accumulates over images; each process has one and sees its share of the images."""
+    """Accumulates over images; each process has one, sees its share of the images, and joins what all have counted."""
 
     name: ClassVar[str]
     """Key of the report in report.json."""
@@ -76,8 +76,20 @@ class Metric(ABC):
         """
 
     @abstractmethod
-    def synchronize(self) -> None:
-        """Replace what this process counted by what all counted together. Called once, after the last `update`."""
+    def counted(self) -> Any:
+        """What was counted so far, as `merge` takes it: tensors, arrays and plain data, which can be pickled."""
+
+    @abstractmethod
+    def merge(self, parts: Sequence[Any]) -> None:
+        """Replace what was counted by the sum of several parts.
+
+        Args:
+            parts: what `counted` of metrics of this class gave, each over other images; their order is the same in all
+                processes.
+
+        Raises:
+            DatasetError: an image is in two parts.
+        """
 
     @abstractmethod
     def compute(self) -> MetricReport:

@@ -17,6 +17,7 @@ Two things differ without changing a number of well-formed data: areas are count
 Dimension letters: `C` classes, `T` true segments, `P` predicted segments, `N` pairs that share a pixel.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -25,7 +26,6 @@ import torch
 from jaxtyping import Bool, Float64, Int, Int64
 from torch import Tensor
 
-from panoptic_deeplab import distributed
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import visible
 from panoptic_deeplab.metrics.checks import check_prediction_size, train_ids_of
@@ -199,9 +199,13 @@ class PanopticQuality(Metric):
             false=tuple(prediction.segments_info[index - 1].id for index in np.flatnonzero(false)),
         )
 
-    def synchronize(self) -> None:
-        """Replace the sums of this process by those of all processes. Call it once, after the last `update`."""
-        self.state = distributed.all_reduce_sum(self.state)
+    def counted(self) -> Float64[Tensor, "C 4"]:
+        """The sums so far."""
+        return self.state
+
+    def merge(self, parts: Sequence[Float64[Tensor, "C 4"]]) -> None:
+        """Add up the sums of several parts. Counts are exact; sums of IoU differ by rounding with the order."""
+        self.state = torch.stack(list(parts)).sum(0)
 
     def compute(self) -> PanopticQualityReport:
         """The numbers of all images so far."""

@@ -9,6 +9,7 @@ pixels) are left out of the mean.
 Dimension letters: `C` classes, `H W` the image.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,7 +18,6 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from panoptic_deeplab import distributed
 from panoptic_deeplab.categories import IGNORE_INDEX, CategoryTable
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.metrics.checks import check_prediction_size
@@ -91,9 +91,13 @@ class SemanticIoU(Metric):
                 self._raise_impossible(map_, f"the {who} of image {image_id}")
         self.confusion += torch.from_numpy(counts[:num_classes, : num_classes + 1])
 
-    def synchronize(self) -> None:
-        """Replace the counts of this process by those of all processes. Call it once, after the last `update`."""
-        self.confusion = distributed.all_reduce_sum(self.confusion)
+    def counted(self) -> Int64[Tensor, "C C+1"]:
+        """The confusion matrix so far."""
+        return self.confusion
+
+    def merge(self, parts: Sequence[Int64[Tensor, "C C+1"]]) -> None:
+        """Add up the matrices of several parts."""
+        self.confusion = torch.stack(list(parts)).sum(0)
 
     def compute(self) -> SemanticIoUReport:
         """The numbers of all images so far."""

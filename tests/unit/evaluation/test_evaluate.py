@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import pickle
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -15,8 +16,9 @@ from panoptic_deeplab.config import EvaluationConfig
 from panoptic_deeplab.data.sample import PanopticSource, Sample
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import CheckpointError, ConfigError, DatasetError, MissingDependencyError
-from panoptic_deeplab.evaluation import evaluate as evaluation
+from panoptic_deeplab.evaluation import part
 from panoptic_deeplab.evaluation.evaluate import EvaluationReport, check_same_categories, evaluate
+from panoptic_deeplab.evaluation.part import Part, Picture
 from panoptic_deeplab.metrics.metric import Metric, MetricReport
 from panoptic_deeplab.metrics.panoptic_quality import PanopticQuality
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
@@ -192,7 +194,7 @@ def test_images_come_with_their_own_pq_and_the_worst_first() -> None:
 
 
 def test_pictures_of_the_worst_are_reduced() -> None:
-    picture = evaluation.Picture(
+    picture = Picture(
         "a",
         np.zeros((400, 2000, 3), np.uint8),
         *(PanopticResult.from_maps(np.ones((400, 2000), np.int32), {1: 7}, CATEGORIES) for _ in range(2)),
@@ -203,7 +205,7 @@ def test_pictures_of_the_worst_are_reduced() -> None:
 
 
 def test_processes_share_the_images(monkeypatch) -> None:
-    """Three processes take turns in this one; the collective operations are played back."""
+    """Three processes take turns in this one; what they give to one another is played back."""
     source = MemorySource(7)
     # One image is spoilt, so that the shares have different numbers.
     predictor = Oracle(source, lambda result: without_things(result) if len(result.segments_info) == 3 else result)
@@ -211,24 +213,20 @@ def test_processes_share_the_images(monkeypatch) -> None:
     whole = evaluate(predictor, source, config=config)
 
     processes = [Process(rank=rank, world_size=3) for rank in range(3)]
-    given: list[list] = []  # what each process gave to each collective operation, in the order of calls
+    given: list[Part] = []
 
-    def record(value):
-        given[-1].append(value.clone() if hasattr(value, "clone") else value)
-        return value
+    def record(found):
+        given.append(pickle.loads(pickle.dumps(found)))
+        return [found]
 
-    monkeypatch.setattr(distributed, "all_reduce_sum", record)
-    monkeypatch.setattr(distributed, "gather_objects", lambda value: [record(value)])
+    monkeypatch.setattr(distributed, "gather_objects", record)
     images = []
     for process in processes:
-        given.append([])
         report = evaluate(predictor, source, config=config, process=process)
         images.append([picture.image_id for picture in report.pictures])
     assert images == [["street_0", "street_3"], ["street_1", "street_4"], ["street_2"]]
 
-    calls = iter(list(zip(*given, strict=True)))
-    monkeypatch.setattr(distributed, "all_reduce_sum", lambda _: sum(next(calls)))
-    monkeypatch.setattr(distributed, "gather_objects", lambda _: list(next(calls)))
+    monkeypatch.setattr(distributed, "gather_objects", lambda _: given)
     together = evaluate(predictor, source, config=config, process=processes[1])
     assert together.measured == whole.measured
     assert set(whole.measured) == {"panoptic", "semantic", "instances"}
@@ -292,7 +290,7 @@ def test_without_pycocotools_ap_is_left_out_and_said_so(monkeypatch, caplog) -> 
     def missing(*_: object) -> None:
         raise MissingDependencyError("Measuring AP needs the package pycocotools.")
 
-    monkeypatch.setattr(evaluation, "InstanceAP", missing)
+    monkeypatch.setattr(part, "InstanceAP", missing)
     source = MemorySource(2)
     with caplog.at_level(logging.WARNING):
         report: EvaluationReport = evaluate(Oracle(source), source, config=CONFIG)
@@ -336,8 +334,11 @@ class VoidShare(Metric):
     def update(self, prediction: PanopticResult, truth: PanopticResult, image_id: str) -> None:
         self.shares[image_id] = float((prediction.panoptic_map == 0).mean())
 
-    def synchronize(self) -> None:
-        self.shares = {name: share for part in distributed.gather_objects(self.shares) for name, share in part.items()}
+    def counted(self) -> dict[str, float]:
+        return self.shares
+
+    def merge(self, parts: Sequence[dict[str, float]]) -> None:
+        self.shares = {name: share for part in parts for name, share in part.items()}
 
     def compute(self) -> VoidReport:
         share = sum(self.shares.values()) / len(self.shares)
