@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from PIL import Image
 
-from panoptic_deeplab.batch.inputs import Item, local_file
+from panoptic_deeplab.batch.inputs import Item, UnreachableError, local_file
 from panoptic_deeplab.batch.store import ResultStore
 from panoptic_deeplab.errors import ImageError
 from panoptic_deeplab.images.read import range_warning
@@ -28,6 +28,10 @@ _WINDOW = 4
 
 _TOO_LARGE = (MemoryError, torch.OutOfMemoryError)
 """What an image that needs more memory than there is raises, where it could not be known before."""
+
+
+_MOST_UNREACHABLE = 10
+"""Images one after another whose place does not answer, after which a run stops instead of calling all others bad."""
 
 
 class Progress(NamedTuple):
@@ -55,6 +59,10 @@ class _Read(NamedTuple):
     warning: str | None
 
 
+_Failed = tuple[Item, Exception]
+"""An image that cannot be read, and why."""
+
+
 def run_batch(
     predictor: PanopticPredictor,
     items: Sequence[Item],
@@ -66,6 +74,8 @@ def run_batch(
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> None:
     """Predict what is not finished yet; a bad image is noted in the store and stops nothing.
+
+    An image whose place does not answer is tried once more after all others, and noted as bad only then.
 
     Args:
         predictor: the model.
@@ -79,17 +89,30 @@ def run_batch(
     Raises:
         CheckpointError: the model predicts what it cannot; all images before are finished.
         OutputError: the system refuses to write.
+        UnreachableError: many images one after another cannot be had; nothing is noted of them.
     """
     left = [item for item in items if item.key not in store.finished]
     speed = Speed(store, items)
-    for batch in _batches(predictor, left, batch_size=batch_size, readers=readers):
-        for item, outcome in _outcomes(predictor, batch):
-            if isinstance(outcome, PanopticResult):
-                warning = next(read.warning for read in batch if isinstance(read, _Read) and read.item is item)
-                store.add(_row(item, outcome, _write_pictures(item, outcome, store, pictures), warning))
-            else:
-                store.add_error(item.key, outcome)
-            on_progress(speed.after_one())
+    postponed: list[Item] = []
+    for again in (False, True):
+        in_a_row = 0
+        for batch in _batches(predictor, postponed if again else left, batch_size=batch_size, readers=readers):
+            for item, outcome in _outcomes(predictor, batch):
+                in_a_row = in_a_row + 1 if isinstance(outcome, UnreachableError) else 0
+                if isinstance(outcome, PanopticResult):
+                    warning = next(read.warning for read in batch if isinstance(read, _Read) and read.item is item)
+                    store.add(_row(item, outcome, _write_pictures(item, outcome, store, pictures), warning))
+                elif isinstance(outcome, UnreachableError) and not again:
+                    postponed.append(item)
+                    if in_a_row >= _MOST_UNREACHABLE:
+                        raise UnreachableError(
+                            f"{in_a_row} images one after another cannot be had: {outcome} Call again when their place"
+                            " answers; what is finished stays so."
+                        ) from outcome
+                    continue
+                else:
+                    store.add_error(item.key, _said(item, outcome))
+                on_progress(speed.after_one())
 
 
 class Speed:
@@ -115,7 +138,7 @@ class Speed:
 
 def _batches(
     predictor: PanopticPredictor, items: Sequence[Item], *, batch_size: int, readers: int
-) -> Iterator[list[_Read | tuple[Item, str]]]:
+) -> Iterator[list[_Read | _Failed]]:
     """Images of one group, `batch_size` at most, or one that cannot be read, with the reason."""
     window = 1 if batch_size == 1 else _WINDOW * batch_size
     with ThreadPoolExecutor(readers, thread_name_prefix="reader") as pool:
@@ -129,13 +152,13 @@ def _batches(
                         break
                 if not waiting:
                     return
-                groups: dict[tuple[object, ...], list[_Read | tuple[Item, str]]] = {}
+                groups: dict[tuple[object, ...], list[_Read | _Failed]] = {}
                 for _ in range(min(window, len(waiting))):
                     item, future = waiting.popleft()
                     try:
                         read = future.result()
                     except (ImageError, *_TOO_LARGE) as error:
-                        yield [(item, _said(item, error))]
+                        yield [(item, error)]
                     else:
                         groups.setdefault(read.ready.group, []).append(read)
                 for group in groups.values():
@@ -150,12 +173,13 @@ def _read(predictor: PanopticPredictor, item: Item) -> _Read:
     with local_file(item) as path:
         ready = predictor.ready(path)
         deep = predictor.config.input.range == "percentile"  # takes its range from the image itself
-        return _Read(item, ready, None if deep else range_warning(path))
+        warning = None if deep else range_warning(path)
+        return _Read(item, ready, warning and warning.replace(str(path), item.place))
 
 
 def _outcomes(
-    predictor: PanopticPredictor, batch: Sequence[_Read | tuple[Item, str]]
-) -> Iterator[tuple[Item, PanopticResult | str]]:
+    predictor: PanopticPredictor, batch: Sequence[_Read | _Failed]
+) -> Iterator[tuple[Item, PanopticResult | Exception]]:
     """The result of each image, or why there is none; images too large together are predicted one by one."""
     reads = [read for read in batch if isinstance(read, _Read)]
     yield from ((read[0], read[1]) for read in batch if not isinstance(read, _Read))
@@ -165,7 +189,7 @@ def _outcomes(
         results = predictor.engine.predict([read.ready for read in reads]).results
     except _TOO_LARGE as error:
         if len(reads) == 1:
-            yield reads[0].item, _said(reads[0].item, error)
+            yield reads[0].item, error
             return
         for read in reads:
             yield from _outcomes(predictor, [read])

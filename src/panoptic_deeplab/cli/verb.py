@@ -1,6 +1,7 @@
 """What all verbs of the command line share: options, output, the recipe or model folder they start from."""
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -54,8 +55,13 @@ def make_folder(folder: Path) -> None:
     """Make the folder of `--output`, before the work whose result goes there.
 
     Raises:
-        ConfigError: it cannot be made or written to.
+        ConfigError: it is a URL, or cannot be made or written to.
     """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", folder.as_posix()):  # a path has lost one of the two slashes
+        raise ConfigError(
+            f"`output` {folder.as_posix().replace(':/', '://', 1)} is a URL, and results are written to folders only."
+            " Name a folder, and copy it there afterwards."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
