@@ -112,6 +112,9 @@ if TYPE_CHECKING:  # for type checkers; a test holds it equal to the table below
     from panoptic_deeplab.results.panoptic_result import Segment as Segment
     from panoptic_deeplab.results.stored import Scratch as Scratch
     from panoptic_deeplab.training.callbacks import Callback as Callback
+    from panoptic_deeplab.training.loggers.to_mlflow import MlflowLogger as MlflowLogger
+    from panoptic_deeplab.training.loggers.to_tensorboard import TensorBoardLogger as TensorBoardLogger
+    from panoptic_deeplab.training.loggers.to_wandb import WandbLogger as WandbLogger
     from panoptic_deeplab.training.losses import LossTerms as LossTerms
     from panoptic_deeplab.training.losses import PanopticDeepLabLoss as PanopticDeepLabLoss
     from panoptic_deeplab.training.trainer import train as train
@@ -162,6 +165,9 @@ _PUBLIC_NAMES = {
     "results.panoptic_result": "PanopticResult Segment",
     "results.stored": "Scratch",
     "training.callbacks": "Callback",
+    "training.loggers.to_mlflow": "MlflowLogger",
+    "training.loggers.to_tensorboard": "TensorBoardLogger",
+    "training.loggers.to_wandb": "WandbLogger",
     "training.losses": "LossTerms PanopticDeepLabLoss",
     "training.trainer": "train",
     "visualize.draw": "draw_panoptic draw_semantic",
