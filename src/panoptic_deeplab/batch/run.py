@@ -13,8 +13,9 @@ from PIL import Image
 from panoptic_deeplab.batch.inputs import Item, local_file
 from panoptic_deeplab.batch.store import ResultStore
 from panoptic_deeplab.errors import ImageError
+from panoptic_deeplab.files import written_whole
 from panoptic_deeplab.images.read import range_warning
-from panoptic_deeplab.images.write import save_picture
+from panoptic_deeplab.images.write import encoded
 from panoptic_deeplab.inference.engines.engine import ReadyImage
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.results.formats import to_coco_panoptic, to_rles
@@ -45,6 +46,18 @@ class Progress(NamedTuple):
     def seconds_left(self) -> float | None:
         """At this speed; None before the first image."""
         return (self.total - self.done) / self.per_second if self.per_second > 0 else None
+
+
+class Outcome(NamedTuple):
+    """What became of an image; it can be pickled."""
+
+    item: Item
+    row: dict[str, Any] | None
+    """For `ResultStore.add`, without the places of the pictures; None where it could not be predicted."""
+    pictures: dict[Picture, bytes]
+    """PNG files by kind."""
+    error: str
+    """Why there is no row."""
 
 
 class _Read(NamedTuple):
@@ -82,14 +95,44 @@ def run_batch(
     """
     left = [item for item in items if item.key not in store.finished]
     speed = Speed(store, items)
-    for batch in _batches(predictor, left, batch_size=batch_size, readers=readers):
-        for item, outcome in _outcomes(predictor, batch):
-            if isinstance(outcome, PanopticResult):
+    for outcome in outcomes(predictor, left, pictures=pictures, batch_size=batch_size, readers=readers):
+        keep([outcome], store)
+        on_progress(speed.after_one())
+
+
+def outcomes(
+    predictor: PanopticPredictor, items: Sequence[Item], *, pictures: Sequence[Picture], batch_size: int, readers: int
+) -> Iterator[Outcome]:
+    """Predict images, each once, not always in their order; arguments and errors are those of `run_batch`."""
+    for batch in _batches(predictor, items, batch_size=batch_size, readers=readers):
+        for item, answer in _answers(predictor, batch):
+            if isinstance(answer, PanopticResult):
                 warning = next(read.warning for read in batch if isinstance(read, _Read) and read.item is item)
-                store.add(_row(item, outcome, _write_pictures(item, outcome, store, pictures), warning))
+                files: dict[Picture, bytes] = {kind: encoded(_picture(kind, answer)) for kind in pictures}
+                yield Outcome(item, _row(item, answer, warning), files, "")
             else:
-                store.add_error(item.key, outcome)
-            on_progress(speed.after_one())
+                yield Outcome(item, None, {}, answer)
+
+
+def keep(found: Sequence[Outcome], store: ResultStore) -> None:
+    """Write outcomes; when this returns, their images are finished.
+
+    Raises:
+        OutputError: the system refuses to write.
+    """
+    rows = []
+    for item, row, pictures, error in found:
+        if row is None:
+            store.add_error(item.key, error)
+            continue
+        files = {}
+        for kind, content in pictures.items():
+            path = store.picture(kind, item.key, item.stem)
+            with written_whole(path) as temporary:
+                temporary.write_bytes(content)
+            files[kind] = path.relative_to(store.folder).as_posix()
+        rows.append(row | {"files": files})
+    store.add(*rows)
 
 
 class Speed:
@@ -153,7 +196,7 @@ def _read(predictor: PanopticPredictor, item: Item) -> _Read:
         return _Read(item, ready, None if deep else range_warning(path))
 
 
-def _outcomes(
+def _answers(
     predictor: PanopticPredictor, batch: Sequence[_Read | tuple[Item, str]]
 ) -> Iterator[tuple[Item, PanopticResult | str]]:
     """The result of each image, or why there is none; images too large together are predicted one by one."""
@@ -168,7 +211,7 @@ def _outcomes(
             yield reads[0].item, _said(reads[0].item, error)
             return
         for read in reads:
-            yield from _outcomes(predictor, [read])
+            yield from _answers(predictor, [read])
         return
     for read, result in zip(reads, results, strict=True):
         yield read.item, result
@@ -180,19 +223,7 @@ def _said(item: Item, error: Exception) -> str:
     return f"{item.key} needs more memory than there is. Predict it in tiles (`predict --tile 1024`)."
 
 
-def _write_pictures(
-    item: Item, result: PanopticResult, store: ResultStore, pictures: Sequence[Picture]
-) -> dict[str, str]:
-    """Kind -> file, relative to the store's folder."""
-    files: dict[str, str] = {}
-    for kind in pictures:
-        path = store.picture(kind, item.key, item.stem)
-        save_picture(_picture(kind, result), path)
-        files[kind] = path.relative_to(store.folder).as_posix()
-    return files
-
-
-def _row(item: Item, result: PanopticResult, files: dict[str, str], warning: str | None) -> dict[str, Any]:
+def _row(item: Item, result: PanopticResult, warning: str | None) -> dict[str, Any]:
     rles = to_rles(result.panoptic_map, [segment.id for segment in result.segments_info])
     segments = []
     for segment, rle in zip(result.segments_info, rles, strict=True):
@@ -200,14 +231,7 @@ def _row(item: Item, result: PanopticResult, files: dict[str, str], warning: str
         del row["iscrowd"]
         segments.append(row | {"rle": rle["counts"]})
     height, width = result.size
-    return {
-        "image": item.key,
-        "height": height,
-        "width": width,
-        "segments": segments,
-        "files": files,
-        "warning": warning,
-    }
+    return {"image": item.key, "height": height, "width": width, "segments": segments, "warning": warning}
 
 
 def _picture(kind: Picture, result: PanopticResult) -> Image.Image:
