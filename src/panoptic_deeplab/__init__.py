@@ -77,6 +77,10 @@ if TYPE_CHECKING:  # for type checkers; a test holds it equal to the table below
     from panoptic_deeplab.images.read import read_image as read_image
     from panoptic_deeplab.images.regions import Regions as Regions
     from panoptic_deeplab.images.regions import open_regions as open_regions
+    from panoptic_deeplab.images.video import Frame as Frame
+    from panoptic_deeplab.images.video import Video as Video
+    from panoptic_deeplab.images.video import VideoWriter as VideoWriter
+    from panoptic_deeplab.images.video import open_video as open_video
     from panoptic_deeplab.inference.engines.engine import Answer as Answer
     from panoptic_deeplab.inference.engines.engine import Engine as Engine
     from panoptic_deeplab.inference.engines.engine import ReadyImage as ReadyImage
@@ -140,6 +144,7 @@ _PUBLIC_NAMES = {
     "images.prepare": "PreparedImage prepare_image",
     "images.read": "read_image",
     "images.regions": "Regions open_regions",
+    "images.video": "Frame Video VideoWriter open_video",
     "inference.engines.engine": "Answer Engine ReadyImage",
     "inference.predictor": "PanopticPredictor",
     "maps": "RawMaps Targets",

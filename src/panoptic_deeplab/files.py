@@ -15,7 +15,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path, PureWindowsPath
@@ -212,6 +212,24 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file in UTF-8, as `written_whole` does; a lone surrogate, which UTF-8 lacks, becomes an escape."""
     with written_whole(path) as temporary:
         temporary.write_text(text, "utf-8", errors="backslashreplace")
+
+
+@contextmanager
+def growing_text(path: str | Path) -> Iterator[Callable[[str], None]]:
+    """Give the function that appends text to a new file in UTF-8, which is on disk at once: what is there when a long
+    work is stopped can be used.
+
+    Raises:
+        OutputError: the system refuses to write, or the file is there already.
+    """
+    path = user_path(path)
+    with _refused(path), path.open("x", encoding="utf-8", errors="backslashreplace", newline="") as file:
+
+        def append(text: str) -> None:
+            file.write(text)
+            file.flush()
+
+        yield append
 
 
 def write_json(path: str | Path, document: Any, *, indent: int | None = None) -> None:

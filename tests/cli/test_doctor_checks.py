@@ -121,3 +121,12 @@ def test_gpu_that_pytorch_cannot_use_is_a_problem(
 
 def test_no_gpu_is_no_problem(tmp_path: Path) -> None:
     assert doctor._gpu_problems(tmp_path / "absent") == []
+
+
+def test_two_packages_of_opencv_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"opencv-python": "4.10", "opencv-python-headless": "4.10"}
+    monkeypatch.setattr(doctor, "_version", found.get)
+    (problem,) = doctor._opencv_problems()
+    assert problem.startswith("opencv-python and opencv-python-headless are installed")
+    del found["opencv-python"]
+    assert doctor._opencv_problems() == []

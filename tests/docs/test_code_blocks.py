@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from panoptic_deeplab import CategoryTable, Config, PanopticDeepLab, load_config, save_pretrained
+from panoptic_deeplab import CategoryTable, Config, PanopticDeepLab, VideoWriter, load_config, save_pretrained
 from panoptic_deeplab.cli import parse
 from panoptic_deeplab.config.yaml_text import parse_yaml
 
@@ -55,10 +55,13 @@ def _name(block: Block) -> str:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_config: Config) -> Path:
-    """A folder with what the pages speak of: a photograph and a model."""
+    """A folder with what the pages speak of: photographs, a video and a model."""
     generator = np.random.default_rng(0)
     for name in ("photo.jpg", "street.jpg"):
         Image.fromarray(generator.integers(0, 255, (64, 96, 3), np.uint8)).save(tmp_path / name)
+    with VideoWriter(tmp_path / "movie.mp4", size=(64, 96), rate=10) as writer:
+        for _ in range(2):
+            writer.write(generator.integers(0, 255, (64, 96, 3), np.uint8))
     categories = CategoryTable.load(tiny_config.data.categories)
     network = PanopticDeepLab(tiny_config.model, len(categories)).eval()
     torch.nn.init.normal_(network.semantic_head.predict.weight)

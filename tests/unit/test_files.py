@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 import subprocess
@@ -12,6 +13,7 @@ from panoptic_deeplab.errors import ConfigError, DatasetError, OutputError
 from panoptic_deeplab.files import (
     _UMASK,
     file_name,
+    growing_text,
     parse_json,
     path_below,
     path_inside,
@@ -215,3 +217,15 @@ def test_what_may_never_end_is_not_read(tmp_path: Path) -> None:
     for name in ("config.json", "link.json"):
         with pytest.raises(ConfigError, match=rf"{name} is a pipe or a device"):
             read_text(tmp_path / name, what="file", error=ConfigError)
+
+
+def test_growing_text_is_on_disk_at_once_and_replaces_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with contextlib.suppress(KeyboardInterrupt), growing_text(path) as append:
+        append("eins\n")
+        assert path.read_text("utf-8") == "eins\n"
+        append("zw\udcff\n")
+        raise KeyboardInterrupt
+    assert path.read_text("utf-8") == "eins\nzw\\udcff\n"
+    with pytest.raises(OutputError, match="cannot be written"), growing_text(path):
+        pass

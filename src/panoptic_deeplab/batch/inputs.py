@@ -26,8 +26,11 @@ MANIFEST_SUFFIXES = (".csv", ".jsonl", ".parquet")
 _COLUMNS = ("image", "file_name", "path", "url")
 """The column of a manifest that names the image: the first of these that there is."""
 
-_REMOTE_ERRORS = (OSError, ValueError, ImportError, KeyError, RuntimeError)
-"""What fsspec and its plug-ins raise."""
+_SUFFIXES = IMAGE_SUFFIXES | UNREADABLE_SUFFIXES
+
+
+class UnreachableError(ImageError):
+    """The place of an image does not answer (network, credentials, a plug-in), which says nothing of the image."""
 
 
 class Item(NamedTuple):
@@ -50,10 +53,10 @@ def list_images(inputs: Iterable[str]) -> list[Item]:
     Args:
         inputs: each an image file; a folder (with all its subfolders); a pattern, `photos/**/*.jpg`; a manifest
             (`.csv`, `.jsonl`, `.parquet`) with a column `image`, `file_name`, `path` or `url`, relative to its folder;
-            or a URL of any of these.
+            or a URL of any of these. Links to folders are not followed.
 
     Raises:
-        ImageError: an input has no image.
+        ImageError: an input has no image, or a folder cannot be listed.
         DatasetError: a manifest cannot be read, or has no such column.
         ConfigError: a URL means nothing, or cannot be reached.
     """
@@ -72,6 +75,7 @@ def local_file(item: Item) -> Iterator[Path]:
     """The file of an image; a remote one is copied for as long as it is needed.
 
     Raises:
+        UnreachableError: its place does not answer.
         ImageError: it cannot be had.
     """
     if not is_url(item.place):
@@ -80,10 +84,15 @@ def local_file(item: Item) -> Iterator[Path]:
     try:
         file_system, path = _file_system(item.place)
         content = file_system.cat_file(path)
-    except (*_REMOTE_ERRORS, ConfigError) as error:
-        raise ImageError(f"{item.place} cannot be read: {first_line(error)}.") from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ImageError(f"There is no image file {item.place}. Check the address.") from error
+    except PermissionError as error:
+        raise ImageError(f"{item.place} cannot be read: {first_line(error)}. Check its permissions.") from error
+    except Exception as error:  # each plug-in has errors of its own
+        raise UnreachableError(f"{item.place} cannot be read: {first_line(error)}.") from error
+    suffix = PurePosixPath(path).suffix.lower()
     with tempfile.TemporaryDirectory(prefix="panoptic-deeplab-") as folder:
-        file = Path(folder) / f"image{PurePosixPath(path).suffix}"
+        file = Path(folder) / f"image{suffix if suffix in _SUFFIXES else ''}"
         file.write_bytes(content)
         try:
             yield file
@@ -103,7 +112,8 @@ def _places(source: str) -> Iterator[str]:
     elif is_url(source):
         yield from _of_url(source)
     elif user_path(source).is_dir():
-        images = [path for folder, _, _ in os.walk(user_path(source)) for path in image_files(Path(folder))]
+        walk = os.walk(user_path(source), onerror=_refuse)
+        images = [path for folder, _, _ in walk for path in image_files(Path(folder))]
         if not images:
             raise ImageError(f"Folder {source} has no image in it. Expected files such as .jpg, .png or .tif.")
         yield from map(str, sorted(images))
@@ -111,29 +121,41 @@ def _places(source: str) -> Iterator[str]:
         yield from map(str, find_images(source))
 
 
+def _refuse(error: OSError) -> None:
+    """A folder that is left out in silence would be missed by nobody."""
+    raise ImageError(
+        f"Folder {error.filename} cannot be listed: {error.strerror}. Allow it, or name the other folders."
+    ) from error
+
+
 def _of_url(url: str) -> Iterator[str]:
+    file_system, path = _file_system(url)
     try:
-        file_system, path = _file_system(url)
-        if any(letter in path for letter in "*?["):
-            paths = file_system.glob(path)
-        elif file_system.isdir(path):
-            suffixes = IMAGE_SUFFIXES | UNREADABLE_SUFFIXES
-            paths = [p for p in file_system.find(path) if PurePosixPath(p).suffix.lower() in suffixes]
+        if file_system.isdir(path):
+            paths = [p for p in file_system.find(path) if _is_picture(p)]
+        elif file_system.exists(path):  # its name may have letters of patterns
+            paths = [path]
         else:
-            paths = [path] if file_system.exists(path) else []
+            paths = file_system.glob(path) if any(letter in path for letter in "*?[") else []
         places = [file_system.unstrip_protocol(p) for p in sorted(paths)]
-    except _REMOTE_ERRORS as error:
+    except Exception as error:  # each plug-in has errors of its own
         raise ConfigError(f"{url} cannot be listed: {first_line(error)}.") from error
     if not places:
         raise ImageError(f"There is no image at {url}. Check the address or pattern.")
     yield from places
 
 
+def _is_picture(path: str) -> bool:
+    """By the rules of `image_files`."""
+    name = PurePosixPath(path).name
+    return not (path.endswith("/") or name.startswith(".")) and PurePosixPath(name).suffix.lower() in _SUFFIXES
+
+
 def _file_system(url: str) -> tuple[Any, str]:
     fsspec = require("fsspec", extra="batch", purpose="Reading URLs")
     try:
         file_system, path = fsspec.core.url_to_fs(url)
-    except _REMOTE_ERRORS as error:
+    except Exception as error:
         raise ConfigError(
             f"{url} cannot be opened: {first_line(error)}. URLs are read by fsspec; s3:// needs the package s3fs, gs://"
             " needs gcsfs."
@@ -149,7 +171,9 @@ def _of_manifest(source: str, suffix: str) -> Iterator[str]:
             content = file_system.cat_file(path)
         else:
             content = user_path(source).read_bytes()
-    except _REMOTE_ERRORS as error:
+    except ConfigError:
+        raise
+    except Exception as error:
         raise DatasetError(f"{where} cannot be read: {first_line(error)}.") from error
     folder = source.replace("\\", "/").rpartition("/")[0]
     for number, row in enumerate(_rows(content, suffix, where), start=1):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from panoptic_deeplab.batch.actors import ask_actors
 from panoptic_deeplab.batch.inputs import Item, is_url
-from panoptic_deeplab.batch.run import Outcome, Picture, Progress, Speed, keep, outcomes
+from panoptic_deeplab.batch.keep import Keeper, Outcome, Picture, Progress
+from panoptic_deeplab.batch.run import outcomes
 from panoptic_deeplab.batch.store import ResultStore
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 
@@ -52,24 +53,20 @@ def run_on_ray(
         CheckpointError: the model cannot be loaded there, or predicts what it cannot.
         ClusterError: Ray gave up; all that came back before is finished.
         OutputError: the system refuses to write.
+        UnreachableError: as for `run_batch`.
     """
-    speed = Speed(store, items)
+    keeper = Keeper(store, items, on_progress)
     make = functools.partial(_Predicting, load, pictures=pictures, batch_size=batch_size, readers=readers)
-    count = sum(item.key not in store.finished for item in items)
-    together = max(batch_size, min(_IMAGES, -(-count // (_SHARES * actors))))
-    # What is left after the first round was together with an image that kills its process, or is that image.
-    for images, tries in ((together, 2), (1, 3)):
-        left = [_anywhere(item) for item in items if item.key not in store.finished]
+    together = max(batch_size, min(_IMAGES, -(-len(keeper.left()) // (_SHARES * actors))))
+    # What is left after the first round did not answer, or was together with an image that kills its process.
+    for images, tries, is_last_try in ((together, 2, False), (1, 3, True)):
+        left = [_anywhere(item) for item in keeper.left()]
         questions = [left[first : first + images] for first in range(0, len(left), images)]
-        for _, answer in ask_actors(make, questions, actors=actors, gpus=gpus, tries=tries):
-            new = [outcome for outcome in answer if outcome.item.key not in store.finished]
-            keep(new, store)
-            for _ in new:
-                on_progress(speed.after_one())
-    for item in items:
-        if item.key not in store.finished:
-            store.add_error(item.key, f"{item.key} ended each process that predicted it, the last three times alone.")
-            on_progress(speed.after_one())
+        for _, found in ask_actors(make, questions, actors=actors, gpus=gpus, tries=tries):
+            keeper.keep(found, is_last_try=is_last_try)
+    for item in keeper.left():
+        reason = f"{item.key} ended each process that predicted it, the last three times alone."
+        keeper.keep([Outcome(item, None, {}, reason)], is_last_try=True)
 
 
 def _anywhere(item: Item) -> Item:

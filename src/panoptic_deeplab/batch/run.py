@@ -1,28 +1,24 @@
 """`run_batch`: predict a list of images into a `ResultStore`, reading ahead while the network works."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 
-from panoptic_deeplab.batch.inputs import Item, local_file
+from panoptic_deeplab.batch.inputs import Item, UnreachableError, local_file
+from panoptic_deeplab.batch.keep import Keeper, Outcome, Picture, Progress
 from panoptic_deeplab.batch.store import ResultStore
 from panoptic_deeplab.errors import ImageError
-from panoptic_deeplab.files import written_whole
 from panoptic_deeplab.images.read import range_warning
 from panoptic_deeplab.images.write import encoded
 from panoptic_deeplab.inference.engines.engine import ReadyImage
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.results.formats import to_coco_panoptic, to_rles
 from panoptic_deeplab.results.panoptic_result import PanopticResult
-
-Picture = Literal["panoptic", "labels"]
-"""PNG files beside the tables: ids as COCO's panoptic format has them, or as numbers of 16 (else 32) bits."""
 
 _WINDOW = 4
 """Batches of images that are read ahead."""
@@ -31,41 +27,16 @@ _TOO_LARGE = (MemoryError, torch.OutOfMemoryError)
 """What an image that needs more memory than there is raises, where it could not be known before."""
 
 
-class Progress(NamedTuple):
-    """How far a run has come."""
-
-    done: int
-    """Images that are finished, those of earlier calls too."""
-    total: int
-    errors: int
-    """Images without a result, among these."""
-    per_second: float
-    """Images a second of this call; 0 before the first."""
-
-    @property
-    def seconds_left(self) -> float | None:
-        """At this speed; None before the first image."""
-        return (self.total - self.done) / self.per_second if self.per_second > 0 else None
-
-
-class Outcome(NamedTuple):
-    """What became of an image; it can be pickled."""
-
-    item: Item
-    row: dict[str, Any] | None
-    """For `ResultStore.add`, without the places of the pictures; None where it could not be predicted."""
-    pictures: dict[Picture, bytes]
-    """PNG files by kind."""
-    error: str
-    """Why there is no row."""
-
-
 class _Read(NamedTuple):
     """An image that has been read."""
 
     item: Item
     ready: ReadyImage
     warning: str | None
+
+
+_Failed = tuple[Item, Exception]
+"""An image that cannot be read, and why."""
 
 
 def run_batch(
@@ -80,6 +51,8 @@ def run_batch(
 ) -> None:
     """Predict what is not finished yet; a bad image is noted in the store and stops nothing.
 
+    An image whose place does not answer is tried once more after all others, and noted as bad only then.
+
     Args:
         predictor: the model.
         items: all images of the job.
@@ -92,12 +65,13 @@ def run_batch(
     Raises:
         CheckpointError: the model predicts what it cannot; all images before are finished.
         OutputError: the system refuses to write.
+        UnreachableError: many images one after another cannot be had; nothing is noted of them.
     """
-    left = [item for item in items if item.key not in store.finished]
-    speed = Speed(store, items)
-    for outcome in outcomes(predictor, left, pictures=pictures, batch_size=batch_size, readers=readers):
-        keep([outcome], store)
-        on_progress(speed.after_one())
+    keeper = Keeper(store, items, on_progress)
+    how: dict[str, Any] = {"pictures": pictures, "batch_size": batch_size, "readers": readers}
+    for is_last_try in (False, True):
+        for outcome in outcomes(predictor, keeper.left(), **how):
+            keeper.keep([outcome], is_last_try=is_last_try)
 
 
 def outcomes(
@@ -111,54 +85,12 @@ def outcomes(
                 files: dict[Picture, bytes] = {kind: encoded(_picture(kind, answer)) for kind in pictures}
                 yield Outcome(item, _row(item, answer, warning), files, "")
             else:
-                yield Outcome(item, None, {}, answer)
-
-
-def keep(found: Sequence[Outcome], store: ResultStore) -> None:
-    """Write outcomes; when this returns, their images are finished.
-
-    Raises:
-        OutputError: the system refuses to write.
-    """
-    rows = []
-    for item, row, pictures, error in found:
-        if row is None:
-            store.add_error(item.key, error)
-            continue
-        files = {}
-        for kind, content in pictures.items():
-            path = store.picture(kind, item.key, item.stem)
-            with written_whole(path) as temporary:
-                temporary.write_bytes(content)
-            files[kind] = path.relative_to(store.folder).as_posix()
-        rows.append(row | {"files": files})
-    store.add(*rows)
-
-
-class Speed:
-    """Counts what a call has finished.
-
-    Args:
-        store: open.
-        items: all images of the job.
-    """
-
-    def __init__(self, store: ResultStore, items: Sequence[Item]) -> None:
-        self._store = store
-        keys = {item.key for item in items}
-        self._total, self._before = len(keys), len(keys & store.finished)
-        self._count, self._start = 0, time.monotonic()
-
-    def after_one(self) -> Progress:
-        """One more image is finished."""
-        self._count += 1
-        per_second = self._count / max(time.monotonic() - self._start, 1e-9)
-        return Progress(self._before + self._count, self._total, self._store.num_errors, per_second)
+                yield Outcome(item, None, {}, _said(item, answer), isinstance(answer, UnreachableError))
 
 
 def _batches(
     predictor: PanopticPredictor, items: Sequence[Item], *, batch_size: int, readers: int
-) -> Iterator[list[_Read | tuple[Item, str]]]:
+) -> Iterator[list[_Read | _Failed]]:
     """Images of one group, `batch_size` at most, or one that cannot be read, with the reason."""
     window = 1 if batch_size == 1 else _WINDOW * batch_size
     with ThreadPoolExecutor(readers, thread_name_prefix="reader") as pool:
@@ -172,13 +104,13 @@ def _batches(
                         break
                 if not waiting:
                     return
-                groups: dict[tuple[object, ...], list[_Read | tuple[Item, str]]] = {}
+                groups: dict[tuple[object, ...], list[_Read | _Failed]] = {}
                 for _ in range(min(window, len(waiting))):
                     item, future = waiting.popleft()
                     try:
                         read = future.result()
                     except (ImageError, *_TOO_LARGE) as error:
-                        yield [(item, _said(item, error))]
+                        yield [(item, error)]
                     else:
                         groups.setdefault(read.ready.group, []).append(read)
                 for group in groups.values():
@@ -193,12 +125,13 @@ def _read(predictor: PanopticPredictor, item: Item) -> _Read:
     with local_file(item) as path:
         ready = predictor.ready(path)
         deep = predictor.config.input.range == "percentile"  # takes its range from the image itself
-        return _Read(item, ready, None if deep else range_warning(path))
+        warning = None if deep else range_warning(path)
+        return _Read(item, ready, warning and warning.replace(str(path), item.place))
 
 
 def _answers(
-    predictor: PanopticPredictor, batch: Sequence[_Read | tuple[Item, str]]
-) -> Iterator[tuple[Item, PanopticResult | str]]:
+    predictor: PanopticPredictor, batch: Sequence[_Read | _Failed]
+) -> Iterator[tuple[Item, PanopticResult | Exception]]:
     """The result of each image, or why there is none; images too large together are predicted one by one."""
     reads = [read for read in batch if isinstance(read, _Read)]
     yield from ((read[0], read[1]) for read in batch if not isinstance(read, _Read))
@@ -208,7 +141,7 @@ def _answers(
         results = predictor.engine.predict([read.ready for read in reads]).results
     except _TOO_LARGE as error:
         if len(reads) == 1:
-            yield reads[0].item, _said(reads[0].item, error)
+            yield reads[0].item, error
             return
         for read in reads:
             yield from _answers(predictor, [read])

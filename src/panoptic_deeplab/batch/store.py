@@ -91,8 +91,6 @@ class ResultStore:
         Args:
             rows: as `schema` says. The system waits for the disk once for all of them.
         """
-        if not rows:
-            return
         self._append("pending.jsonl", *rows)
         self._pending += [dict(row) for row in rows]
         self.finished.update(row["image"] for row in rows)

@@ -14,7 +14,7 @@ from panoptic_deeplab.errors import ConfigError
 
 if TYPE_CHECKING:
     from panoptic_deeplab.batch.inputs import Item
-    from panoptic_deeplab.batch.run import Progress
+    from panoptic_deeplab.batch.keep import Progress
     from panoptic_deeplab.batch.store import ResultStore
     from panoptic_deeplab.inference.predictor import PanopticPredictor
 

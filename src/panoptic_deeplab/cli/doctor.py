@@ -24,8 +24,16 @@ from panoptic_deeplab.results.text_table import text_table
 
 _DISTRIBUTION = "panoptic-deeplab"
 
-_IN_PLACE_OF = {"onnxruntime": "onnxruntime-gpu"}
+_IN_PLACE_OF = {"onnxruntime": "onnxruntime-gpu", "opencv-python-headless": "opencv-python"}
 """A package of an extra -> another one with the same modules, which serves as well."""
+
+_OPENCVS = (
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+)
+"""Packages with the module cv2."""
 
 _IMPORT_ERRORS = (ImportError, OSError, RuntimeError, AttributeError)
 """What importing and first using a broken binary package raises; OSError: a shared library is missing."""
@@ -132,6 +140,7 @@ def inspect_machine() -> DoctorReport:
                 problems += _gpu_problems(_NVIDIA_DRIVER)
     if threads is not None and packages.get("torchvision"):
         problems += _torchvision_problems()
+    problems += _opencv_problems()
     problems += _shared_memory_problems(Path("/dev/shm"))
     return DoctorReport(
         version=__version__,
@@ -192,6 +201,17 @@ def _version_problems(required: Sequence[Requirement]) -> list[str]:
                 f' Update it with: pip install --upgrade "{requirement}"'
             )
     return problems
+
+
+def _opencv_problems() -> list[str]:
+    """The packages of OpenCV write over one another's files, and pip does not know it."""
+    found = [name for name in _OPENCVS if _version(name)]
+    if len(found) < 2:
+        return []
+    return [
+        f"{' and '.join(found)} are installed, which write over one another's files. Uninstall all with pip, and"
+        " install one again."
+    ]
 
 
 def _named(error: BaseException) -> str:

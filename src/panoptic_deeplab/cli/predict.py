@@ -43,7 +43,10 @@ class Predict(InferenceVerb):
     """
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES...")]
-    """Image files, folders, or quoted patterns such as 'photos/**/*.jpg'."""
+    """Image files, folders, or quoted patterns such as 'photos/**/*.jpg'; or videos, in a call of their own, which
+    become NAME_overlay.mp4 and NAME_table.csv in --output."""
+    camera: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Predict what a camera sees, by its number from 0, until Ctrl-C: camera0_overlay.mp4 and camera0_table.csv."""
     output: OptionalFolder = None
     """Folder for the files of --save; without it the segments are printed. Images of several folders get subfolders."""
     save: Annotated[tuple[Product, ...], tyro.conf.arg(help_behavior_hint="(default: overlay panoptic)")] = ()
@@ -89,8 +92,15 @@ class Predict(InferenceVerb):
     def execute(self) -> None:
         """Predict; print or write the results."""
         from panoptic_deeplab.images.read import find_images
+        from panoptic_deeplab.images.video import VIDEO_SUFFIXES
 
-        self._check_options()
+        if not self.images and self.camera is None:
+            raise ConfigError("`predict` needs at least one image file, folder or pattern. Got none.")
+        if self.camera is not None and self.images:
+            raise ConfigError("`camera` is predicted in a call of its own. Leave out the images, or --camera.")
+        if self.camera is not None:
+            self._predict_videos([Path(f"camera{self.camera}")])
+            return
         found: list[Path] = []
         for source in self.images:
             found.extend([Path(source)] if self.tile and is_stored_image(source) else find_images(source))
@@ -98,6 +108,16 @@ class Predict(InferenceVerb):
         for path in found:
             unique.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - links stay what they are
         paths = list(unique.values())
+        videos = [path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES]
+        if videos:
+            if len(videos) < len(paths):
+                other = next(path for path in paths if path not in videos)
+                raise ConfigError(
+                    f"{videos[0]} is a video and {other} an image. Predict videos in a call of their own."
+                )
+            self._predict_videos(videos)
+            return
+        self._check_options(self._products())
         files = None
         if self.output is not None:
             make_folder(self.output)
@@ -147,6 +167,54 @@ class Predict(InferenceVerb):
             say_error(f"{len(failed)} of {len(paths)} images could not be predicted.")
             raise SystemExit(1)
 
+    def _predict_videos(self, paths: Sequence[Path]) -> None:
+        """Predict videos, or the camera, of which the one path is only a name."""
+        from panoptic_deeplab.cli.prediction_video import OF_VIDEOS, VideoFiles, predict_video
+        from panoptic_deeplab.images.video import open_camera, open_video
+
+        products = self.save or OF_VIDEOS
+        self._check_options(products)
+        other = [product for product in products if product not in OF_VIDEOS]
+        if other:
+            raise ConfigError(f"`save` {other[0]} is for images. Of videos, {' and '.join(OF_VIDEOS)} are written.")
+        if self.output is None:
+            raise ConfigError("The results of videos are files. Name a folder for them with --output.")
+        if self.tile is not None or self.explain:
+            raise ConfigError("`tile` and `explain` are for images. Leave them out for videos.")
+        make_folder(self.output)
+        files = VideoFiles(self.output, products, paths, self._file_options())
+        predictor = self.load_predictor()
+        summaries, failed = [], []
+        for path in paths:
+            try:
+                with (
+                    open_video(path) if self.camera is None else open_camera(self.camera) as video,
+                    progress_bar(path.name) as on_frame,
+                ):
+                    summary = predict_video(
+                        predictor, video, path, files, batch_size=self.batch_size, on_frame=on_frame
+                    )
+            except ImageError as error:
+                failed.append({"image": str(path), "error": str(error)})
+                continue
+            summaries.append(summary)
+            if not self.json:
+                say(summary.line())
+                for file in summary.files:
+                    say(file)
+            if summary.warning is not None:
+                say_error(summary.warning)
+            if summary.interrupted:
+                break
+        if self.json:
+            print_json({"videos": [summary.to_json() for summary in summaries], "failed": failed})
+        for failure in failed:
+            say_error(f"ImageError: {failure['error']}")
+        if self.camera is None and any(summary.interrupted for summary in summaries):
+            raise KeyboardInterrupt
+        if failed:
+            raise SystemExit(1)
+
     def _products(self) -> tuple[Product, ...]:
         return self.save or _DEFAULT_PRODUCTS
 
@@ -164,25 +232,23 @@ class Predict(InferenceVerb):
     def _needs_maps(self) -> list[Product]:
         return [product for product in self._products() if product in NEED_MAPS]
 
-    def _check_options(self) -> None:
+    def _check_options(self, products: Sequence[Product]) -> None:
         from panoptic_deeplab.results.measurements import check_pixel_size
 
-        if not self.images:
-            raise ConfigError("`predict` needs at least one image file, folder or pattern. Got none.")
         if self.batch_size < 1:
             raise ConfigError(f"`batch_size` must be positive. Got {self.batch_size} instead.")
         check_pixel_size(self.pixel_size, self.unit)
-        if self.pixel_size is not None and "table" not in self.save:
+        if self.pixel_size is not None and "table" not in products:
             raise ConfigError("`pixel_size` adds columns to table.csv. Name `table` in --save.")
-        if self.things_only and not {"table", "labels", "geojson"} & {*self.save}:
+        if self.things_only and not {"table", "labels", "geojson"} & {*products}:
             raise ConfigError("`things_only` is for `table`, `labels` and `geojson`. Name one of them in --save.")
-        if self.label_format != "png" and "labels" not in self.save:
+        if self.label_format != "png" and "labels" not in products:
             raise ConfigError("`label_format` is for label images. Name `labels` in --save.")
         for name, value in (("alpha", self.alpha), ("min_score", self.min_score)):
             if not 0 <= value <= 1:
                 raise ConfigError(f"`{name}` must be between 0 and 1. Got {value} instead.")
         changed = any(getattr(self, name) != getattr(Predict, name) for name in ("no_labels", "alpha", "min_score"))
-        if changed and (self.output is None or "overlay" not in self._products()):
+        if changed and (self.output is None or "overlay" not in products):
             raise ConfigError(
                 "`no_labels`, `alpha` and `min_score` are for overlays. Name --output, and `overlay` in --save."
             )

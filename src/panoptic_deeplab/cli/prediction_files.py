@@ -88,7 +88,7 @@ class PredictionFiles:
         self._folder = folder
         self._products = self.products = tuple(products)
         self._options = options or FileOptions()
-        self._stems = _stems(paths)
+        self._stems = output_stems(paths)
         self._written: list[Path] = []
         self._check_names()
         tables = [name for product in products if product != "table" for name in _OF_ALL_IMAGES.get(product, ())]
@@ -269,7 +269,7 @@ class PredictionFiles:
                 )
 
 
-def _stems(paths: Sequence[Path]) -> dict[Path, str]:
+def output_stems(paths: Sequence[Path]) -> dict[Path, str]:
     """Names of the output files without suffix, in subfolders as the images are, below the folder common to all."""
     # Without `..`, which would lead out of the folder; links keep their names.
     absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100

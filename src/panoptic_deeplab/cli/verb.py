@@ -1,6 +1,7 @@
 """What all verbs of the command line share: options, output, the recipe or model folder they start from."""
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -54,8 +55,13 @@ def make_folder(folder: Path) -> None:
     """Make the folder of `--output`, before the work whose result goes there.
 
     Raises:
-        ConfigError: it cannot be made or written to.
+        ConfigError: it is a URL, or cannot be made or written to.
     """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", folder.as_posix()):  # a path has lost one of the two slashes
+        raise ConfigError(
+            f"`output` {folder.as_posix().replace(':/', '://', 1)} is a URL, and results are written to folders only."
+            " Name a folder, and copy it there afterwards."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -70,6 +76,8 @@ def make_folder(folder: Path) -> None:
 def progress_bar(description: str, *, enabled: bool = True) -> Iterator[Callable[..., None]]:
     """A bar on a terminal, in the first process; gives the function to call with (done, total), or (done, total, note).
 
+    A total of None means that nobody knows it.
+
     Args:
         description: stands before the bar.
         enabled: False where results are printed meanwhile, which would break the bar.
@@ -77,7 +85,7 @@ def progress_bar(description: str, *, enabled: bool = True) -> Iterator[Callable
     hidden = not (enabled and error_console().is_terminal and is_main_process())
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[note]}", markup=False))
     with Progress(*columns, console=error_console(), transient=True, disable=hidden) as progress:
-        bar = progress.add_task(description, note="")
+        bar = progress.add_task(description, total=None, note="")
         yield lambda done, total, note="": progress.update(bar, completed=done, total=total, note=note)
 
 

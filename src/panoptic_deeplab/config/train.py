@@ -90,7 +90,7 @@ class TrainConfig:
     validate_every: int = 1000
     """Steps; a checkpoint is written with each validation and at the end. 0 = only at the end."""
     keep_checkpoints: int = 2
-    """How many step folders to keep, beside the one that `best` points to."""
+    """How many step folders to keep; `best` has files of its own."""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ for bit; elsewhere up to rounding. No random state is stored, because there is n
 its dropout are functions of the run's seed and the number of the step.
 
 A run that is killed at any moment leaves a whole checkpoint to go on from: each is written into a temporary folder,
-which is then renamed, and only then do `last` and `best` point to it. It is written before its validation, whose result
+which is then renamed, and only then does `last` point to it. It is written before its validation, whose result
 is added afterwards; where that is missing, a resumed run begins with the validation. So does a full disk: what could
 not be written whole is removed, and the checkpoint before it stays.
 """
@@ -32,6 +32,7 @@ from panoptic_deeplab.config import Config
 from panoptic_deeplab.data.identity import DATASET_FILE
 from panoptic_deeplab.errors import OutputError, TrainingError
 from panoptic_deeplab.files import write_json, write_text, written_whole
+from panoptic_deeplab.training.best import write_best
 from panoptic_deeplab.training.finite import not_finite
 from panoptic_deeplab.training.optimizer_state import optimizer_state
 from panoptic_deeplab.training.run_folder import (
@@ -39,6 +40,8 @@ from panoptic_deeplab.training.run_folder import (
     CHECKPOINTS,
     LAST,
     REPLACED,
+    STATE_FILE,
+    VALIDATION_FILE,
     WRITING,
     checkpoints,
     newest_checkpoint,
@@ -48,9 +51,6 @@ from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.weights.card import CARD_FILE
 from panoptic_deeplab.weights.checksums import write_checksums
 from panoptic_deeplab.weights.folder import EMA_FILE, save_weights, write_folder
-
-STATE_FILE = "training_state.pt"
-VALIDATION_FILE = "validation.json"
 
 
 def save_checkpoint(
@@ -67,7 +67,7 @@ def save_checkpoint(
     Args:
         run_folder: the folder of the run.
         state: what to store.
-        config: configuration of the run. `keep_checkpoints` says how many of the newest are kept, beside the best.
+        config: configuration of the run. `keep_checkpoints` says how many of the newest are kept.
         categories: table of the classes that the model predicts.
         dataset: what identifies the data, as `data.identity.identify` returns it.
         model_card: text of the README.md beside the weights.
@@ -105,7 +105,7 @@ def save_checkpoint(
 def add_validation(
     run_folder: Path, state: TrainingState, metrics: Mapping[str, float], *, metric: str, model_card: str
 ) -> None:
-    """Add what was measured to the checkpoint that `last` points to; `best` points to it, too, if none was better.
+    """Add what was measured to the checkpoint that `last` points to; it becomes `best`, too, if none was better.
 
     Args:
         run_folder: the folder of the run.
@@ -123,7 +123,7 @@ def add_validation(
     write_text(folder / CARD_FILE, model_card)
     is_best = state.best_metric is None or metrics[metric] > state.best_metric
     if is_best or not (run_folder / BEST).exists():  # somebody has removed it
-        _point(run_folder / BEST, folder)
+        write_best(run_folder, folder, metrics)
     if is_best:
         state.best_metric = metrics[metric]
     # Last: where a kill leaves this file out, the validation is repeated, with the same outcome.
@@ -177,9 +177,9 @@ def _point(link: Path, target: Path) -> None:
 
 
 def _delete_old(run_folder: Path, *, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints and the best, and what was replaced."""
-    protected = {(run_folder / name).resolve() for name in (LAST, BEST)}
+    """Delete all but the newest `keep` checkpoints and the last, and what was replaced; `best` has its own files."""
+    protected = (run_folder / LAST).resolve()
     for folder in checkpoints(run_folder)[:-keep]:
-        if folder.resolve() not in protected:
+        if folder.resolve() != protected:
             shutil.rmtree(folder)
     tidy(run_folder)

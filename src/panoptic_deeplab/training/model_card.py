@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from panoptic_deeplab import __version__
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
+from panoptic_deeplab.training.precision import VALIDATION_PRECISION
 from panoptic_deeplab.weights.card import Results, model_card
 from panoptic_deeplab.weights.markdown import code_span
 
@@ -31,7 +32,8 @@ def training_card(
     if metrics is not None:
         results = Results(
             metrics=dict(metrics),
-            provenance=f"Measured on the split {code_span(config.data.val_split)} by panoptic-deeplab {__version__}.",
+            provenance=f"Measured on the split {code_span(config.data.val_split)} in {VALIDATION_PRECISION}, at one"
+            f" scale, by panoptic-deeplab {__version__}.",
             table=table,
         )
     return model_card(

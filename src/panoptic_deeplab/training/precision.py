@@ -1,10 +1,13 @@
-"""`train.precision: auto`: bfloat16 where it is faster."""
+"""`train.precision: auto`: bfloat16 where it is faster; and the one precision of all validations."""
 
 from dataclasses import replace
 
 import torch
 
-from panoptic_deeplab.config import Config
+from panoptic_deeplab.config import Config, Precision
+
+VALIDATION_PRECISION: Precision = "float32"
+"""Whatever the training computes in: that of `evaluate` and `predict`, so that one checkpoint has one PQ."""
 
 
 def with_resolved_precision(config: Config, device: str) -> Config:

@@ -17,10 +17,17 @@ from panoptic_deeplab.config.io import config_to_dict
 from panoptic_deeplab.data.identity import DATASET_FILE, difference
 from panoptic_deeplab.errors import CheckpointError, ConfigError
 from panoptic_deeplab.files import read_json
-from panoptic_deeplab.training.checkpoint import STATE_FILE, VALIDATION_FILE
 from panoptic_deeplab.training.finite import not_finite
 from panoptic_deeplab.training.optimizer_state import restore_optimizer
-from panoptic_deeplab.training.run_folder import CHECKPOINTS, LAST, checkpoints, newest_checkpoint, step_of
+from panoptic_deeplab.training.run_folder import (
+    CHECKPOINTS,
+    LAST,
+    STATE_FILE,
+    VALIDATION_FILE,
+    checkpoints,
+    newest_checkpoint,
+    step_of,
+)
 from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.weights.checksums import check_files, read_checksums
 from panoptic_deeplab.weights.folder import (

@@ -9,7 +9,7 @@
     ├── curves.png
     ├── checkpoints/step_001000/ see `checkpoint.py`
     ├── last -> checkpoints/step_001000
-    └── best -> checkpoints/step_000800        a folder for `PanopticPredictor.from_pretrained`
+    └── best/                    a model folder for `PanopticPredictor.from_pretrained`, to copy and move; see `best.py`
 
 Everything is written beside its place and renamed into it. What kills leave half-written is removed when the run goes
 on, and before a checkpoint needs room.
@@ -33,8 +33,10 @@ from panoptic_deeplab.files import read_json, write_json
 CHECKPOINTS, LAST, BEST = "checkpoints", "last", "best"
 CONFIG_YAML, CURVES_PICTURE = "config.yaml", "curves.png"
 LABELS_PICTURE, BATCH_PICTURE = "labels.png", "train_batch.png"
+STATE_FILE, VALIDATION_FILE = "training_state.pt", "validation.json"
+"""Files of a checkpoint."""
 WRITING, REPLACED = ".writing_", ".replaced_"
-"""How folders of checkpoints begin that are not whole, or have a successor."""
+"""How folders of checkpoints, and `best`, begin that are not whole, or have a successor."""
 
 _LOCK, _OWNER = ".lock", ".lock.json"
 _SECONDS_FOR_WORKERS = 6.0
@@ -90,16 +92,17 @@ def check_run_folder(run_folder: Path, *, resume: bool) -> None:
 
 
 def tidy(run_folder: Path) -> None:
-    """Remove what a kill has left half-written; of a checkpoint that was being replaced, one of the two stays."""
+    """Remove what a kill has left half-written; of a folder that was being replaced, one of the two stays."""
     folder = run_folder / CHECKPOINTS
-    for replaced in folder.glob(f"{REPLACED}*"):
-        original = replaced.with_name(replaced.name.removeprefix(REPLACED))
-        if original.exists() or not replaced.is_dir():
-            _remove(replaced)
-        else:
-            replaced.rename(original)
-    for unfinished in folder.glob(f"{WRITING}*"):
-        _remove(unfinished)
+    for place in (folder, run_folder):
+        for replaced in place.glob(f"{REPLACED}*"):
+            original = replaced.with_name(replaced.name.removeprefix(REPLACED))
+            if original.exists() or not replaced.is_dir():
+                _remove(replaced)
+            else:
+                replaced.rename(original)
+        for unfinished in place.glob(f"{WRITING}*"):
+            _remove(unfinished)
     for place in (run_folder, *folder.glob("step_*"), *run_folder.glob("validation/step_*")):
         for path in place.glob(".*.*"):
             if _UNFINISHED.fullmatch(path.name) and path.is_file():

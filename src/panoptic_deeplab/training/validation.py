@@ -11,7 +11,7 @@ from panoptic_deeplab.distributed import Process, broadcast_buffers, of_main_pro
 from panoptic_deeplab.evaluation.evaluate import EvaluationReport, evaluate
 from panoptic_deeplab.evaluation.report_files import write_report_files
 from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.training.precision import with_resolved_precision
+from panoptic_deeplab.training.precision import VALIDATION_PRECISION
 from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.training.tracking import VALIDATION_COLUMNS
 
@@ -53,10 +53,8 @@ def validate(
     model = state.model if state.ema is None else state.ema.model
     # At one scale, whatever the recipe asks for at the end: the paper's seven scales with flip take 25 times as long.
     plain = replace(config, test_time_augmentation=TestTimeAugmentationConfig())
-    precision = with_resolved_precision(config, process.device).train.precision
-    assert precision != "auto"
     predictor = PanopticPredictor.from_network(
-        model, source.categories, plain, device=process.device, precision=precision
+        model, source.categories, plain, device=process.device, precision=VALIDATION_PRECISION
     )
     report = evaluate(
         predictor,
@@ -64,7 +62,10 @@ def validate(
         config=config.evaluation,
         process=process,
         on_image=on_image,
-        provenance={"run_folder": str(run_folder), "step": state.step, "split": config.data.val_split},
+        provenance={
+            **{"run_folder": str(run_folder), "step": state.step, "split": config.data.val_split},
+            **{"device": process.device, "precision": VALIDATION_PRECISION},
+        },
     )
     folder = run_folder / "validation" / f"step_{state.step:06d}"
     of_main_process(process, lambda: write_report_files(report, folder))

@@ -75,6 +75,20 @@ def segment_colors(result: PanopticResult) -> UInt8[np.ndarray, "N 3"]:
     return colors
 
 
+def class_colors(result: PanopticResult) -> UInt8[np.ndarray, "N 3"]:
+    """The color of its class for each segment, in the order of `segments_info`; of things, bright enough to be seen.
+
+    It does not depend on what else there is, so that it stays from frame to frame of a video.
+    """
+    train_ids = result.categories.train_id_by_category_id
+    colors = np.zeros((len(result.segments_info), 3), np.uint8)
+    for index, segment in enumerate(result.segments_info):
+        color = result.categories[train_ids[segment.category_id]].color
+        is_instance = segment.isthing and not segment.iscrowd
+        colors[index] = np.rint(255 * np.array(_raised(color))).astype(np.uint8) if is_instance else color
+    return colors
+
+
 def _spread(centers: Float[np.ndarray, "N 2"], distances: Float[np.ndarray, "P P"]) -> list[int]:
     """Which color of a palette each instance gets: new ones as long as there are, then the one that differs most."""
     chosen: list[int] = []

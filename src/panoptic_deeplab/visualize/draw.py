@@ -12,7 +12,7 @@ from panoptic_deeplab.categories import IGNORE_INDEX, CategoryTable
 from panoptic_deeplab.images.read import ImageLike, read_image
 from panoptic_deeplab.results.ids import VOID_ID
 from panoptic_deeplab.results.panoptic_result import PanopticResult
-from panoptic_deeplab.visualize.colors import Color, paint_segments, segment_colors
+from panoptic_deeplab.visualize.colors import Color, class_colors, paint_segments, segment_colors
 from panoptic_deeplab.visualize.labels import write_labels
 
 _TALLEST = 8
@@ -27,6 +27,7 @@ def draw_panoptic(
     labels: bool = True,
     min_score: float = 0.0,
     min_width: int | None = None,
+    instance_colors: bool = True,
 ) -> Image.Image:
     """Paint a result over its image.
 
@@ -42,6 +43,7 @@ def draw_panoptic(
         min_score: leave out what has a score below this.
         min_width: enlarge narrower images to so many pixels first (pixels stay square), so that there is room for lines
             and names.
+        instance_colors: give each thing a color of its own; else it has that of its class, for the frames of a video.
 
     Returns:
         RGB picture of the size of the image, or larger.
@@ -59,7 +61,7 @@ def draw_panoptic(
             f"The image{where} has {pixels.shape[0]} x {pixels.shape[1]} pixels (height x width), the result"
             f" {result.size[0]} x {result.size[1]}. Pass the image that was predicted."
         )
-    colors = segment_colors(result)
+    colors = segment_colors(result) if instance_colors else class_colors(result)
     if min_score > 0:
         kept = [segment.score is None or segment.score >= min_score for segment in result.segments_info]
         result, colors = _only(result, kept), colors[kept]

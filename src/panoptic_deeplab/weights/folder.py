@@ -140,7 +140,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -
 
 def _read_json(path: Path) -> Any:
     if not path.exists():
-        best = path.parent / "best"  # of a run
-        advice = f" Did you mean {best}?" if (best / path.name).is_file() else ""
+        of_a_run = (path.parent / name for name in ("best", "last"))
+        advice = next((f" Did you mean {folder}?" for folder in of_a_run if (folder / path.name).is_file()), "")
         raise CheckpointError(f"{path.parent} is not a model folder: {path.name} is missing.{advice}")
     return read_json(path, what="file", error=CheckpointError)

@@ -65,6 +65,11 @@ def _nothing(name: str) -> str:
     path = user_path(name)
     if path.is_file() and (path.parent / "config.json").is_file():
         return f"There is no model folder {name}: it is a file. Name its folder: {path.parent}"
+    if path.name == "best" and (path.parent / "last" / "config.json").is_file():
+        return (
+            f"There is no model folder {name} yet: the run has made no validation. Its newest checkpoint is"
+            f" {path.parent / 'last'}"
+        )
     return (
         f"There is no model folder {name}. Expected a folder with model.safetensors, config.json and categories.json,"
         " such as runs/NAME/best; or a name that `panoptic-deeplab models` lists; or owner/name of a repository on the"

@@ -1,13 +1,14 @@
 """Where images come from: files, folders, patterns, manifests and URLs."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from panoptic_deeplab.batch.inputs import Item, list_images, local_file
+from panoptic_deeplab.batch.inputs import Item, UnreachableError, list_images, local_file
 from panoptic_deeplab.errors import ConfigError, DatasetError, ImageError
 from panoptic_deeplab.images.read import read_image
 
@@ -61,8 +62,61 @@ def test_urls(tmp_path: Path) -> None:
         local_file(Item("k", "memory://photos/bad.png")) as path,
     ):
         read_image(path)
-    with pytest.raises(ImageError, match=r"gone\.png cannot be read"), local_file(Item("k", "memory://gone.png")):
+    with (
+        pytest.raises(ImageError, match=r"no image file memory://gone\.png"),
+        local_file(Item("k", "memory://gone.png")),
+    ):
         pass
+
+
+def test_pictures_at_urls_are_chosen_as_in_folders(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    content = _image(tmp_path / "a.png").read_bytes()
+    names = ["/chosen/._a.png", "/chosen/A.PNG", "/chosen/b[1].png", "/chosen/c.heic", "/chosen/d.json"]
+    for name in names:
+        memory.pipe_file(name, content)
+    assert [item.place for item in list_images(["memory://chosen"])] == [f"memory://{name}" for name in names[1:4]]
+    assert [item.place for item in list_images(["memory://chosen/b[1].png"])] == ["memory:///chosen/b[1].png"]
+
+
+def test_a_place_that_does_not_answer_is_no_bad_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class PluginError(Exception):
+        """As botocore's, which are kin of nothing."""
+
+    def cat_file(self: object, path: str) -> bytes:
+        raise {"/gone.png": FileNotFoundError(path), "/denied.png": PermissionError("Forbidden")}.get(
+            path, PluginError("no route")
+        )
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "cat_file", cat_file)
+    for name, error, said in (
+        ("gone", ImageError, r"There is no image file memory://gone\.png"),
+        ("denied", ImageError, r"memory://denied\.png cannot be read: Forbidden"),
+        ("far", UnreachableError, r"memory://far\.png cannot be read: no route"),
+    ):
+        with pytest.raises(error, match=said) as caught, local_file(Item("k", f"memory://{name}.png")):
+            pass
+        assert type(caught.value) is error
+    with pytest.raises(UnreachableError, match="cannot be opened"), local_file(Item("k", "nonsense://a.png")):
+        pass
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "isdir", cat_file)
+    with pytest.raises(ConfigError, match="memory://photos cannot be listed: no route"):
+        list_images(["memory://photos"])
+
+
+def test_a_folder_that_cannot_be_listed_is_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _image(tmp_path / "a.png")
+    _image(tmp_path / "closed" / "b.png")
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(ImageError, match=r"closed cannot be listed: Permission denied"):
+        list_images([str(tmp_path)])
 
 
 def test_what_names_no_image_is_one_sentence(tmp_path: Path) -> None:

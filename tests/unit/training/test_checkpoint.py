@@ -1,5 +1,6 @@
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,11 @@ from panoptic_deeplab.errors import OutputError, TrainingError
 from panoptic_deeplab.training import checkpoint
 from panoptic_deeplab.training.run_folder import tidy
 from panoptic_deeplab.training.state import TrainingState
+from panoptic_deeplab.weights.checksums import check_files, read_checksums
 from panoptic_deeplab.weights.open import open_pretrained
+
+CHANGES_OF_A_VALIDATION = 10
+"""The card; checksums, result and checksums of the new `best`; its folders; the result, and the checksums."""
 
 
 def test_restored_state_is_equal_and_goes_on_equally(small_run: Any, tmp_path: Path) -> None:
@@ -64,8 +69,9 @@ def test_retention_keeps_the_newest_and_the_best(small_run: Any, tmp_path: Path)
         state.step = step
         small_run.save(state, quality=0.5 if step == 4 else 0.4)
     names = sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir())
-    assert names == ["step_000004", "step_000008", "step_000010"]
-    assert (tmp_path / "best").resolve().name == "step_000004"
+    assert names == ["step_000008", "step_000010"]
+    assert _pq_of_best(tmp_path) == 0.5
+    open_pretrained(tmp_path / "best")
     assert (tmp_path / "last").resolve().name == "step_000010"
 
 
@@ -79,7 +85,7 @@ def test_best_metric_goes_on_over_checkpoints_without_a_validation(small_run: An
     assert not small_run.load(restored)
     assert restored.best_metric == 0.5
     small_run.validate(restored, 0.5)  # not better
-    assert (tmp_path / "best").resolve().name == "step_000002"
+    assert not _is_best(tmp_path, "step_000003")
     assert small_run.load(restored)
     assert restored.best_metric == 0.5
 
@@ -150,7 +156,7 @@ def _allow_changes(patch: pytest.MonkeyPatch, number: int) -> None:
     patch.setattr(checkpoint.shutil, "rmtree", limited(shutil.rmtree))
 
 
-@pytest.mark.parametrize("num_changes", range(5))
+@pytest.mark.parametrize("num_changes", range(12))
 def test_a_kill_while_adding_a_validation_is_made_good_by_repeating_it(
     small_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_changes: int
 ) -> None:
@@ -159,19 +165,31 @@ def test_a_kill_while_adding_a_validation_is_made_good_by_repeating_it(
         state.step = step
         small_run.save(state, quality=quality if step == 2 else None)
     with monkeypatch.context() as patch:
-        _allow_changes(patch, num_changes)  # the card, the link, the checksums, the result: 4 are all
-        if num_changes < 4:
-            with pytest.raises(OSError, match="disk full"):
-                small_run.validate(state, 0.5)
-        else:
+        _allow_changes(patch, num_changes)
+        killed = False
+        try:
             small_run.validate(state, 0.5)
+        except OSError:
+            killed = True
+    assert killed == (num_changes < CHANGES_OF_A_VALIDATION)
+    tidy(tmp_path)
+    open_pretrained(tmp_path / "best")
     restored = small_run.state()
     if not small_run.load(restored):
         assert restored.best_metric == 0.3
         small_run.validate(restored, 0.5)
     assert restored.best_metric == 0.5
-    assert (tmp_path / "best").resolve().name == "step_000004"
+    assert _is_best(tmp_path, "step_000004")
     assert small_run.load(restored)
+
+
+def _pq_of_best(run_folder: Path) -> float:
+    return json.loads((run_folder / "best" / "validation.json").read_text())["PQ"]
+
+
+def _is_best(run_folder: Path, name: str) -> bool:
+    """Whether the files of `best` are those of a checkpoint."""
+    return (run_folder / "best" / "config.json").samefile(run_folder / "checkpoints" / name / "config.json")
 
 
 def _fail(*_: object) -> None:
@@ -264,18 +282,61 @@ def test_what_a_kill_left_half_written_is_removed_before_room_is_needed(
 def test_a_best_that_is_gone_is_replaced_by_any_other(small_run: Any, tmp_path: Path) -> None:
     state = small_run.state()
     state.step = 2
-    shutil.rmtree(small_run.save(state, quality=0.5))
+    small_run.save(state, quality=0.5)
+    shutil.rmtree(tmp_path / "best")
     state.step = 4
     small_run.save(state, quality=0.4)
-    assert (tmp_path / "best").resolve().name == "step_000004"
+    assert _is_best(tmp_path, "step_000004")
     assert state.best_metric == 0.5
 
 
-@pytest.mark.parametrize("name", ["best", ".best_new"])
+@pytest.mark.parametrize("name", ["last", ".last_new"])
 def test_a_folder_in_the_place_of_a_link_is_one_sentence(small_run: Any, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    state = small_run.state()
+    small_run.make_step(state)
+    with pytest.raises(OutputError, match=r"last cannot be written: Is a directory\. Remove what is there\."):
+        small_run.save(state)
+
+
+def test_what_is_no_model_is_not_replaced_by_best(small_run: Any, tmp_path: Path) -> None:
     state = small_run.state()
     small_run.make_step(state)
     small_run.save(state)
-    (tmp_path / name).mkdir()
-    with pytest.raises(OutputError, match=r"best cannot be written: Is a directory\. Remove what is there\."):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"best cannot be written: what is there is no model folder\. Remove it\."):
         small_run.validate(state, 0.5)
+    assert (tmp_path / "best" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_best_is_a_model_wherever_it_is_copied(
+    small_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard_links: bool
+) -> None:
+    if not hard_links:
+        monkeypatch.setattr("os.link", _fail)
+    state = small_run.state()
+    small_run.make_step(state)
+    checkpoint_folder = small_run.save(state, quality=0.5)
+    subprocess.run(["cp", "-r", tmp_path / "best", tmp_path / "copy"], check=True)
+    shutil.rmtree(checkpoint_folder)
+    for folder in (tmp_path / "best", tmp_path / "copy"):
+        open_pretrained(folder)
+        sums = read_checksums(folder)
+        check_files(folder, sums, sums)
+        names = ("model.safetensors", "ema.safetensors", "config.json", "categories.json", "dataset.json", "README.md")
+        assert {path.name for path in folder.iterdir()} == {*names, "validation.json", "checksums.json"}
+
+
+def test_a_link_of_an_older_run_becomes_a_folder(small_run: Any, tmp_path: Path) -> None:
+    state = small_run.state()
+    state.step = 2
+    small_run.save(state, quality=0.4)
+    shutil.rmtree(tmp_path / "best")
+    (tmp_path / "best").symlink_to("checkpoints/step_000002")
+    state.step = 4
+    small_run.save(state, quality=0.5)
+    assert not (tmp_path / "best").is_symlink()
+    assert _is_best(tmp_path, "step_000004")
+    assert (tmp_path / "checkpoints" / "step_000002" / "training_state.pt").exists()

@@ -247,7 +247,8 @@ def test_a_validation_that_fails_is_made_up_for_on_resume(
     assert (tmp_path / "best").exists() == (step == 5)
     assert train(config, run_folder=tmp_path, resume=True, device="cpu") == tmp_path / "best"
     _assert_equal_weights(tmp_path, reference)
-    assert (tmp_path / "best").readlink() == (reference / "best").readlink()
+    cards = [(folder / "best" / "README.md").read_text() for folder in (tmp_path, reference)]
+    assert cards[0] == cards[1]
     rows = [{row["step"]: row["PQ"] for row in read_metrics(f) if "PQ" in row} for f in (tmp_path, reference)]
     assert rows[0] == rows[1]
     assert len(rows[0]) == 2

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from panoptic_deeplab.errors import ImageError
-from panoptic_deeplab.visualize.colors import segment_colors
+from panoptic_deeplab.visualize.colors import class_colors, segment_colors
 from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic, enlarge
 
 
@@ -91,3 +91,15 @@ def test_unfit_arguments_are_errors(image, scene, tmp_path):
 def test_semantic_map_has_class_colors_and_black_void(scene):
     picture = np.array(draw_semantic(np.array([[0, 1, 255]], np.uint8), scene.categories))
     assert picture.tolist() == [[[128, 64, 128], [0, 0, 142], [0, 0, 0]]]
+
+
+def test_instances_can_have_the_color_of_their_class_whatever_else_there_is(image, scene):
+    colors = class_colors(scene)
+    for index, segment in enumerate(scene.segments_info):
+        alone = replace(scene, segments_info=[segment])
+        assert (class_colors(alone)[0] == colors[index]).all()
+    picture = np.array(draw_panoptic(image, scene, alpha=1, labels=False, instance_colors=False))
+    for (y, x), index in {(60, 20): 0, (60, 120): 1, (100, 20): 2}.items():
+        assert (picture[y, x] == colors[index]).all()
+    things = [index for index, segment in enumerate(scene.segments_info) if segment.isthing and not segment.iscrowd]
+    assert all(colors[index].max() >= 190 for index in things)

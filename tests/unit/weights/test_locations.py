@@ -4,6 +4,7 @@ import pytest
 
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.weights import hub, zoo
+from panoptic_deeplab.weights.folder import read_settings
 from panoptic_deeplab.weights.locations import model_folder
 
 
@@ -85,3 +86,12 @@ def test_of_a_file_in_a_model_folder_the_folder_is_named(asked: list[tuple], tmp
     with pytest.raises(CheckpointError, match=r"best/model\.safetensors: it is a file\. Name its folder: best$"):
         model_folder("best/model.safetensors")
     assert asked == []
+
+
+def test_a_run_without_a_validation_has_a_last_checkpoint_to_name(tmp_path: Path) -> None:
+    (tmp_path / "last").mkdir()
+    (tmp_path / "last" / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"made no validation\. Its newest checkpoint is .*/last$"):
+        model_folder(tmp_path / "best")
+    with pytest.raises(CheckpointError, match=r"Did you mean .*/last\?$"):
+        read_settings(tmp_path)
