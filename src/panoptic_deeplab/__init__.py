@@ -59,6 +59,7 @@ if TYPE_CHECKING:  # for type checkers; a test holds it equal to the table below
     from panoptic_deeplab.data.sources import open_source as open_source
     from panoptic_deeplab.data.targets import make_targets as make_targets
     from panoptic_deeplab.errors import CheckpointError as CheckpointError
+    from panoptic_deeplab.errors import ClusterError as ClusterError
     from panoptic_deeplab.errors import ConfigError as ConfigError
     from panoptic_deeplab.errors import DatasetError as DatasetError
     from panoptic_deeplab.errors import ExportError as ExportError
@@ -138,8 +139,8 @@ _PUBLIC_NAMES = {
     "data.sample": "PanopticSource Sample",
     "data.sources": "open_source",
     "data.targets": "make_targets",
-    "errors": "CheckpointError ConfigError DatasetError ExportError ImageError MissingDependencyError OutputError"
-    " PanopticDeepLabError TrainingError",
+    "errors": "CheckpointError ClusterError ConfigError DatasetError ExportError ImageError MissingDependencyError"
+    " OutputError PanopticDeepLabError TrainingError",
     "evaluation.evaluate": "EvaluationReport evaluate",
     "evaluation.submission": "SubmissionWriter",
     "export.exporter": "export_model",
