@@ -71,11 +71,11 @@ def _segments(result: PanopticResult) -> list[dict[str, Any]]:
 class Service:
     """The command in a process of its own."""
 
-    def __init__(self, model: str, workers: int, log: Path) -> None:
+    def __init__(self, model: str, workers: int, log: Path, *, keep_megabytes: int = 8) -> None:
         self.log = log
         limits = ["--max-megabytes", "2", "--max-megapixels", "2", "--max-seconds", "30", "--batch-size", "1"]
         limits += ["--threads", "1"]  # as here: sums in another order would differ in the last digits
-        limits += ["--keep-megabytes", "8"]  # is full early, and memory flat from then on
+        limits += ["--keep-megabytes", str(keep_megabytes)]  # few are full early, and memory is flat from then on
         command = [sys.executable, "-m", "panoptic_deeplab", "serve", model, "--port", "0", "--device", "cpu"]
         with log.open("wb") as file:
             self.process = subprocess.Popen(
