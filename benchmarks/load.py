@@ -102,6 +102,14 @@ class Service:
                     total += 1024 * int(line.split()[1])
         return total
 
+    def processor_seconds(self) -> float:
+        """Processor time of all its processes until now."""
+        ticks = 0
+        for pid in [self.process.pid, *self._children(self.process.pid)]:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def _children(self, pid: int) -> list[int]:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return [int(child) for child in children]
