@@ -7,6 +7,7 @@
     ├── CheckpointError(ValueError)            weights are missing, truncated or do not fit the model
     ├── TrainingError(RuntimeError)            training cannot go on (a loss is not finite)
     ├── ExportError(RuntimeError)              a model cannot be written for another runtime, or loses too much there
+    ├── ClusterError(RuntimeError)             Ray, or what runs on it, gives up
     ├── OutputError(OSError)                   a file cannot be written: a full disk, a folder without permission
     └── MissingDependencyError(ImportError)    an optional package is not installed
 
@@ -61,6 +62,10 @@ class TrainingError(PanopticDeepLabError, RuntimeError):
 
 class ExportError(PanopticDeepLabError, RuntimeError):
     """A model cannot be written for another runtime, or loses too much there."""
+
+
+class ClusterError(PanopticDeepLabError, RuntimeError):
+    """Ray gives up, or what runs on it fails."""
 
 
 class OutputError(PanopticDeepLabError, OSError):

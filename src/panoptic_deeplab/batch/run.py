@@ -1,54 +1,30 @@
 """`run_batch`: predict a list of images into a `ResultStore`, reading ahead while the network works."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 
 from panoptic_deeplab.batch.inputs import Item, UnreachableError, local_file
+from panoptic_deeplab.batch.keep import Keeper, Outcome, Picture, Progress
 from panoptic_deeplab.batch.store import ResultStore
 from panoptic_deeplab.errors import ImageError
 from panoptic_deeplab.images.read import range_warning
-from panoptic_deeplab.images.write import save_picture
+from panoptic_deeplab.images.write import encoded
 from panoptic_deeplab.inference.engines.engine import ReadyImage
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.results.formats import to_coco_panoptic, to_rles
 from panoptic_deeplab.results.panoptic_result import PanopticResult
-
-Picture = Literal["panoptic", "labels"]
-"""PNG files beside the tables: ids as COCO's panoptic format has them, or as numbers of 16 (else 32) bits."""
 
 _WINDOW = 4
 """Batches of images that are read ahead."""
 
 _TOO_LARGE = (MemoryError, torch.OutOfMemoryError)
 """What an image that needs more memory than there is raises, where it could not be known before."""
-
-
-_MOST_UNREACHABLE = 10
-"""Images one after another whose place does not answer, after which a run stops instead of calling all others bad."""
-
-
-class Progress(NamedTuple):
-    """How far a run has come."""
-
-    done: int
-    """Images that are finished, those of earlier calls too."""
-    total: int
-    errors: int
-    """Images without a result, among these."""
-    per_second: float
-    """Images a second of this call; 0 before the first."""
-
-    @property
-    def seconds_left(self) -> float | None:
-        """At this speed; None before the first image."""
-        return (self.total - self.done) / self.per_second if self.per_second > 0 else None
 
 
 class _Read(NamedTuple):
@@ -91,49 +67,25 @@ def run_batch(
         OutputError: the system refuses to write.
         UnreachableError: many images one after another cannot be had; nothing is noted of them.
     """
-    left = [item for item in items if item.key not in store.finished]
-    speed = Speed(store, items)
-    postponed: list[Item] = []
-    for again in (False, True):
-        in_a_row = 0
-        for batch in _batches(predictor, postponed if again else left, batch_size=batch_size, readers=readers):
-            for item, outcome in _outcomes(predictor, batch):
-                in_a_row = in_a_row + 1 if isinstance(outcome, UnreachableError) else 0
-                if isinstance(outcome, PanopticResult):
-                    warning = next(read.warning for read in batch if isinstance(read, _Read) and read.item is item)
-                    store.add(_row(item, outcome, _write_pictures(item, outcome, store, pictures), warning))
-                elif isinstance(outcome, UnreachableError) and not again:
-                    postponed.append(item)
-                    if in_a_row >= _MOST_UNREACHABLE:
-                        raise UnreachableError(
-                            f"{in_a_row} images one after another cannot be had: {outcome} Call again when their place"
-                            " answers; what is finished stays so."
-                        ) from outcome
-                    continue
-                else:
-                    store.add_error(item.key, _said(item, outcome))
-                on_progress(speed.after_one())
+    keeper = Keeper(store, items, on_progress)
+    how: dict[str, Any] = {"pictures": pictures, "batch_size": batch_size, "readers": readers}
+    for is_last_try in (False, True):
+        for outcome in outcomes(predictor, keeper.left(), **how):
+            keeper.keep([outcome], is_last_try=is_last_try)
 
 
-class Speed:
-    """Counts what a call has finished.
-
-    Args:
-        store: open.
-        items: all images of the job.
-    """
-
-    def __init__(self, store: ResultStore, items: Sequence[Item]) -> None:
-        self._store = store
-        keys = {item.key for item in items}
-        self._total, self._before = len(keys), len(keys & store.finished)
-        self._count, self._start = 0, time.monotonic()
-
-    def after_one(self) -> Progress:
-        """One more image is finished."""
-        self._count += 1
-        per_second = self._count / max(time.monotonic() - self._start, 1e-9)
-        return Progress(self._before + self._count, self._total, self._store.num_errors, per_second)
+def outcomes(
+    predictor: PanopticPredictor, items: Sequence[Item], *, pictures: Sequence[Picture], batch_size: int, readers: int
+) -> Iterator[Outcome]:
+    """Predict images, each once, not always in their order; arguments and errors are those of `run_batch`."""
+    for batch in _batches(predictor, items, batch_size=batch_size, readers=readers):
+        for item, answer in _answers(predictor, batch):
+            if isinstance(answer, PanopticResult):
+                warning = next(read.warning for read in batch if isinstance(read, _Read) and read.item is item)
+                files: dict[Picture, bytes] = {kind: encoded(_picture(kind, answer)) for kind in pictures}
+                yield Outcome(item, _row(item, answer, warning), files, "")
+            else:
+                yield Outcome(item, None, {}, _said(item, answer), isinstance(answer, UnreachableError))
 
 
 def _batches(
@@ -177,7 +129,7 @@ def _read(predictor: PanopticPredictor, item: Item) -> _Read:
         return _Read(item, ready, warning and warning.replace(str(path), item.place))
 
 
-def _outcomes(
+def _answers(
     predictor: PanopticPredictor, batch: Sequence[_Read | _Failed]
 ) -> Iterator[tuple[Item, PanopticResult | Exception]]:
     """The result of each image, or why there is none; images too large together are predicted one by one."""
@@ -192,7 +144,7 @@ def _outcomes(
             yield reads[0].item, error
             return
         for read in reads:
-            yield from _outcomes(predictor, [read])
+            yield from _answers(predictor, [read])
         return
     for read, result in zip(reads, results, strict=True):
         yield read.item, result
@@ -204,19 +156,7 @@ def _said(item: Item, error: Exception) -> str:
     return f"{item.key} needs more memory than there is. Predict it in tiles (`predict --tile 1024`)."
 
 
-def _write_pictures(
-    item: Item, result: PanopticResult, store: ResultStore, pictures: Sequence[Picture]
-) -> dict[str, str]:
-    """Kind -> file, relative to the store's folder."""
-    files: dict[str, str] = {}
-    for kind in pictures:
-        path = store.picture(kind, item.key, item.stem)
-        save_picture(_picture(kind, result), path)
-        files[kind] = path.relative_to(store.folder).as_posix()
-    return files
-
-
-def _row(item: Item, result: PanopticResult, files: dict[str, str], warning: str | None) -> dict[str, Any]:
+def _row(item: Item, result: PanopticResult, warning: str | None) -> dict[str, Any]:
     rles = to_rles(result.panoptic_map, [segment.id for segment in result.segments_info])
     segments = []
     for segment, rle in zip(result.segments_info, rles, strict=True):
@@ -224,14 +164,7 @@ def _row(item: Item, result: PanopticResult, files: dict[str, str], warning: str
         del row["iscrowd"]
         segments.append(row | {"rle": rle["counts"]})
     height, width = result.size
-    return {
-        "image": item.key,
-        "height": height,
-        "width": width,
-        "segments": segments,
-        "files": files,
-        "warning": warning,
-    }
+    return {"image": item.key, "height": height, "width": width, "segments": segments, "warning": warning}
 
 
 def _picture(kind: Picture, result: PanopticResult) -> Image.Image:

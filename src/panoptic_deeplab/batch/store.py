@@ -85,16 +85,16 @@ class ResultStore:
     ) -> None:
         self._lock.release()
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Keep the result of an image; when this returns, the image is finished.
+    def add(self, *rows: Mapping[str, Any]) -> None:
+        """Keep the results of images; when this returns, they are finished.
 
         Args:
-            row: as `schema` says.
+            rows: as `schema` says. The system waits for the disk once for all of them.
         """
-        self._append("pending.jsonl", row)
-        self._pending.append(dict(row))
-        self.finished.add(row["image"])
-        if len(self._pending) >= self._shard_images:
+        self._append("pending.jsonl", *rows)
+        self._pending += [dict(row) for row in rows]
+        self.finished.update(row["image"] for row in rows)
+        while len(self._pending) >= self._shard_images:
             self._write_shard()
 
     def add_error(self, key: str, message: str) -> None:
@@ -166,7 +166,8 @@ class ResultStore:
 
     def _write_shard(self) -> None:
         name = f"part-{len(self._shards):05d}.parquet"
-        rows = [row | {"files": list(row["files"].items())} for row in self._pending]
+        whole, rest = self._pending[: self._shard_images], self._pending[self._shard_images :]
+        rows = [row | {"files": list(row["files"].items())} for row in whole]
         table = self._arrow.Table.from_pylist(rows, schema=self.schema())
         path = make_folder(self.folder / "results") / name
         with written_whole(path) as temporary:
@@ -174,8 +175,8 @@ class ResultStore:
             _sync(temporary)
         _sync(path.parent)
         self._shards[name] = len(rows)
-        self._replace("pending.jsonl", [])
-        self._pending = []
+        self._replace("pending.jsonl", rest)
+        self._pending = rest
 
     def _check_job(self) -> None:
         path = self.folder / "job.json"
@@ -231,11 +232,12 @@ class ResultStore:
         ]
         return rows
 
-    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+    def _append(self, name: str, *rows: Mapping[str, Any]) -> None:
         path = self.folder / name
+        lines = b"".join(json.dumps(row, allow_nan=False).encode("ascii") + b"\n" for row in rows)
         try:
             with path.open("ab") as file:
-                file.write(json.dumps(row, allow_nan=False).encode("ascii") + b"\n")
+                file.write(lines)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:

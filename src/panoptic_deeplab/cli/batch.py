@@ -1,19 +1,21 @@
 """`panoptic-deeplab batch`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from panoptic_deeplab.cli.inference_options import InferenceVerb
+from panoptic_deeplab.cli.ray_options import RunsOnRay
 from panoptic_deeplab.cli.terminal import error_console, print_json, say, say_error
 from panoptic_deeplab.cli.verb import Flag, Folder, duration, make_folder, progress_bar
 from panoptic_deeplab.errors import ConfigError
 
 if TYPE_CHECKING:
-    from panoptic_deeplab.batch.run import Progress
+    from panoptic_deeplab.batch.inputs import Item
+    from panoptic_deeplab.batch.keep import Progress
+    from panoptic_deeplab.batch.store import ResultStore
     from panoptic_deeplab.inference.predictor import PanopticPredictor
 
 _SECONDS_BETWEEN_LINES = 30.0
@@ -21,7 +23,7 @@ _SECONDS_BETWEEN_LINES = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch(InferenceVerb):
+class Batch(RunsOnRay):
     """Segment a large collection of images into sharded tables; the same call goes on after any interruption.
 
     A finished image is never predicted again, whatever ended the call before. Images that cannot be predicted are in
@@ -46,36 +48,28 @@ class Batch(InferenceVerb):
     batch_size: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """Images of one size that go through the network together."""
     readers: Annotated[int, tyro.conf.arg(metavar="N")] = 2
-    """Threads that read images ahead."""
+    """Threads that read images ahead, in each process."""
     json: Flag = False
     """Write one JSON document to stdout."""
 
     def execute(self) -> None:
         """Predict; print where the results are."""
         from panoptic_deeplab.batch.inputs import list_images
-        from panoptic_deeplab.batch.run import run_batch
         from panoptic_deeplab.batch.store import ResultStore
 
+        self.check_runner()
         for name in ("batch_size", "readers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"`{name}` must be positive. Got {getattr(self, name)} instead.")
         items = list_images(self.inputs)
         make_folder(self.output)
-        predictor = self.load_predictor()
+        predictor = self.load_here() if self.runner == "ray" else self.load_predictor()
         start = time.monotonic()
         with ResultStore(self.output, self._job(predictor)) as store, progress_bar("batch") as on_image:
             before = len(store.finished)
             if before:
                 say_error(f"{before} images are finished already.")
-            run_batch(
-                predictor,
-                items,
-                store,
-                pictures=self.save,
-                batch_size=self.batch_size,
-                readers=self.readers,
-                on_progress=_Reporter(on_image),
-            )
+            self._run(predictor, items, store, _Reporter(on_image))
             manifest = store.finish([asdict(category) for category in predictor.categories.categories])
             errors, count = store.num_errors, len(store.finished)
         seconds = time.monotonic() - start
@@ -88,6 +82,27 @@ class Batch(InferenceVerb):
         if errors:
             say_error(f"{errors} of {count} images could not be predicted; {self.output / 'errors.jsonl'} says why.")
             raise SystemExit(1)
+
+    def _run(
+        self,
+        predictor: "PanopticPredictor",
+        items: "Sequence[Item]",
+        store: "ResultStore",
+        report: "Callable[[Progress], None]",
+    ) -> None:
+        how: dict[str, Any] = {"pictures": self.save, "batch_size": self.batch_size, "readers": self.readers}
+        if self.runner == "local":
+            from panoptic_deeplab.batch.run import run_batch
+
+            run_batch(predictor, items, store, **how, on_progress=report)
+            return
+        from panoptic_deeplab.batch.actors import on_ray, places
+        from panoptic_deeplab.batch.on_ray import run_on_ray
+
+        with on_ray(self.actors):
+            room, gpus = places(self.device)
+            actors = self.actors or room
+            run_on_ray(self.loader(gpus), items, store, actors=actors, gpus=gpus, **how, on_progress=report)
 
     def _job(self, predictor: "PanopticPredictor") -> dict[str, Any]:
         """What the results depend on."""

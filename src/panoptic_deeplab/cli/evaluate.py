@@ -1,19 +1,24 @@
 """`panoptic-deeplab evaluate`."""
 
-from dataclasses import asdict, dataclass, field
+import functools
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from panoptic_deeplab.cli.inference_options import InferenceOnData
-from panoptic_deeplab.cli.option_values import EvaluationChanges
+from panoptic_deeplab.cli.option_values import DataChanges, EvaluationChanges
+from panoptic_deeplab.cli.ray_options import RunsOnRay
 from panoptic_deeplab.cli.terminal import print_json, say_error, say_lines
 from panoptic_deeplab.cli.verb import Flag, OptionalFolder, make_folder, progress_bar
 from panoptic_deeplab.config.io import with_changes
 from panoptic_deeplab.errors import DatasetError, MissingDependencyError
+from panoptic_deeplab.files import user_path
 
 if TYPE_CHECKING:
-    from panoptic_deeplab.config import DataConfig
+    from panoptic_deeplab.batch.evaluate_on_ray import Evaluated
+    from panoptic_deeplab.config import DataConfig, EvaluationConfig
+    from panoptic_deeplab.evaluation.evaluate import EvaluationReport
     from panoptic_deeplab.inference.predictor import PanopticPredictor
     from panoptic_deeplab.metrics.metric import Metric
 
@@ -21,11 +26,12 @@ _SEMANTIC_ONLY = "This model has no instance branch: it leaves things void, so t
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(InferenceOnData):
+class Evaluate(RunsOnRay, InferenceOnData):
     """Measure PQ, mIoU and AP of a model on a labeled split.
 
     AP is COCO's, and on Cityscapes also Cityscapes' own, which the paper reports (it needs cityscapesScripts).
-    Settings not named are those the model was trained with. Under torchrun, the images are shared among the processes.
+    Settings not named are those the model was trained with. Under torchrun, the images are shared among the processes;
+    with --runner ray, among those of a Ray cluster.
 
     With --json, the document is: panoptic {all, things, stuff: each {pq, sq, rq, num_classes}; per_class: a list of
     {category_id, name, isthing, pq, sq, rq, true_positives, false_positives, false_negatives}; not_counted: names of
@@ -52,13 +58,27 @@ class Evaluate(InferenceOnData):
 
     def execute(self) -> None:
         """Evaluate; print the report."""
-        from panoptic_deeplab.distributed import process_group
-        from panoptic_deeplab.evaluation.evaluate import evaluate
         from panoptic_deeplab.evaluation.report_files import write_report_files
-        from panoptic_deeplab.inference.exported.model_file import is_model_file
 
+        self.check_runner()
         if self.output is not None:
             make_folder(self.output)
+        report = self._on_ray() if self.runner == "ray" else self._in_this_process()
+        if report is None:
+            return
+        if self.output is not None:
+            write_report_files(report, self.output)
+        if self.json:
+            print_json(report.to_json())
+        else:
+            say_lines(report.table(per_class=self.per_class).rstrip("\n"))
+
+    def _in_this_process(self) -> "EvaluationReport | None":
+        """Evaluate, or a share of it under torchrun; None in all processes but the first."""
+        from panoptic_deeplab.distributed import process_group
+        from panoptic_deeplab.evaluation.evaluate import evaluate
+        from panoptic_deeplab.inference.exported.model_file import is_model_file
+
         # An exported file's runtime has devices of its own, and finds its own default.
         has_runtime = any(is_model_file(model) for model in self.model)
         with process_group("cpu" if has_runtime else self.device) as process:
@@ -71,7 +91,6 @@ class Evaluate(InferenceOnData):
             split = self.split or data.val_split
             source = self.open_split(data, split)
             metrics = self._further_metrics(predictor, data, split, is_main=process.is_main)
-            settings = {"data": asdict(data), **self.settings(predictor.config), "evaluation": asdict(evaluation)}
             with progress_bar("evaluate") as on_image:
                 report = evaluate(
                     predictor,
@@ -80,16 +99,43 @@ class Evaluate(InferenceOnData):
                     metrics=metrics,
                     process=process,
                     on_image=on_image,
-                    provenance=self._provenance(split, device, settings),
+                    provenance=self._provenance(split, device, self._settings(predictor, data, evaluation)),
                 )
-            if not process.is_main:
-                return
-        if self.output is not None:
-            write_report_files(report, self.output)
-        if self.json:
-            print_json(report.to_json())
-        else:
-            say_lines(report.table(per_class=self.per_class).rstrip("\n"))
+            return report if process.is_main else None
+
+    def _on_ray(self) -> "EvaluationReport":
+        """Let the actors of a cluster evaluate."""
+        from panoptic_deeplab.batch.actors import on_ray, places
+        from panoptic_deeplab.batch.evaluate_on_ray import Evaluated, evaluate_on_ray
+
+        predictor = self.load_here()
+        if not predictor.config.model.instance_branch:
+            say_error(_SEMANTIC_ONLY)
+        data = self.data_config(predictor.config)
+        evaluation = with_changes(predictor.config.evaluation, self.evaluation, name="evaluation")
+        split = self.split or data.val_split
+        source = self.open_split(data, split)
+        further = functools.partial(self._further_metrics, predictor, data, split, is_main=False)
+        self._further_metrics(predictor, data, split, is_main=True)  # says once what is left out
+        root = DataChanges({**self.data, "root": str(user_path(data.root).absolute())})
+        there = replace(self, model=self.models_anywhere(), data=root)
+        with on_ray(self.actors), progress_bar("evaluate") as on_image:
+            room, gpus = places(self.device)
+            device = "cuda" if gpus else "cpu"
+            return evaluate_on_ray(
+                functools.partial(_evaluated, there, split, device),
+                Evaluated(predictor, source, further),
+                config=evaluation,
+                actors=self.actors or room,
+                gpus=gpus,
+                on_image=on_image,
+                provenance=self._provenance(split, device, self._settings(predictor, data, evaluation)),
+            )
+
+    def _settings(
+        self, predictor: "PanopticPredictor", data: "DataConfig", evaluation: "EvaluationConfig"
+    ) -> dict[str, Any]:
+        return {"data": asdict(data), **self.settings(predictor.config), "evaluation": asdict(evaluation)}
 
     def _further_metrics(
         self, predictor: "PanopticPredictor", data: "DataConfig", split: str, *, is_main: bool
@@ -116,3 +162,14 @@ class Evaluate(InferenceOnData):
             "compile": self.compile,
             "settings": settings,
         }
+
+
+def _evaluated(verb: Evaluate, split: str, device: str) -> "Evaluated":
+    """What an actor works with; that the set is the model's was seen before."""
+    from panoptic_deeplab.batch.evaluate_on_ray import Evaluated
+    from panoptic_deeplab.data.sources import open_source
+
+    predictor = verb.load_predictor(device=device)
+    data = verb.data_config(predictor.config)
+    further = functools.partial(verb._further_metrics, predictor, data, split, is_main=False)
+    return Evaluated(predictor, open_source(data, split), further)

@@ -1,8 +1,7 @@
 """`panoptic-deeplab predict`."""
 
-import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -11,7 +10,8 @@ import tyro
 
 from panoptic_deeplab.cli.inference_options import InferenceVerb
 from panoptic_deeplab.cli.prediction_files import NEED_MAPS, FileOptions, LabelFormat, PredictionFiles, Product
-from panoptic_deeplab.cli.prediction_tiles import is_stored_image, predict_large
+from panoptic_deeplab.cli.prediction_inputs import Picture, find_pictures
+from panoptic_deeplab.cli.prediction_tiles import predict_large
 from panoptic_deeplab.cli.terminal import print_json, say, say_error, say_lines
 from panoptic_deeplab.cli.verb import Flag, OptionalFolder, make_folder, progress_bar
 from panoptic_deeplab.errors import ConfigError, ImageError, visible
@@ -43,8 +43,9 @@ class Predict(InferenceVerb):
     """
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES...")]
-    """Image files, folders, or quoted patterns such as 'photos/**/*.jpg'; or videos, in a call of their own, which
-    become NAME_overlay.mp4 and NAME_table.csv in --output."""
+    """Image files, folders, or quoted patterns such as 'photos/**/*.jpg'; each page of a TIFF file with several is an
+    image, NAME_page0001 and so on. Or videos, in a call of their own, which become NAME_overlay.mp4 and NAME_table.csv
+    in --output."""
     camera: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Predict what a camera sees, by its number from 0, until Ctrl-C: camera0_overlay.mp4 and camera0_table.csv."""
     output: OptionalFolder = None
@@ -91,7 +92,6 @@ class Predict(InferenceVerb):
 
     def execute(self) -> None:
         """Predict; print or write the results."""
-        from panoptic_deeplab.images.read import find_images
         from panoptic_deeplab.images.video import VIDEO_SUFFIXES
 
         if not self.images and self.camera is None:
@@ -101,13 +101,8 @@ class Predict(InferenceVerb):
         if self.camera is not None:
             self._predict_videos([Path(f"camera{self.camera}")])
             return
-        found: list[Path] = []
-        for source in self.images:
-            found.extend([Path(source)] if self.tile and is_stored_image(source) else find_images(source))
-        unique: dict[str, Path] = {}
-        for path in found:
-            unique.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - links stay what they are
-        paths = list(unique.values())
+        pictures = find_pictures(self.images, stored=self.tile is not None)
+        paths = list(pictures)
         videos = [path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES]
         if videos:
             if len(videos) < len(paths):
@@ -138,9 +133,9 @@ class Predict(InferenceVerb):
         printing = files is None and not self.json
         try:
             with progress_bar("predict", enabled=not printing) as on_image:
-                left = (
-                    paths if self.tile is None else self._without_large(predictor, paths, files, rows, failed, on_image)
-                )
+                left = pictures
+                if self.tile is not None:
+                    left = self._without_large(predictor, pictures, files, rows, failed, on_image)
                 for count, done in enumerate(self._predictions(predictor, left, failed, warnings), start=1):
                     if files is not None:
                         files.add(done.path, done.image, done.result, done.maps)
@@ -271,24 +266,24 @@ class Predict(InferenceVerb):
     def _without_large(
         self,
         predictor: "PanopticPredictor",
-        paths: Sequence[Path],
+        pictures: Mapping[Path, Picture],
         files: PredictionFiles | None,
         rows: list[dict[str, Any]],
         failed: list[dict[str, str]],
         on_image: Callable[..., None],
-    ) -> list[Path]:
+    ) -> dict[Path, Picture]:
         """Predict those images that cannot be read whole, and add their rows of the document; the others are left."""
         from panoptic_deeplab.images.regions import TIFF_SUFFIXES, WholeImage, open_regions
 
-        whole: list[Path] = []
-        for path in paths:
-            if path.suffix.lower() not in TIFF_SUFFIXES and not path.is_dir():
-                whole.append(path)
+        whole: dict[Path, Picture] = {}
+        for path, picture in pictures.items():
+            if picture.page is not None or (path.suffix.lower() not in TIFF_SUFFIXES and not path.is_dir()):
+                whole[path] = picture
                 continue
             try:
                 with open_regions(path) as image:
                     if isinstance(image, WholeImage):
-                        whole.append(path)
+                        whole[path] = picture
                         continue
                 if files is None:
                     raise ConfigError(f"{path} is too large for a list of its segments. Name a folder with --output.")
@@ -303,11 +298,11 @@ class Predict(InferenceVerb):
     def _predictions(
         self,
         predictor: "PanopticPredictor",
-        paths: Sequence[Path],
+        pictures: Mapping[Path, Picture],
         failed: list[dict[str, str]],
         warnings: list[dict[str, str]],
     ) -> "Iterator[_Prediction]":
-        """In the order of `paths`, without those that cannot be read; they are added to `failed`."""
+        """In the order of `pictures`, without those that cannot be read; they are added to `failed`."""
         from panoptic_deeplab.images.prepare import in_range
         from panoptic_deeplab.images.read import range_warning, read_image
 
@@ -316,12 +311,12 @@ class Predict(InferenceVerb):
         deep = settings.range == "percentile"
 
         def readable() -> "Iterator[np.ndarray]":
-            for path in paths:
+            for path, picture in pictures.items():
                 try:
-                    image = read_image(path, deep=deep)
+                    image = read_image(picture.path, deep=deep, page=picture.page)
                     if self.tile is None:
                         predictor.check_memory((image.shape[0], image.shape[1]), where=str(path))
-                    warning = None if deep else range_warning(path)
+                    warning = None if deep else range_warning(picture.path, page=picture.page)
                 except ImageError as error:
                     failed.append({"image": str(path), "error": str(error)})
                 else:

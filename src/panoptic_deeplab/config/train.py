@@ -5,6 +5,8 @@ from typing import Literal
 
 from panoptic_deeplab.config.checks import check_fields
 
+Logger = Literal["tensorboard", "wandb", "mlflow"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TargetConfig:
@@ -56,6 +58,11 @@ class TrainConfig:
 
     max_steps: int = 60_000
     """Section 4: 60K Cityscapes, 150K Mapillary Vistas, 200K COCO."""
+    max_minutes: float | None = None
+    """Time budget: training and validating end after so many minutes, if not with `max_steps` before, and so does the
+    schedule of the learning rate. Starts of a resumed run add up; the validation at the end comes on top."""
+    early_stopping: int | None = None
+    """End after so many validations in a row without a better `evaluation.metric`; None = never."""
     batch_size: int = 32
     """Images a step, over all processes together."""
     images_at_once: int | None = None
@@ -72,7 +79,8 @@ class TrainConfig:
     warmup_steps: int = 0
     """Linear warm-up."""
     poly_power: float = 0.9
-    """learning_rate * (1 - step / max_steps) ** poly_power, the "poly" policy."""
+    """learning_rate * (1 - step / max_steps) ** poly_power, the "poly" policy; with `max_minutes`, the part of the time
+    that is spent takes the place of step / max_steps where it is larger."""
     clip_gradient_norm: float | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     """bfloat16 = autocast of the network; losses stay float32. auto = bfloat16 where the GPU or x86 processor has
@@ -87,6 +95,8 @@ class TrainConfig:
     """Exponential moving average of the weights, used for validation and `best`."""
     log_every: int = 20
     """Steps."""
+    loggers: tuple[Logger, ...] = ("tensorboard",)
+    """Where curves and validation images go beside the run folder's own files; `wandb` and `mlflow` are extras."""
     validate_every: int = 1000
     """Steps; a checkpoint is written with each validation and at the end. 0 = only at the end."""
     keep_checkpoints: int = 2
@@ -97,9 +107,15 @@ class TrainConfig:
         check_fields(
             self,
             "train",
-            positive="max_steps batch_size log_every keep_checkpoints learning_rate images_at_once clip_gradient_norm",
+            positive="max_steps max_minutes early_stopping batch_size log_every keep_checkpoints learning_rate"
+            " images_at_once clip_gradient_norm",
             at_least_0="backbone_learning_rate_factor weight_decay poly_power seed validate_every",
             ema_decay=(self.ema_decay is None or 0 < self.ema_decay < 1, "between 0 and 1"),
+            early_stopping=(
+                self.early_stopping is None or self.validate_every > 0,
+                "null where train.validate_every is 0, since it counts validations",
+            ),
+            loggers=(len({*self.loggers}) == len(self.loggers), "different names"),
             warmup_steps=(
                 0 <= self.warmup_steps < self.max_steps,
                 f"at least 0 and below train.max_steps {self.max_steps} (set both for a short run)",

@@ -7,7 +7,9 @@ from PIL import Image, UnidentifiedImageError
 
 from panoptic_deeplab.errors import ImageError
 from panoptic_deeplab.images.intensity import Pixels
-from panoptic_deeplab.images.read import check_single, decode, pillow_errors
+from panoptic_deeplab.images.pages import check_single
+from panoptic_deeplab.images.pillow_errors import pillow_errors
+from panoptic_deeplab.images.read import decode
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 """What is decoded, by Pillow's names; others are not even looked at."""

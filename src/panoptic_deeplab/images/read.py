@@ -9,17 +9,14 @@ What is done to each kind of input, so that nothing is silent:
 - 16-bit values are divided by 257 (65535 -> 255) and rounded; floats in [0, 1] are multiplied by 255 and rounded.
   Fewer bits in 16, as cameras of 12 bits store them, come out nearly black: `range_warning` says so. With `deep`, the
   16 bits stay (of gray: of 16-bit colors, Pillow keeps the upper 8), for `input.range` percentile (`intensity.py`).
-- Animations and files of several pages are refused, so that no page is left out in silence. The previews that phones
-  and cameras put behind a photograph (MPO), reduced copies in a TIFF and the layers of a PSD are no pages.
+- Of a TIFF with several pages, the one that is asked for is read (`pages.py`). Without that, such files and animations
+  are refused, so that no page is left out in silence.
 - EPS and WMF are refused: they are programs, and Pillow would have them run.
 - Files with more than `PIL.Image.MAX_IMAGE_PIXELS` pixels are an error, since a small file can hold billions.
 """
 
 import logging
-import re
-import struct
 import warnings
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,11 +25,12 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 
 from panoptic_deeplab.errors import ImageError
 from panoptic_deeplab.files import user_path
 from panoptic_deeplab.images.intensity import Pixels, rgb_of
+from panoptic_deeplab.images.pages import check_single, turn_to_page
+from panoptic_deeplab.images.pillow_errors import pillow_errors
 
 logger = logging.getLogger(__name__)
 
@@ -57,32 +55,11 @@ UNREADABLE_SUFFIXES = frozenset({
 _PROGRAMS = frozenset({"EPS", "WMF"})
 """Formats that Pillow gives to an interpreter (Ghostscript, Windows) to draw."""
 
-_ONE_PICTURE = frozenset({"MPO", "PSD"})
-"""Formats whose further frames are previews or layers of the first."""
-
-_NO_PAGE = 1 | 4
-"""The bits of TIFF's tag 254 (NewSubfileType) that mark a smaller copy of another page, and its mask."""
-
 _NARROW_16_BITS = 1 << 14
 """A 16-bit image whose values all lie below is suspected to hold fewer bits: a quarter of the range."""
 
-_PILLOW_ERRORS = (
-    OSError,  # missing, truncated, unknown format
-    SyntaxError,  # Pillow's word for a broken PNG
-    ValueError,
-    TypeError,
-    EOFError,
-    LookupError,
-    struct.error,
-    zlib.error,
-)
-"""What Pillow raises on broken files."""
 
-_BYTES_TO_READ = 6
-"""Bytes that a pixel takes while it is read: RGB as Pillow decodes it, and the array."""
-
-
-def read_image(source: ImageLike, *, deep: bool = False) -> Pixels:
+def read_image(source: ImageLike, *, deep: bool = False, page: int | None = None) -> Pixels:
     """Read an image.
 
     Args:
@@ -90,17 +67,18 @@ def read_image(source: ImageLike, *, deep: bool = False) -> Pixels:
             `(H, W, 1|3|4)`; tensor `(1|3|4, H, W)`. Arrays and tensors are RGB(A) or gray: uint8, uint16, bool, or
             floating point in [0, 1].
         deep: keep 16 bits; numbers of other types than uint8, uint16 and bool may then have any finite range.
+        page: the one to read of a file with several (TIFF), from 0.
 
     Returns:
         RGB uint8, C-contiguous. A uint8 RGB array may be returned as it is, without a copy. With `deep`, uint16 where
         there are more than 8 bits.
 
     Raises:
-        ImageError: the file is missing, corrupt or has several pages, or the array has no pixels, another shape, dtype
-            or range.
+        ImageError: the file is missing, corrupt or has several pages (or not the one asked for), or the array has no
+            pixels, another shape, dtype or range.
     """
     if isinstance(source, (str, Path)):
-        with opened(user_path(source)) as picture:
+        with opened(user_path(source), page=page) as picture:
             return decode(picture, where=str(source), exif=True, deep=deep)
     if isinstance(source, Image.Image):
         check_single(source, where="the PIL image")
@@ -193,7 +171,7 @@ def has_decoder(path: Path) -> bool:
     )
 
 
-def range_warning(path: Path) -> str | None:
+def range_warning(path: Path, *, page: int | None = None) -> str | None:
     """Tell whether an image of 16 bits a channel uses less than a quarter of its range, so that it is read as dark.
 
     Files of 8 bits cost a look at their head.
@@ -204,7 +182,7 @@ def range_warning(path: Path) -> str | None:
     Raises:
         ImageError: the file is missing, corrupt, no image, too large or has several pages.
     """
-    with opened(path, load=False) as picture, pillow_errors(str(path)):
+    with opened(path, load=False, page=page) as picture, pillow_errors(str(path)):
         if picture.mode.startswith("I"):
             highest = int(np.asarray(picture).max(initial=0))
         elif isinstance(picture, ImageFile) and any(
@@ -225,7 +203,11 @@ def range_warning(path: Path) -> str | None:
 
 @contextmanager
 def opened(
-    path: Path, *, load: bool = True, look: Callable[[Image.Image], None] = lambda picture: None
+    path: Path,
+    *,
+    load: bool = True,
+    look: Callable[[Image.Image], None] = lambda picture: None,
+    page: int | None = None,
 ) -> Iterator[Image.Image]:
     """Open an image file and load its pixels.
 
@@ -233,6 +215,7 @@ def opened(
         path: the file.
         load: load the pixels now; else whoever asks for them does.
         look: sees the head of the file before; Pillow forgets with the pixels how they were stored.
+        page: the one to open of a file with several, from 0; None = it has one.
 
     Raises:
         ImageError: the file is missing, corrupt, no image, too large or has several pages.
@@ -258,7 +241,10 @@ def opened(
     with picture:
         if picture.format in _PROGRAMS:
             raise _unreadable(str(path), picture.format)
-        check_single(picture, where=str(path))
+        if page is None:
+            check_single(picture, where=str(path))
+        else:
+            turn_to_page(picture, page, where=str(path))
         look(picture)
         with pillow_errors(str(path)):
             if load:
@@ -311,46 +297,8 @@ def exif_orientation(picture: Image.Image, *, where: str) -> int:
     return orientation if orientation in range(1, 9) else 1  # other values mean nothing to viewers either
 
 
-def check_single(picture: Image.Image, *, where: str) -> None:
-    """Refuse a picture with several pages or frames, of which only one would be read (`ImageError`)."""
-    with pillow_errors(where):
-        count = 1 if picture.format in _ONE_PICTURE else getattr(picture, "n_frames", 1)
-        if count > 1 and isinstance(picture, TiffImageFile):
-            place = picture.tell()
-            for page in range(1, count):
-                picture.seek(page)
-                count -= bool(picture.tag_v2.get(254, 0) & _NO_PAGE)
-            picture.seek(place)
-    if count > 1:
-        raise ImageError(
-            f"{where} has {count} pages or frames, and only one can be an image. Save each of them as a file of its"
-            " own (or pass `picture.copy()` of one)."
-        )
-
-
 def _unreadable(where: str, kind: str) -> ImageError:
     return ImageError(f"{where} is a picture in the format {kind}, which cannot be read. Convert it to PNG or JPEG.")
-
-
-@contextmanager
-def pillow_errors(where: str) -> Iterator[None]:
-    """Everything that Pillow raises on a bad picture becomes an `ImageError`."""
-    try:
-        yield
-    except ImageError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        num_pixels = int(re.findall(r"\d+", str(error))[0])  # Pillow keeps the number nowhere else
-        raise ImageError(
-            f"{where} is too large: {num_pixels} pixels. At most {Image.MAX_IMAGE_PIXELS} are read, and this one takes"
-            f" {_BYTES_TO_READ * num_pixels / 1e9:.2g} GB before anything is predicted; save it as a tiled TIFF and"
-            " predict that with `--tile 1024`, or raise `PIL.Image.MAX_IMAGE_PIXELS` if you trust the file."
-        ) from error
-    except _PILLOW_ERRORS as error:
-        raise ImageError(
-            f"{where} is corrupt or no image ({type(error).__name__}: {error}). Expected a complete JPEG, PNG, TIFF,"
-            " WebP, AVIF, JPEG 2000, BMP, GIF or PNM file."
-        ) from error
 
 
 def _from_tensor(tensor: torch.Tensor, *, deep: bool) -> Pixels:

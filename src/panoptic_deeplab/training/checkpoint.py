@@ -3,7 +3,7 @@
     checkpoints/step_001000/
     ├── model.safetensors, ema.safetensors, config.json, categories.json, README.md     for users
     ├── dataset.json         what identifies the data (`data/identity.py`), so that no other set is taken for it
-    ├── training_state.pt    for `resume`: step, optimizer, best metric before this step
+    ├── training_state.pt    for `resume`: step, time, optimizer, best metric before this step
     ├── checksums.json       SHA-256 of all files but README.md; written last
     └── validation.json      metrics of these weights, once they are measured
 
@@ -88,7 +88,9 @@ def save_checkpoint(
         write_json(temporary / DATASET_FILE, dataset, indent=2)
         content = {
             "step": state.step,
+            "seconds": state.seconds,
             "best_metric": state.best_metric,
+            "validations_since_best": state.validations_since_best,
             "optimizer": optimizer_state(state.model, state.optimizer),
         }
         with written_whole(temporary / STATE_FILE) as path:
@@ -109,7 +111,8 @@ def add_validation(
 
     Args:
         run_folder: the folder of the run.
-        state: the one with which that checkpoint was written; its `best_metric` is updated.
+        state: the one with which that checkpoint was written; its `best_metric` and `validations_since_best` are
+            updated.
         metrics: by name, in [0, 1].
         metric: the one that chooses the best.
         model_card: text of the README.md, with the result.
@@ -126,6 +129,7 @@ def add_validation(
         write_best(run_folder, folder, metrics)
     if is_best:
         state.best_metric = metrics[metric]
+    state.validations_since_best = 0 if is_best else state.validations_since_best + 1
     # Last: where a kill leaves this file out, the validation is repeated, with the same outcome.
     with written_whole(folder / VALIDATION_FILE) as path:
         path.write_text(json.dumps(dict(metrics), indent=2) + "\n", "utf-8")

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from panoptic_deeplab.config import TrainConfig
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.files import read_json, write_json
@@ -21,14 +22,17 @@ logger = logging.getLogger(__name__)
 ENVIRONMENT_FILE = "environment.json"
 
 
-def write_environment(run_folder: Path, *, process: Process, seed: int, start_step: int) -> None:
+def write_environment(run_folder: Path, *, process: Process, settings: TrainConfig, start_step: int) -> None:
     """Add this start, after `start_step` steps, to environment.json; warn if a run goes on in another environment.
+
+    Its `max_steps` are there because a run can be made longer.
 
     Raises:
         CheckpointError: the file is there and damaged.
     """
     path = run_folder / ENVIRONMENT_FILE
-    current = _environment(process) | {"seed": seed, "start_step": start_step}
+    told = {"seed": settings.seed, "max_steps": settings.max_steps, "start_step": start_step}
+    current = _environment(process) | told
     starts: list[dict[str, Any]] = []
     if path.exists():
         try:
@@ -42,6 +46,13 @@ def write_environment(run_folder: Path, *, process: Process, seed: int, start_st
         if start_step > 0 and before != _execution(current):
             _warn(before, _execution(current))
     write_json(path, [*starts, current], indent=2)
+
+
+def write_end(run_folder: Path, *, step: int, reason: str) -> None:
+    """Add to the last start in environment.json after which step it ended, and why."""
+    path = run_folder / ENVIRONMENT_FILE
+    *before, last = read_json(path, what="history of the run", error=CheckpointError)
+    write_json(path, [*before, last | {"end_step": step, "end": reason}], indent=2)
 
 
 def _execution(environment: dict[str, Any]) -> dict[str, Any]:

@@ -14,24 +14,30 @@ MOMENTUM = 0.9
 """Momentum of SGD (Table 1, first row)."""
 
 
-def learning_rate_factor(step: int, config: TrainConfig) -> float:
+def learning_rate_factor(step: int, config: TrainConfig, *, seconds: float = 0.0) -> float:
     """What every learning rate is multiplied by in a step: "poly" decay times linear warm-up.
 
     Args:
         step: index of the step, 0 ... max_steps - 1.
-        config: `max_steps`, where the factor would reach 0; `poly_power`; `warmup_steps`, over which it rises.
+        config: `max_steps` and `max_minutes`, where the factor would reach 0, whichever comes first; `poly_power`;
+            `warmup_steps`, over which it rises.
+        seconds: time that the run has taken; only `max_minutes` asks for it.
 
     >>> config = TrainConfig(max_steps=100, warmup_steps=10, poly_power=1.0)
     >>> [round(learning_rate_factor(step, config), 3) for step in (0, 9, 50, 99)]
     [0.1, 0.91, 0.5, 0.01]
+    >>> config = TrainConfig(max_steps=100, max_minutes=10, poly_power=1.0)
+    >>> [learning_rate_factor(20, config, seconds=60 * minutes) for minutes in (1, 5, 11)]
+    [0.8, 0.5, 0.0]
     """
     warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    return float(warmup * (1 - step / config.max_steps) ** config.poly_power)
+    spent = 0.0 if config.max_minutes is None else min(1.0, seconds / (60 * config.max_minutes))
+    return float(warmup * (1 - max(step / config.max_steps, spent)) ** config.poly_power)
 
 
-def learning_rate(step: int, config: TrainConfig) -> float:
+def learning_rate(step: int, config: TrainConfig, *, seconds: float = 0.0) -> float:
     """Learning rate of a step, outside the backbone."""
-    return config.learning_rate * learning_rate_factor(step, config)
+    return config.learning_rate * learning_rate_factor(step, config, seconds=seconds)
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -79,4 +85,5 @@ def describe_schedule(config: TrainConfig) -> str:
     """The resolved schedule as one line: the learning rate at a few steps of the run."""
     last = config.max_steps - 1
     steps = sorted({0, min(config.warmup_steps, last), last // 2, last * 9 // 10, last})
-    return ", ".join(f"{learning_rate(s, config):.3g} at step {s}" for s in steps)
+    sooner = "" if config.max_minutes is None else f"; sooner where {config.max_minutes:g} minutes are over before"
+    return ", ".join(f"{learning_rate(s, config):.3g} at step {s}" for s in steps) + sooner

@@ -5,10 +5,12 @@ whole, and how to go on from that. Which of the two it is to be is a decision fo
 hours.
 """
 
+import logging
 import math
 import reprlib
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -18,6 +20,7 @@ from panoptic_deeplab.data.identity import DATASET_FILE, difference
 from panoptic_deeplab.errors import CheckpointError, ConfigError
 from panoptic_deeplab.files import read_json
 from panoptic_deeplab.training.finite import not_finite
+from panoptic_deeplab.training.optimizer import learning_rate
 from panoptic_deeplab.training.optimizer_state import restore_optimizer
 from panoptic_deeplab.training.run_folder import (
     CHECKPOINTS,
@@ -40,6 +43,8 @@ from panoptic_deeplab.weights.folder import (
 )
 from panoptic_deeplab.weights.tensors import read_content
 
+logger = logging.getLogger(__name__)
+
 MAY_DIFFER_ON_RESUME = frozenset(
     {
         "data.root",
@@ -48,12 +53,19 @@ MAY_DIFFER_ON_RESUME = frozenset(
         "test_time_augmentation.enabled",
         "test_time_augmentation.flip",
         "test_time_augmentation.scales",
+        "train.early_stopping",
         "train.keep_checkpoints",
         "train.log_every",
+        "train.loggers",
+        "train.max_minutes",
         "train.validate_every",
     }
 )
-"""Settings without influence on the weights. Everything else has to stay, or the result would belong to no recipe."""
+"""Settings without influence on the weights, or on their number of steps alone. Everything else has to stay, or the
+result would belong to no recipe."""
+
+_LENGTH = "train.max_steps"
+"""May grow: the run is made longer, and its learning rate goes on as that of a run of the new length at this step."""
 
 _FILES = (MODEL_FILE, CONFIG_FILE, CATEGORIES_FILE, DATASET_FILE, STATE_FILE)
 
@@ -73,6 +85,7 @@ def load_checkpoint(run_folder: Path, state: TrainingState, *, config: Config, d
         _check_same_config(folder, config)
         _check_same_data(folder, dataset)
         _read(folder, sums, state, config)
+        _tell_of_length(folder, state, config)
         return _read_validation(folder, state, metric=config.evaluation.metric)
     except CheckpointError as error:
         raise CheckpointError(f"{error} {_how_to_go_on(run_folder, folder)}") from error
@@ -95,7 +108,9 @@ def _read(folder: Path, sums: Mapping[str, str], state: TrainingState, config: C
         load_weights(state.ema.model, read_weights(folder / EMA_FILE), where=str(folder / EMA_FILE))
     path = folder / STATE_FILE
     stored = read_content(path)
-    if not isinstance(stored, dict) or stored.keys() != {"step", "best_metric", "optimizer"}:
+    # Runs of before there were budgets have neither a time nor a number of validations.
+    stored = {"seconds": 0.0, "validations_since_best": 0, **stored} if isinstance(stored, dict) else {}
+    if stored.keys() != {"step", "seconds", "best_metric", "validations_since_best", "optimizer"}:
         raise CheckpointError(f"{path} is no state of a training. Expected step, best_metric and optimizer.")
     step, best = stored["step"], stored["best_metric"]
     if type(step) is not int or step != step_of(folder) or not 0 < step <= config.train.max_steps:
@@ -105,8 +120,15 @@ def _read(folder: Path, sums: Mapping[str, str], state: TrainingState, config: C
         )
     if best is not None and not _is_fraction(best):
         raise CheckpointError(f"{path} has the best metric {reprlib.repr(best)}. Expected a number from 0 to 1.")
+    seconds, since_best = stored["seconds"], stored["validations_since_best"]
+    if type(seconds) is not float or not 0 <= seconds < math.inf or type(since_best) is not int or since_best < 0:
+        raise CheckpointError(
+            f"{path} has {reprlib.repr(seconds)} seconds and {reprlib.repr(since_best)} validations since the best."
+            " Expected numbers of at least 0."
+        )
     restore_optimizer(state.model, state.optimizer, stored["optimizer"], step=step, where=str(path))
     state.step, state.best_metric = step, best
+    state.seconds, state.validations_since_best = seconds, since_best
     names = not_finite(state)
     if names is not None:
         raise CheckpointError(f"{folder} holds numbers that are not finite ({names}).")
@@ -120,7 +142,9 @@ def _read_validation(folder: Path, state: TrainingState, *, metric: str) -> bool
     value = metrics.get(metric) if isinstance(metrics, dict) else None
     if not _is_fraction(value):
         raise CheckpointError(f"{path} has {value!r:.40} for {metric}. Expected a number from 0 to 1.")
-    state.best_metric = value if state.best_metric is None else max(value, state.best_metric)
+    is_best = state.best_metric is None or value > state.best_metric
+    state.best_metric = value if is_best else state.best_metric
+    state.validations_since_best = 0 if is_best else state.validations_since_best + 1
     return True
 
 
@@ -153,15 +177,34 @@ def _check_same_config(folder: Path, config: Config) -> None:
     differing = [
         f"{key} is {current.get(key, missing)!r} now, {stored.get(key, missing)!r} in the run"
         for key in sorted({*stored, *current} - MAY_DIFFER_ON_RESUME)
-        if stored.get(key, missing) != current.get(key, missing)
+        if stored.get(key, missing) != current.get(key, missing) and not (key == _LENGTH and _grows(stored, config))
     ]
     if differing:
         raise ConfigError(
             f"A run goes on only with its own settings. Different from {folder / CONFIG_FILE}:\n  "
             + "\n  ".join(differing)
             + f"\n  Resume with the config.yaml of the run folder (only {', '.join(sorted(MAY_DIFFER_ON_RESUME))} may"
-            " change), or start a new run in another folder."
+            f" change, and {_LENGTH} may grow), or start a new run in another folder."
         )
+
+
+def _grows(stored: Mapping[str, Any], config: Config) -> bool:
+    before = stored.get(_LENGTH)
+    return type(before) is int and before < config.train.max_steps
+
+
+def _tell_of_length(folder: Path, state: TrainingState, config: Config) -> None:
+    """Say what the learning rate does where a run is made longer."""
+    stored = _flatten(read_json(folder / CONFIG_FILE, what="configuration", error=CheckpointError))
+    if not _grows(stored, config):
+        return
+    shorter = replace(config.train, max_steps=stored[_LENGTH])
+    before, now = (learning_rate(state.step, train, seconds=state.seconds) for train in (shorter, config.train))
+    logger.info(
+        "The run is made longer, from %d to %d steps: after step %d the learning rate is %.3g, as in a run of that"
+        " length, where it was %.3g.",
+        *(shorter.max_steps, config.train.max_steps, state.step, now, before),
+    )
 
 
 def _check_same_data(folder: Path, dataset: Mapping[str, Any]) -> None:

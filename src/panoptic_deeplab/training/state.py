@@ -19,3 +19,7 @@ class TrainingState:
     """Optimizer steps made."""
     best_metric: float | None = None
     """Highest value of `evaluation.metric`, in [0, 1]; None before the first validation."""
+    validations_since_best: int = 0
+    """Validations after the one that found `best_metric`; like that, it is counted in the main process."""
+    seconds: float = 0.0
+    """Time that the run has taken, over all its starts; see `ending.py`."""

@@ -41,7 +41,7 @@ def optimization_step(
     """
     set_training_mode(state.model, config)
     torch.manual_seed(step_seed(config.seed, state.step, process.rank))
-    set_learning_rate(state.optimizer, learning_rate_factor(state.step, config))
+    set_learning_rate(state.optimizer, learning_rate_factor(state.step, config, seconds=state.seconds))
     terms = accumulate_gradients(network, loss, batch, config=config, process=process)
     if config.clip_gradient_norm is not None:
         nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_gradient_norm)

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics.csv, TensorBoard events, progress on the terminal."""
+"""What a run writes while it trains: metrics.csv, and progress on the terminal."""
 
 import logging
 from collections.abc import Mapping
@@ -17,7 +17,6 @@ from rich.progress import (
 )
 
 from panoptic_deeplab.distributed import Process
-from panoptic_deeplab.errors import OutputError, require
 from panoptic_deeplab.training.metrics_file import MetricsFile
 
 logger = logging.getLogger(__name__)
@@ -57,10 +56,7 @@ class Tracker:
         self._progress: Progress | None = None
         if not self._is_main:
             return
-        tensorboard = require("torch.utils.tensorboard", extra="train", purpose="logging to TensorBoard")
         self._metrics = MetricsFile(run_folder / METRICS_FILE, columns=_COLUMNS, start_step=start_step)
-        self._run_folder = run_folder
-        self._events = tensorboard.SummaryWriter(str(run_folder), purge_step=start_step + 1)
         if console is not None and console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -84,8 +80,6 @@ class Tracker:
     ) -> None:
         if self._progress is not None:
             self._progress.stop()
-        if self._is_main:
-            self._events.close()
 
     def advance(self, step: int) -> None:
         """Move the bar to `step` steps made."""
@@ -111,14 +105,6 @@ class Tracker:
         if not self._is_main:
             return
         self._metrics.write({"step": str(step), **{name: f"{value:.8g}" for name, value in values.items()}})
-        try:
-            for name, value in values.items():
-                section = "validation" if name in VALIDATION_COLUMNS else "training"
-                self._events.add_scalar(f"{section}/{name}", value, step)
-            self._events.flush()
-        except OSError as error:
-            said = error.strerror or str(error)
-            raise OutputError(f"The events for TensorBoard in {self._run_folder} cannot be written: {said}.") from error
         if self._progress is None:
             logger.info("%s", _line(step, self._max_steps, values))
         elif "loss" in values:

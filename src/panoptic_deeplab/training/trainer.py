@@ -44,7 +44,7 @@ from panoptic_deeplab.errors import ConfigError, StoppedBySignal
 from panoptic_deeplab.inference.memory_need import available_memory
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.training.allocator import keep_freed_memory
-from panoptic_deeplab.training.callbacks import Callback
+from panoptic_deeplab.training.callbacks import Callback, closed_at_the_end
 from panoptic_deeplab.training.checkpoint import add_validation, save_checkpoint
 from panoptic_deeplab.training.checks import (
     check_batch,
@@ -56,9 +56,11 @@ from panoptic_deeplab.training.checks import (
     images_normalized_together,
 )
 from panoptic_deeplab.training.ema import ExponentialMovingAverage
-from panoptic_deeplab.training.environment import write_environment
+from panoptic_deeplab.training.ending import Clock, reason_to_end, time_is_over
+from panoptic_deeplab.training.environment import write_end, write_environment
 from panoptic_deeplab.training.first_look import write_label_statistics, write_training_batch
 from panoptic_deeplab.training.interruption import Interruption
+from panoptic_deeplab.training.loggers.named import named_loggers
 from panoptic_deeplab.training.losses import PanopticDeepLabLoss
 from panoptic_deeplab.training.meter import Meter
 from panoptic_deeplab.training.model_card import training_card
@@ -105,7 +107,7 @@ def train(
     device: str = "auto",
     console: Console | None = None,
 ) -> Path:
-    """Train a network, from the first step or from the last checkpoint, to `config.train.max_steps`.
+    """Train a network, from the first step or from the last checkpoint, until `config.train` says that it is enough.
 
     Args:
         config: everything about the run.
@@ -115,7 +117,7 @@ def train(
         network: a network of your own, `images (B, 3, H, W) -> RawMaps`, in place of the one that `config.model`
             describes; trained in place, from its own weights. `config.model` still has to say its `output_stride`,
             `align_corners` and `instance_branch`. `weights.open.fill_network` reads what is saved of it.
-        callbacks: what else should happen; see `callbacks.py`.
+        callbacks: what else should happen, beside `config.train.loggers`; see `callbacks.py`.
         resume: go on with the run in `run_folder` (from step 0 if it has no checkpoint yet).
         device: `cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one.
         console: draws a progress bar if it is a terminal; otherwise progress goes to the log.
@@ -143,7 +145,7 @@ def train(
         # Run folder, data, settings
         resuming = of_main_process(process, lambda: _look_into(run_folder, resume=resume))
         check_batch(config, process)
-        check_packages()
+        check_packages(settings)
         in_python = source is not None
         source, validation_source = _sources(config, source, validation_source)
         if network is not None:
@@ -168,14 +170,15 @@ def train(
         if resume and not resuming and process.is_main:
             logger.warning("There is no checkpoint in %s to go on from: training starts at step 0.", run_folder)
         of_main_process(process, lambda: _start_run_folder(run_folder, config, source, process, start_step=state.step))
+        clock = Clock(process, settings, spent=state.seconds)
         tracker = Tracker(
             run_folder, process=process, max_steps=settings.max_steps, start_step=state.step, console=console
         )
 
-        interruption = Interruption()
+        interruption, told = Interruption(), [*named_loggers(settings.loggers), *callbacks]
 
         def tell(event: str, *what: object) -> None:
-            for callback in callbacks:
+            for callback in told:
                 of_main_process(process, partial(getattr(callback, event), *what))
 
         def save() -> None:
@@ -193,31 +196,39 @@ def train(
             of_main_process(process, lambda: _add(found, state, config, source.categories, run_folder))
             tell("on_validation", state.step, found.report)
 
-        with tracker, closing(batches), interruption:
-            if not validated and _validates_after(state.step, settings):
+        def ending() -> str | None:
+            clock.update(state)
+            return of_main_process(process, lambda: reason_to_end(state, settings))
+
+        with closed_at_the_end(told, process), tracker, closing(batches), interruption:
+            tell("on_start", run_folder, config, state.step)
+            if not validated and _validates_after(state, settings):
                 validate_and_add()
             meter, last_saved = Meter(process, batch_size=settings.batch_size), time.monotonic()
-            while state.step < settings.max_steps:
+            reason = ending()
+            while reason is None:
                 # One step
                 with meter.waiting_for_data():
                     batch = next(batches)
                 batch = batch_to_device(batch, device=process.device, channels_last=settings.channels_last)
+                rate = learning_rate(state.step, settings, seconds=state.seconds)
                 terms = optimization_step(distributed, loss, state, batch, config=settings, process=process)
                 meter.add(state.step, terms, batch.image_ids)
                 tracker.advance(state.step)
+                clock.update(state)
                 if state.step == 1:
                     picture = partial(write_training_batch, batch, run_folder / BATCH_PICTURE)
                     of_main_process(process, partial(picture, categories=source.categories, config=config.input))
 
                 # What is due after it. Looking at losses waits for a GPU, so there it happens with the log lines only.
-                validates = _validates_after(state.step, settings)
+                validates = _validates_after(state, settings)
                 logs = validates or state.step % settings.log_every == 0
                 signal_number = interruption.agreed()
                 if not (logs or signal_number or on_cpu):
                     continue
                 meter.check()
                 if logs:
-                    row = meter.summary() | {"learning_rate": learning_rate(state.step - 1, settings)}
+                    row = meter.summary() | {"learning_rate": rate}
                     of_main_process(process, partial(tracker.log, state.step, row))
                     tell("on_log", state.step, row)
                 overdue = process.is_main and time.monotonic() - last_saved > 60 * SAVE_EVERY_MINUTES
@@ -230,10 +241,13 @@ def train(
                     )
                 if validates:
                     validate_and_add()
+                    reason = ending()
                 if logs:
                     meter.restart()
-        of_main_process(process, lambda: draw_curves(run_folder / METRICS_FILE, run_folder / CURVES_PICTURE))
-        tell("on_end", run_folder / BEST)
+            of_main_process(process, lambda: write_end(run_folder, step=state.step, reason=reason))
+            of_main_process(process, lambda: draw_curves(run_folder / METRICS_FILE, run_folder / CURVES_PICTURE))
+            tell("on_end", run_folder / BEST)
+        logger.info("The run has ended after step %d of %d: %s.", state.step, settings.max_steps, reason)
     return run_folder / BEST
 
 
@@ -263,9 +277,10 @@ def _look_into(run_folder: Path, *, resume: bool) -> bool:
     return resume and newest_checkpoint(run_folder) is not None
 
 
-def _validates_after(step: int, settings: TrainConfig) -> bool:
+def _validates_after(state: TrainingState, settings: TrainConfig) -> bool:
+    step = state.step
     regularly = settings.validate_every > 0 and step > 0 and step % settings.validate_every == 0
-    return regularly or step == settings.max_steps
+    return regularly or step == settings.max_steps or time_is_over(state, settings)
 
 
 def _stopping(interruption: Interruption, tracker: Tracker, step: int, *, common: int) -> Callable[[int, int], None]:
@@ -344,7 +359,7 @@ def _start_run_folder(
 ) -> None:
     """Write what is known before the first step, and say what is going to happen."""
     save_config(config, run_folder / CONFIG_YAML)
-    write_environment(run_folder, process=process, seed=config.train.seed, start_step=start_step)
+    write_environment(run_folder, process=process, settings=config.train, start_step=start_step)
     if start_step == 0:
         write_label_statistics(source, run_folder / LABELS_PICTURE)
     settings = config.train

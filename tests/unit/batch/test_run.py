@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from panoptic_deeplab.batch.inputs import Item, UnreachableError, list_images
-from panoptic_deeplab.batch.run import Progress, run_batch
+from panoptic_deeplab.batch.keep import Progress
+from panoptic_deeplab.batch.run import run_batch
 from panoptic_deeplab.batch.store import ResultStore
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
