@@ -121,6 +121,9 @@ if TYPE_CHECKING:  # for type checkers; a test holds it equal to the table below
     from panoptic_deeplab.training.trainer import train as train
     from panoptic_deeplab.visualize.draw import draw_panoptic as draw_panoptic
     from panoptic_deeplab.visualize.draw import draw_semantic as draw_semantic
+    from panoptic_deeplab.visualize.figure4 import draw_figure4 as draw_figure4
+    from panoptic_deeplab.visualize.maps import draw_heatmap as draw_heatmap
+    from panoptic_deeplab.visualize.maps import draw_offset as draw_offset
     from panoptic_deeplab.weights.folder import save_pretrained as save_pretrained
     from panoptic_deeplab.weights.open import Pretrained as Pretrained
     from panoptic_deeplab.weights.open import fill_network as fill_network
@@ -172,6 +175,8 @@ _PUBLIC_NAMES = {
     "training.losses": "LossTerms PanopticDeepLabLoss",
     "training.trainer": "train",
     "visualize.draw": "draw_panoptic draw_semantic",
+    "visualize.figure4": "draw_figure4",
+    "visualize.maps": "draw_heatmap draw_offset",
     "weights.folder": "save_pretrained",
     "weights.open": "Pretrained fill_network open_pretrained",
     "weights.publish": "push_to_hub",
