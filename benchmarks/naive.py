@@ -67,7 +67,7 @@ def postprocess(logits, heatmap, offset, *, thing_mask, config):
 
     for index, (score, _, _) in enumerate(centers):
         mask = is_thing & (instance_map == index)
-        if mask.any():
+        if mask.any() and mask.sum() >= config.instance_area_limit:
             add(mask, np.bincount(semantic_map[mask]).argmax(), score)
     for train_id in np.flatnonzero(~thing_mask):
         mask = semantic_map == train_id

@@ -81,6 +81,7 @@ def plans(draw):
             "nms_kernel": draw(st.sampled_from([1, 3, 7])),
             "top_k": draw(st.sampled_from([1, 3, 200])),
             "stuff_area_limit": draw(st.sampled_from([0, 20, 100])),
+            "instance_area_limit": draw(st.sampled_from([0, 0, 5, 30])),
         },
     )
 

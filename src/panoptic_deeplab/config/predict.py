@@ -21,13 +21,16 @@ class PostprocessConfig:
     """At most so many centers an image, the strongest."""
     stuff_area_limit: int = 2048
     """Stuff classes with fewer pixels in the image become void (section 4: Cityscapes 2048, others 4096); 0 = off."""
+    instance_area_limit: int = 0
+    """Instances with fewer pixels become void; 0 keeps all, as the paper does. Nuclei gained from it what neither a
+    limit on the distance to the center nor the joining of fragments gave (docs/explanation/limits-on-instances.md)."""
     score_calibration: tuple[float, float] | None = None
     """Slope and shift of the logistic curve from the paper's score of a thing to the probability that is shown; null
     cuts to [0, 1]. Fitted on held-out images, it belongs to the weights (`results/scores.py`)."""
 
     def __post_init__(self) -> None:
         kernel = (self.nms_kernel > 0 and self.nms_kernel % 2 == 1, "a positive odd number")
-        check_fields(self, "postprocess", positive="top_k", at_least_0="stuff_area_limit", nms_kernel=kernel)
+        check_fields(self, "postprocess", positive="top_k", at_least_0="stuff_area_limit instance_area_limit", nms_kernel=kernel)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -149,6 +149,7 @@ class PanopticGraph(nn.Module):
             thing_mask=self.thing_mask,
             category_ids=self.category_ids,
             stuff_area_limit=settings.stuff_area_limit,
+            instance_area_limit=settings.instance_area_limit,
         )
 
     def _upsample(self, map_: Tensor) -> Tensor:

@@ -52,6 +52,7 @@ def decide_graph_segments(
     thing_mask: Tensor,
     category_ids: Tensor,
     stuff_area_limit: int,
+    instance_area_limit: int,
 ) -> tuple[Tensor, ...]:
     """Vote for the class of each instance, drop small stuff, number, score and list what is left.
 
@@ -65,6 +66,7 @@ def decide_graph_segments(
         thing_mask: `(C,)` bool.
         category_ids: `(C,)` int64.
         stuff_area_limit: stuff classes with fewer pixels become void; 0 keeps all.
+        instance_area_limit: instances with fewer pixels do.
 
     Returns:
         The fields of `PanopticOutputs`, in their order.
@@ -93,8 +95,9 @@ def decide_graph_segments(
     slot_classes = torch.cat([voted, classes], dim=1)
 
     is_instance = torch.arange(num_slots, device=device) < num_centers
-    is_large_stuff = ~thing_mask[slot_classes] & (areas >= stuff_area_limit)
-    is_kept = (areas > 0) & (is_instance | is_large_stuff)
+    is_large_instance = is_instance & (areas >= instance_area_limit)
+    is_large_stuff = ~is_instance & ~thing_mask[slot_classes] & (areas >= stuff_area_limit)
+    is_kept = (areas > 0) & (is_large_instance | is_large_stuff)
     ids = torch.where(is_kept, is_kept.to(torch.int64).cumsum(dim=1), 0)
 
     objectness = torch.cat([center_scores, torch.ones_like(classes, dtype=torch.float32)], dim=1)

@@ -126,7 +126,9 @@ def segment_in_bands(
         _count(sums, of_pixels, classes.train_ids, first_row=rows.start)
         on_rows(height + rows.stop, 3 * height)
 
-    table = decide_segments(sums, stuff_area_limit=config.stuff_area_limit)
+    table = decide_segments(
+        sums, stuff_area_limit=config.stuff_area_limit, instance_area_limit=config.instance_area_limit
+    )
     for rows in bands(grid.size):
         scores, part = _samples(maps, grid, rows, 0, maps.num_classes)
         of_pixels = torch.from_numpy(slots[rows])

@@ -1,7 +1,7 @@
 """What post-processing left out of a result, and by which setting; found on request, at no cost otherwise.
 
-A pixel of the argmax that is void in the result is stuff below `stuff_area_limit`, or a thing of an image without a
-center. A thing pixel can also lie in an instance whose majority is of another class. A peak of the heatmap is no
+A pixel of the argmax that is void in the result is stuff below `stuff_area_limit`, of an instance below
+`instance_area_limit`, or a thing of an image without a center. A thing pixel can also lie in an instance whose majority is of another class. A peak of the heatmap is no
 instance when it is at or below `center_threshold`, when `top_k` stronger ones exist, or when no thing pixel points to
 it.
 """
@@ -69,6 +69,8 @@ class Dropped:
     """The limits."""
     small_stuff: tuple[DroppedClass, ...]
     """Stuff with fewer pixels than `stuff_area_limit`: void in the result."""
+    small_instances: tuple[DroppedClass, ...]
+    """Things in instances with fewer pixels than `instance_area_limit`: void in the result."""
     without_center: tuple[DroppedClass, ...]
     """Things of an image without a center: void in the result."""
     outvoted: tuple[DroppedClass, ...]
@@ -92,6 +94,7 @@ class Dropped:
         settings = self.settings
         told = [
             (f"stuff classes below stuff_area_limit {settings.stuff_area_limit}", _areas(self.small_stuff)),
+            (f"things in instances below instance_area_limit {settings.instance_area_limit}", _areas(self.small_instances)),
             ("thing pixels in an image without a center", _areas(self.without_center)),
             ("thing pixels outvoted inside of instances of another class", _areas(self.outvoted)),
             (f"peaks at or below center_threshold {settings.center_threshold:g}", _peaks(self.weak_centers)),
@@ -116,12 +119,15 @@ def find_dropped(
     num_classes = len(categories)
     void_areas = np.bincount(semantic_map[is_void], minlength=num_classes)
     outvoted = np.bincount(semantic_map[~is_void & (semantic_map != merged)], minlength=num_classes)
+    has_centers = bool((tensors.table.areas[: len(tensors.table.areas) - num_classes] > 0).any())
+    void_things = np.where(categories.thing_mask, void_areas, 0)  # one center takes every thing pixel of the image
     weak, beyond, empty = _dropped_peaks(maps, grid, tensors, config)
     return Dropped(
         size=result.size,
         settings=config,
         small_stuff=_dropped_classes(np.where(categories.thing_mask, 0, void_areas), categories),
-        without_center=_dropped_classes(np.where(categories.thing_mask, void_areas, 0), categories),
+        small_instances=_dropped_classes(void_things if has_centers else 0 * void_things, categories),
+        without_center=_dropped_classes(0 * void_things if has_centers else void_things, categories),
         outvoted=_dropped_classes(outvoted, categories),
         weak_centers=weak,
         centers_beyond_top_k=beyond,

@@ -112,8 +112,8 @@ class SlotSums:
         self.probability.scatter_add_(0, slots.flatten().to(torch.int64), fixed)
 
 
-def decide_segments(sums: SlotSums, *, stuff_area_limit: int) -> SegmentTable:
-    """Vote for the class of each instance, drop stuff below the limit (0 keeps all), number what is left."""
+def decide_segments(sums: SlotSums, *, stuff_area_limit: int, instance_area_limit: int) -> SegmentTable:
+    """Vote for the class of each instance, drop what is below its limit (0 keeps all), number what is left."""
     num_centers, thing_mask = sums.num_centers, sums.thing_mask
     device = thing_mask.device
     voted = sums.votes[:num_centers].argmax(dim=1)  # of equal counts the first: the lower train id
@@ -121,8 +121,9 @@ def decide_segments(sums: SlotSums, *, stuff_area_limit: int) -> SegmentTable:
     areas = sums.votes.sum(dim=1)
 
     is_instance = torch.arange(len(train_ids), device=device) < num_centers
-    is_large_stuff = ~thing_mask[train_ids] & (areas >= stuff_area_limit)
-    is_kept = (areas > 0) & (is_instance | is_large_stuff)
+    is_large_instance = is_instance & (areas >= instance_area_limit)
+    is_large_stuff = ~is_instance & ~thing_mask[train_ids] & (areas >= stuff_area_limit)
+    is_kept = (areas > 0) & (is_large_instance | is_large_stuff)
     segment_ids = torch.where(is_kept, is_kept.cumsum(0), VOID_ID).to(torch.int32)
 
     boxes = torch.cat([sums.low, sums.high - sums.low + 1]).T

@@ -6,8 +6,8 @@
                    each pixel takes the class with the largest score
     centers.py     peaks of the heatmap above `center_threshold`, the `top_k` strongest, are the instances
     grouping.py    each thing pixel goes to the center nearest to where its offset points, pixel + (dy, dx)
-    merging.py     each instance takes the class of most of its pixels; stuff classes below `stuff_area_limit` pixels
-                   become void; what is left is numbered, measured and scored
+    merging.py     each instance takes the class of most of its pixels; what is below `stuff_area_limit` or
+                   `instance_area_limit` pixels becomes void; what is left is numbered, measured and scored
     dropped.py     on request: what these limits left out of a result
 
 Maps, classes, areas and boxes are exact: they do not depend on the batch around an image, on the sizes of blocks, on
@@ -37,8 +37,8 @@ Deliberate deviations from the published code:
     the mask or on another object. The score is class probability x objectness as in the paper, never one of them alone.
 10. Void is id 0 and never listed; segment ids count from 1 through the image. Elsewhere id 0 of class 0 collides with
     void, or ids are class * divisor + instance, which limits the instances of a class.
-11. The nearest center is taken however far it is, as in the paper. Distance gates and the merging of fragments are not
-    part of the method.
+11. The nearest center is taken however far it is, as in the paper. A limit on the distance and the joining of fragments
+    were measured and not kept (docs/explanation/limits-on-instances.md); `instance_area_limit`, off by default, was.
 12. A semantic-only model has no instances: its thing pixels are void in `panoptic_map`; `semantic_map` has them.
 """
 
@@ -137,7 +137,9 @@ def panoptic_tensors(
     with stage(stopwatch, "merging"):
         sums = SlotSums(num_centers, thing_mask)
         sums.add_pixels(slots, classes.train_ids, y, x)
-        table = decide_segments(sums, stuff_area_limit=config.stuff_area_limit)
+        table = decide_segments(
+            sums, stuff_area_limit=config.stuff_area_limit, instance_area_limit=config.instance_area_limit
+        )
         panoptic_map = look_up(table.segment_ids, slots)
 
     with stage(stopwatch, "scores"):

@@ -87,6 +87,14 @@ def test_things_without_a_center_and_the_peak_that_was_too_weak():
     ]
 
 
+@pytest.mark.parametrize(("limit", "is_dropped"), [(80, False), (81, True)])
+def test_small_instances(limit, is_dropped):
+    dropped = explain(maps_of(scene(), [(9, 5, 0.7)]), instance_area_limit=limit)
+    assert dropped.small_instances == ((DroppedClass(category_id=20, name="cat", area=80),) if is_dropped else ())
+    assert dropped.without_center == ()
+    assert dropped.lines() == (["things in instances below instance_area_limit 81: cat 80"] if is_dropped else [])
+
+
 @pytest.mark.parametrize("threshold", [0.0, -0.5])
 def test_below_a_threshold_of_zero_lies_only_noise(threshold):
     heatmap = torch.randn(1, 1, 20, 30)

@@ -21,8 +21,12 @@ def count(slots, train_ids):
     return sums
 
 
-def merge(slots, train_ids, *, stuff_area_limit=0):
-    return decide_segments(count(slots, train_ids), stuff_area_limit=stuff_area_limit)
+def decide(sums, *, stuff_area_limit=0, instance_area_limit=0):
+    return decide_segments(sums, stuff_area_limit=stuff_area_limit, instance_area_limit=instance_area_limit)
+
+
+def merge(slots, train_ids, **limits):
+    return decide(count(slots, train_ids), **limits)
 
 
 def make_centers(*scores):
@@ -60,7 +64,15 @@ def test_thing_pixels_without_center_are_void():
 def test_stuff_below_the_limit_is_void(limit, kept):
     table = merge([[3, 3, 3, 3], [6, 6, 0, 0]], [[0, 0, 0, 0], [3, 3, 1, 1]], stuff_area_limit=limit)
     assert (table.segment_ids[[3, 6]] > 0).tolist() == kept
-    assert table.segment_ids[0] == 1  # instances have no limit
+    assert table.segment_ids[0] == 1  # instances have a limit of their own
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(0, [1, 2]), (3, [1, 2]), (4, [1, 0]), (5, [0, 0])])
+def test_instances_below_the_limit_are_void(limit, kept):
+    table = merge([[0, 0, 0, 0], [1, 1, 1, 3]], [[1, 1, 1, 1], [2, 2, 2, 0]], instance_area_limit=limit)
+    assert table.segment_ids[[0, 1]].tolist() == kept
+    assert table.segment_ids[3] == max(kept) + 1  # of stuff there is no such limit; ids leave no gap
+    assert table.areas[:2].tolist() == [4, 3]
 
 
 def test_area_of_stuff_is_that_of_all_its_components():
@@ -81,14 +93,14 @@ def test_rectangles_count_like_their_pixels():
     rectangles = Rectangles(*(torch.tensor(values) for values in ([0, 0, 1], [1, 1, 1], [0, 2, 1], [1, 2, 1])))
     sums = SlotSums(NUM_CENTERS, THING_MASK)
     sums.add_rectangles(torch.tensor([3, 0, 3]), torch.tensor([0, 1, 2]), torch.tensor([4, 2, 0]), rectangles)
-    for one, other in zip(decide_segments(sums, stuff_area_limit=0), merge(slots, train_ids), strict=True):
+    for one, other in zip(decide(sums), merge(slots, train_ids), strict=True):
         assert torch.equal(one[[0, 3]], other[[0, 3]])
 
 
 def test_scores():
     sums = count([[1, 1, 1, 3]], [[1, 1, 2, 0]])
     sums.add_probability(torch.tensor([1, 1, 1, 3]), torch.tensor([0.9, 0.6, 0.3, 0.55]))
-    table = decide_segments(sums, stuff_area_limit=0)
+    table = decide(sums)
     scores = score_segments(sums, table, make_centers(0.9, 0.8, 0.7))
     assert scores[1].item() == pytest.approx(0.8 * 0.6)  # mean over the whole mask
     assert scores[3].item() == pytest.approx(0.55)
@@ -98,7 +110,7 @@ def test_scores():
 def test_objectness_is_not_normalized():
     sums = count([[0]], [[1]])
     sums.add_probability(torch.tensor([0]), torch.tensor([1.0]))
-    scores = score_segments(sums, decide_segments(sums, stuff_area_limit=0), make_centers(1.5, 0.0, 0.0))
+    scores = score_segments(sums, decide(sums), make_centers(1.5, 0.0, 0.0))
     assert scores[0].item() == pytest.approx(1.5)
 
 
@@ -109,5 +121,5 @@ def test_many_equal_probabilities_do_not_lose_precision():
     for _ in range(3):
         sums.add_probability(slots, torch.full((1_000_000,), 0.1))
     sums.votes[:] = 3_000_000
-    scores = score_segments(sums, decide_segments(sums, stuff_area_limit=0), make_centers())
+    scores = score_segments(sums, decide(sums), make_centers())
     assert scores.item() == pytest.approx(0.1, rel=1e-6)

@@ -186,6 +186,7 @@ def _label_rules(config: Config) -> dict[str, Any]:
         "nms_kernel": settings.nms_kernel,
         "top_k": settings.top_k,
         "stuff_area_limit": settings.stuff_area_limit,
+        "instance_area_limit": settings.instance_area_limit,
     }
 
 

@@ -59,7 +59,9 @@ def quick_answer(
         y, x = pixel_rows_and_columns(cells, left)
         is_counted = is_pixel(cells, left)
         sums.add_rectangles(single.slots, single.classes.train_ids, is_counted.long(), Rectangles(y, y, x, x))
-        table = decide_segments(sums, stuff_area_limit=config.stuff_area_limit)
+        table = decide_segments(
+            sums, stuff_area_limit=config.stuff_area_limit, instance_area_limit=config.instance_area_limit
+        )
 
         panoptic_map = expand(look_up(table.segment_ids, whole.slots), cells)
         semantic_map = expand(whole.train_ids, cells)
