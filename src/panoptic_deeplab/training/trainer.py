@@ -120,7 +120,8 @@ def train(
         callbacks: what else should happen, beside `config.train.loggers`; see `callbacks.py`.
         resume: go on with the run in `run_folder` (from step 0 if it has no checkpoint yet).
         device: `cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one.
-        console: draws a progress bar if it is a terminal; otherwise progress goes to the log.
+        console: where progress is drawn; None = standard error. If it is neither a terminal nor a notebook, progress
+            goes to the log.
 
     Returns:
         `run_folder/best`, for `PanopticPredictor.from_pretrained`.
@@ -170,6 +171,7 @@ def train(
         if resume and not resuming and process.is_main:
             logger.warning("There is no checkpoint in %s to go on from: training starts at step 0.", run_folder)
         of_main_process(process, lambda: _start_run_folder(run_folder, config, source, process, start_step=state.step))
+        console = console or Console(stderr=True, markup=False, emoji=False)
         clock = Clock(process, settings, spent=state.seconds)
         tracker = Tracker(
             run_folder, process=process, max_steps=settings.max_steps, start_step=state.step, console=console
