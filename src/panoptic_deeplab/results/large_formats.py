@@ -15,6 +15,7 @@ import numpy as np
 
 from panoptic_deeplab.errors import require
 from panoptic_deeplab.files import written_whole
+from panoptic_deeplab.images.place import PlaceOnEarth, on_earth
 from panoptic_deeplab.results.conversions import to_geojson
 from panoptic_deeplab.results.large_result import LargeResult
 from panoptic_deeplab.results.measurements import to_table
@@ -110,8 +111,13 @@ def _joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def write_geojson(result: LargeResult, path: Path) -> None:
+def write_geojson(result: LargeResult, path: Path, *, place: PlaceOnEarth | None = None) -> None:
     """Write the things as the GeoJSON of `to_geojson`, one after another.
+
+    Args:
+        result: a result of any size.
+        path: its folder exists.
+        place: where on the earth the image lies; None = coordinates in pixels.
 
     Raises:
         OutputError: the system refuses to write.
@@ -125,6 +131,8 @@ def write_geojson(result: LargeResult, path: Path) -> None:
             parts = geometry["coordinates"] if geometry["type"] == "MultiPolygon" else [geometry["coordinates"]]
             for ring in (ring for part in parts for ring in part):
                 ring[:] = [[corner[0] + x, corner[1] + y] for corner in ring]
+            if place is not None:
+                on_earth(feature, place)
             file.write(comma + json.dumps(feature, allow_nan=False))
             comma = ",\n"
         file.write("\n]}\n")
