@@ -21,12 +21,13 @@ author = "The panoptic-deeplab contributors"
 project_copyright = f"2026, {author}"
 release = panoptic_deeplab.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "Panoptic-DeepLab"
 html_static_path: list[str] = []
 
+nb_execution_mode = "off"  # they are shown as they are stored; `tests/docs/test_notebooks.py` runs them
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence", "deflist"]
 suppress_warnings = ["myst.xref_missing"]  # links into the repository: `tests/test_documents.py` checks them all

@@ -113,11 +113,17 @@ if TYPE_CHECKING:  # for type checkers; a test holds it equal to the table below
     from panoptic_deeplab.results.panoptic_result import Segment as Segment
     from panoptic_deeplab.results.stored import Scratch as Scratch
     from panoptic_deeplab.training.callbacks import Callback as Callback
+    from panoptic_deeplab.training.loggers.to_mlflow import MlflowLogger as MlflowLogger
+    from panoptic_deeplab.training.loggers.to_tensorboard import TensorBoardLogger as TensorBoardLogger
+    from panoptic_deeplab.training.loggers.to_wandb import WandbLogger as WandbLogger
     from panoptic_deeplab.training.losses import LossTerms as LossTerms
     from panoptic_deeplab.training.losses import PanopticDeepLabLoss as PanopticDeepLabLoss
     from panoptic_deeplab.training.trainer import train as train
     from panoptic_deeplab.visualize.draw import draw_panoptic as draw_panoptic
     from panoptic_deeplab.visualize.draw import draw_semantic as draw_semantic
+    from panoptic_deeplab.visualize.figure4 import draw_figure4 as draw_figure4
+    from panoptic_deeplab.visualize.maps import draw_heatmap as draw_heatmap
+    from panoptic_deeplab.visualize.maps import draw_offset as draw_offset
     from panoptic_deeplab.weights.folder import save_pretrained as save_pretrained
     from panoptic_deeplab.weights.open import Pretrained as Pretrained
     from panoptic_deeplab.weights.open import fill_network as fill_network
@@ -163,9 +169,14 @@ _PUBLIC_NAMES = {
     "results.panoptic_result": "PanopticResult Segment",
     "results.stored": "Scratch",
     "training.callbacks": "Callback",
+    "training.loggers.to_mlflow": "MlflowLogger",
+    "training.loggers.to_tensorboard": "TensorBoardLogger",
+    "training.loggers.to_wandb": "WandbLogger",
     "training.losses": "LossTerms PanopticDeepLabLoss",
     "training.trainer": "train",
     "visualize.draw": "draw_panoptic draw_semantic",
+    "visualize.figure4": "draw_figure4",
+    "visualize.maps": "draw_heatmap draw_offset",
     "weights.folder": "save_pretrained",
     "weights.open": "Pretrained fill_network open_pretrained",
     "weights.publish": "push_to_hub",

@@ -75,6 +75,11 @@ def resolve_device(name: str) -> str:
     import torch
 
     kind, colon, index = name.partition(":")
+    if kind == "mps":
+        raise ConfigError(
+            f"`device` {name}, Apple's GPU, is not offered: losses and post-processing add up in float64, which it"
+            " lacks, and nothing here was ever run on one. Use `cpu`."
+        )
     if name == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     if name != "auto" and name != "cpu" and (kind != "cuda" or (colon and not index.isdecimal())):

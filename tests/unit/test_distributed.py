@@ -67,7 +67,14 @@ def test_gpu_that_is_not_there_is_an_error(name: str) -> None:
         resolve_device(name)
 
 
-@pytest.mark.parametrize("name", ["gpu", "", "mps", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "auto:1", "CPU"])
+@pytest.mark.parametrize("name", ["mps", "mps:0"])
+def test_gpus_of_apple_are_refused_with_the_reason(name: str) -> None:
+    """The reason holds as long as `test_step.py` and `test_device_path.py` find float64."""
+    with pytest.raises(ConfigError, match=rf"`device` {name}, Apple's GPU, is not offered.*float64.*Use `cpu`"):
+        resolve_device(name)
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "auto:1", "CPU"])
 def test_unknown_device_is_an_error(name: str) -> None:
     with pytest.raises(ConfigError, match=r"must be `cpu`, `cuda`, `cuda:N` or `auto`\. Got"):
         resolve_device(name)

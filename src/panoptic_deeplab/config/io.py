@@ -318,6 +318,8 @@ def _describe(expected: Any) -> str:
         return "one of " + ", ".join(repr(argument) for argument in arguments)
     if origin is tuple:
         items = {int: "integers", float: "numbers"}.get(arguments[0], "values")
+        if get_origin(arguments[0]) is Literal:
+            items = f"values, each {_describe(arguments[0])}"
         return f"a list of {items}" if arguments[-1] is Ellipsis else f"a list of {len(arguments)} {items}"
     return _NAMES[expected]
 

@@ -5,6 +5,8 @@ from typing import Literal
 
 from panoptic_deeplab.config.checks import check_fields
 
+Logger = Literal["tensorboard", "wandb", "mlflow"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TargetConfig:
@@ -93,6 +95,8 @@ class TrainConfig:
     """Exponential moving average of the weights, used for validation and `best`."""
     log_every: int = 20
     """Steps."""
+    loggers: tuple[Logger, ...] = ("tensorboard",)
+    """Where curves and validation images go beside the run folder's own files; `wandb` and `mlflow` are extras."""
     validate_every: int = 1000
     """Steps; a checkpoint is written with each validation and at the end. 0 = only at the end."""
     keep_checkpoints: int = 2
@@ -111,6 +115,7 @@ class TrainConfig:
                 self.early_stopping is None or self.validate_every > 0,
                 "null where train.validate_every is 0, since it counts validations",
             ),
+            loggers=(len({*self.loggers}) == len(self.loggers), "different names"),
             warmup_steps=(
                 0 <= self.warmup_steps < self.max_steps,
                 f"at least 0 and below train.max_steps {self.max_steps} (set both for a short run)",

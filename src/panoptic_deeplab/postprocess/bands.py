@@ -146,7 +146,7 @@ def find_centers_in_bands(maps: StoredMaps, grid: Grid, config: PostprocessConfi
         return no_centers(torch.device("cpu"))
     height, width = grid.size
     halo = config.nms_kernel - 1
-    strengths, points = [], []
+    found = bytearray()  # a list of small tensors among the large ones of each band would leave memory in pieces
     for rows in bands(grid.size, at_least=4 * halo):
         wide = slice(max(rows.start - halo, 0), min(rows.stop + halo, height))
         heatmap, part = _samples(maps, grid, wide, maps.num_classes, maps.num_classes + 1)
@@ -154,11 +154,10 @@ def find_centers_in_bands(maps: StoredMaps, grid: Grid, config: PostprocessConfi
             resize(heatmap, part)[0], threshold=config.center_threshold, nms_kernel=config.nms_kernel
         )[rows.start - wide.start : rows.stop - wide.start]
         y, x = (peaks > -torch.inf).nonzero(as_tuple=True)
-        strengths.append(peaks[y, x])
-        points.append(torch.stack([y + rows.start, x], dim=1))
-    strength, point = torch.cat(strengths), torch.cat(points)
+        found += torch.stack([peaks[y, x], (y + rows.start).float(), x.float()], dim=1).numpy().tobytes()
+    strength, *places = torch.from_numpy(np.frombuffer(found, np.float32).reshape(-1, 3).T.copy())
     best, order = strength.sort(descending=True, stable=True)
-    point = point[order]
+    point = torch.stack(places, dim=1)[order].to(torch.int64)
     squares = point[:, 0] // area * -(-width // area) + point[:, 1] // area
     kept = _rank_in_group(squares) < config.top_k
     return Centers(point[kept].to(torch.float32), best[kept], torch.ones(int(kept.sum()), dtype=torch.bool))

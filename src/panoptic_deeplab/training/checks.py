@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config import Config
+from panoptic_deeplab.config import Config, TrainConfig
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.instances import check_instances
 from panoptic_deeplab.data.look import Look, look_at
@@ -16,6 +16,7 @@ from panoptic_deeplab.data.sample import PanopticSource, image_ids
 from panoptic_deeplab.distributed import Process, gather_objects
 from panoptic_deeplab.errors import ConfigError, DatasetError, require
 from panoptic_deeplab.maps import RawMaps
+from panoptic_deeplab.training.loggers.named import check_logger_packages
 
 _KINDS = 4
 """So many kinds of fault are told by an example."""
@@ -45,9 +46,9 @@ def check_batch(config: Config, process: Process) -> None:
         )
 
 
-def check_packages() -> None:
+def check_packages(settings: TrainConfig) -> None:
     """See that what writes the files of a run is installed, or raise a `MissingDependencyError`."""
-    require("torch.utils.tensorboard", extra="train", purpose="logging to TensorBoard")
+    check_logger_packages(settings.loggers)
     require("matplotlib.figure", extra="train", purpose="Drawing curves")
 
 

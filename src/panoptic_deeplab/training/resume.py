@@ -56,6 +56,7 @@ MAY_DIFFER_ON_RESUME = frozenset(
         "train.early_stopping",
         "train.keep_checkpoints",
         "train.log_every",
+        "train.loggers",
         "train.max_minutes",
         "train.validate_every",
     }

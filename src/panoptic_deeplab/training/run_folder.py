@@ -3,7 +3,7 @@
     runs/street/
     ├── config.yaml              complete, resolved; `train runs/street/config.yaml --run-folder NEW` repeats the run
     ├── environment.json         command, versions, commit, hardware, world size: one entry a start
-    ├── metrics.csv              one row per log step; events.out.tfevents... beside it
+    ├── metrics.csv              one row per log step; events.out.tfevents... beside it (`train.loggers`)
     ├── labels.png  train_batch.png            what the network is fed: look here first
     ├── validation/step_001000/  report.html (the worst images first), report.json, table.txt, ...
     ├── curves.png
@@ -76,6 +76,11 @@ def newest_checkpoint(run_folder: Path) -> Path | None:
             " --resume goes on from the newest of them."
         )
     return folder
+
+
+def validation_folder(run_folder: Path, step: int) -> Path:
+    """The folder of what was measured after so many steps."""
+    return run_folder / "validation" / f"step_{step:06d}"
 
 
 def check_run_folder(run_folder: Path, *, resume: bool) -> None:

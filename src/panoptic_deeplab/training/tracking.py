@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics.csv, TensorBoard events, progress on the terminal."""
+"""What a run writes while it trains: metrics.csv, and progress on the terminal."""
 
 import logging
 from collections.abc import Mapping
@@ -6,19 +6,10 @@ from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from panoptic_deeplab.distributed import Process
-from panoptic_deeplab.errors import OutputError, require
 from panoptic_deeplab.training.metrics_file import MetricsFile
+from panoptic_deeplab.training.progress import Bars, bars
 
 logger = logging.getLogger(__name__)
 
@@ -46,62 +37,40 @@ class Tracker:
         process: this process.
         max_steps: end of the progress bar.
         start_step: steps made before, by the run that is resumed; later rows of metrics.csv are dropped.
-        console: a bar is drawn there if it is a terminal; otherwise progress goes to the log, a line a log step.
+        console: bars are drawn there if it is a terminal or a notebook; else progress goes to the log, a line a log
+            step.
     """
 
     def __init__(
-        self, run_folder: Path, *, process: Process, max_steps: int, start_step: int, console: Console | None
+        self, run_folder: Path, *, process: Process, max_steps: int, start_step: int, console: Console
     ) -> None:
         self._is_main = process.is_main
         self._max_steps = max_steps
-        self._progress: Progress | None = None
-        if not self._is_main:
-            return
-        tensorboard = require("torch.utils.tensorboard", extra="train", purpose="logging to TensorBoard")
-        self._metrics = MetricsFile(run_folder / METRICS_FILE, columns=_COLUMNS, start_step=start_step)
-        self._run_folder = run_folder
-        self._events = tensorboard.SummaryWriter(str(run_folder), purge_step=start_step + 1)
-        if console is not None and console.is_terminal:
-            self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=console,
-            )
-            self._training_bar = self._progress.add_task("train", total=max_steps, completed=start_step, note="")
-            self._validation_bar: TaskID | None = None
+        self._bars: Bars | None = None
+        if self._is_main:
+            self._metrics = MetricsFile(run_folder / METRICS_FILE, columns=_COLUMNS, start_step=start_step)
+            self._bars = bars(console, total=max_steps, done=start_step)
 
     def __enter__(self) -> "Tracker":
-        if self._progress is not None:
-            self._progress.start()
+        if self._bars is not None:
+            self._bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-        if self._is_main:
-            self._events.close()
+        if self._bars is not None:
+            self._bars.stop()
 
     def advance(self, step: int) -> None:
         """Move the bar to `step` steps made."""
-        if self._progress is not None:
-            self._progress.update(self._training_bar, completed=step)
+        if self._bars is not None:
+            self._bars.steps(step)
 
     def advance_validation(self, done: int, total: int) -> None:
         """Move the second bar, which is there while a validation runs."""
-        if self._progress is None:
-            return
-        if self._validation_bar is None:
-            self._validation_bar = self._progress.add_task("validate", total=total, note="")
-        self._progress.update(self._validation_bar, completed=done, total=total)
-        if done == total:
-            self._progress.remove_task(self._validation_bar)
-            self._validation_bar = None
+        if self._bars is not None:
+            self._bars.images(done, total)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Write values of a step; it has one row, to which a second call adds (a validation takes its time).
@@ -111,19 +80,10 @@ class Tracker:
         if not self._is_main:
             return
         self._metrics.write({"step": str(step), **{name: f"{value:.8g}" for name, value in values.items()}})
-        try:
-            for name, value in values.items():
-                section = "validation" if name in VALIDATION_COLUMNS else "training"
-                self._events.add_scalar(f"{section}/{name}", value, step)
-            self._events.flush()
-        except OSError as error:
-            said = error.strerror or str(error)
-            raise OutputError(f"The events for TensorBoard in {self._run_folder} cannot be written: {said}.") from error
-        if self._progress is None:
+        if self._bars is None:
             logger.info("%s", _line(step, self._max_steps, values))
         elif "loss" in values:
-            note = f"loss {values['loss']:.3f}  {values['images_per_second']:.1f} images/s"
-            self._progress.update(self._training_bar, note=note)
+            self._bars.note(f"loss {values['loss']:.3f}  {values['images_per_second']:.1f} images/s")
 
 
 def _line(step: int, max_steps: int, values: Mapping[str, float]) -> str:

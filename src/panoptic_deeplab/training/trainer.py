@@ -44,7 +44,7 @@ from panoptic_deeplab.errors import ConfigError, StoppedBySignal
 from panoptic_deeplab.inference.memory_need import available_memory
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.training.allocator import keep_freed_memory
-from panoptic_deeplab.training.callbacks import Callback
+from panoptic_deeplab.training.callbacks import Callback, closed_at_the_end
 from panoptic_deeplab.training.checkpoint import add_validation, save_checkpoint
 from panoptic_deeplab.training.checks import (
     check_batch,
@@ -60,6 +60,7 @@ from panoptic_deeplab.training.ending import Clock, reason_to_end, time_is_over
 from panoptic_deeplab.training.environment import write_end, write_environment
 from panoptic_deeplab.training.first_look import write_label_statistics, write_training_batch
 from panoptic_deeplab.training.interruption import Interruption
+from panoptic_deeplab.training.loggers.named import named_loggers
 from panoptic_deeplab.training.losses import PanopticDeepLabLoss
 from panoptic_deeplab.training.meter import Meter
 from panoptic_deeplab.training.model_card import training_card
@@ -116,10 +117,11 @@ def train(
         network: a network of your own, `images (B, 3, H, W) -> RawMaps`, in place of the one that `config.model`
             describes; trained in place, from its own weights. `config.model` still has to say its `output_stride`,
             `align_corners` and `instance_branch`. `weights.open.fill_network` reads what is saved of it.
-        callbacks: what else should happen; see `callbacks.py`.
+        callbacks: what else should happen, beside `config.train.loggers`; see `callbacks.py`.
         resume: go on with the run in `run_folder` (from step 0 if it has no checkpoint yet).
         device: `cpu`, `cuda`, `cuda:1`, or `auto` = CUDA where there is one.
-        console: draws a progress bar if it is a terminal; otherwise progress goes to the log.
+        console: where progress is drawn; None = standard error. If it is neither a terminal nor a notebook, progress
+            goes to the log.
 
     Returns:
         `run_folder/best`, for `PanopticPredictor.from_pretrained`.
@@ -144,7 +146,7 @@ def train(
         # Run folder, data, settings
         resuming = of_main_process(process, lambda: _look_into(run_folder, resume=resume))
         check_batch(config, process)
-        check_packages()
+        check_packages(settings)
         in_python = source is not None
         source, validation_source = _sources(config, source, validation_source)
         if network is not None:
@@ -169,15 +171,16 @@ def train(
         if resume and not resuming and process.is_main:
             logger.warning("There is no checkpoint in %s to go on from: training starts at step 0.", run_folder)
         of_main_process(process, lambda: _start_run_folder(run_folder, config, source, process, start_step=state.step))
+        console = console or Console(stderr=True, markup=False, emoji=False)
         clock = Clock(process, settings, spent=state.seconds)
         tracker = Tracker(
             run_folder, process=process, max_steps=settings.max_steps, start_step=state.step, console=console
         )
 
-        interruption = Interruption()
+        interruption, told = Interruption(), [*named_loggers(settings.loggers), *callbacks]
 
         def tell(event: str, *what: object) -> None:
-            for callback in callbacks:
+            for callback in told:
                 of_main_process(process, partial(getattr(callback, event), *what))
 
         def save() -> None:
@@ -199,7 +202,8 @@ def train(
             clock.update(state)
             return of_main_process(process, lambda: reason_to_end(state, settings))
 
-        with tracker, closing(batches), interruption:
+        with closed_at_the_end(told, process), tracker, closing(batches), interruption:
+            tell("on_start", run_folder, config, state.step)
             if not validated and _validates_after(state, settings):
                 validate_and_add()
             meter, last_saved = Meter(process, batch_size=settings.batch_size), time.monotonic()
@@ -242,10 +246,10 @@ def train(
                     reason = ending()
                 if logs:
                     meter.restart()
+            of_main_process(process, lambda: write_end(run_folder, step=state.step, reason=reason))
+            of_main_process(process, lambda: draw_curves(run_folder / METRICS_FILE, run_folder / CURVES_PICTURE))
+            tell("on_end", run_folder / BEST)
         logger.info("The run has ended after step %d of %d: %s.", state.step, settings.max_steps, reason)
-        of_main_process(process, lambda: write_end(run_folder, step=state.step, reason=reason))
-        of_main_process(process, lambda: draw_curves(run_folder / METRICS_FILE, run_folder / CURVES_PICTURE))
-        tell("on_end", run_folder / BEST)
     return run_folder / BEST
 
 

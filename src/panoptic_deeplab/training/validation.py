@@ -12,6 +12,7 @@ from panoptic_deeplab.evaluation.evaluate import EvaluationReport, evaluate
 from panoptic_deeplab.evaluation.report_files import write_report_files
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.training.precision import VALIDATION_PRECISION
+from panoptic_deeplab.training.run_folder import validation_folder
 from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.training.tracking import VALIDATION_COLUMNS
 
@@ -67,8 +68,7 @@ def validate(
             **{"device": process.device, "precision": VALIDATION_PRECISION},
         },
     )
-    folder = run_folder / "validation" / f"step_{state.step:06d}"
-    of_main_process(process, lambda: write_report_files(report, folder))
+    of_main_process(process, lambda: write_report_files(report, validation_folder(run_folder, state.step)))
     report.metric(config.evaluation.metric)  # says what is wrong where it cannot be measured
     measured = {name: value for name, value in report.values().items() if value is not None}
     metrics = {name: measured[name] for name in VALIDATION_COLUMNS if name in measured}

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.data.loader import Batch
@@ -190,3 +191,26 @@ def test_batch_keeps_values_in_the_other_memory_format() -> None:
     assert moved.images.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(moved.images, batch.images)
     assert moved.image_ids == batch.image_ids
+
+
+class DoubleWatcher(TorchDispatchMode):
+    """Counts the results in float64, which Apple's GPUs lack."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operator: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+        outcome = operator(*arguments, **(keywords or {}))
+        for value in outcome if isinstance(outcome, (list, tuple)) else (outcome,):
+            self.count += isinstance(value, Tensor) and value.dtype == torch.float64
+        return outcome
+
+
+def test_float64_is_why_apples_gpus_are_not_offered(tiny_config: Config) -> None:
+    """Where this fails, the sentence of `resolve_device` has lost a reason."""
+    config = _train(tiny_config)
+    model = _model(config)
+    with DoubleWatcher() as watcher:
+        accumulate_gradients(model, _loss(config), _batch(), config=config.train, process=Process())
+    assert watcher.count > 0

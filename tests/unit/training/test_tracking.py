@@ -2,11 +2,13 @@ import io
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from panoptic_deeplab.distributed import Process
+from panoptic_deeplab.training import progress
 from panoptic_deeplab.training.tracking import TRAINING_COLUMNS, Tracker
 
 ReadMetrics = Callable[[Path], list[dict[str, float]]]
@@ -14,6 +16,7 @@ ROW = dict.fromkeys(TRAINING_COLUMNS, 0.5)
 
 
 def _tracker(folder: Path, *, rank: int = 0, start_step: int = 0, console: Console | None = None) -> Tracker:
+    console = console or Console(file=io.StringIO())
     return Tracker(folder, process=Process(rank=rank), max_steps=10, start_step=start_step, console=console)
 
 
@@ -22,7 +25,6 @@ def test_rows_hold_what_was_logged(tmp_path: Path, read_metrics: ReadMetrics) ->
         tracker.log(2, ROW | {"loss": 1.25})
         tracker.log(4, ROW | {"PQ": 0.5})
     assert read_metrics(tmp_path) == [{"step": 2, **ROW, "loss": 1.25}, {"step": 4, **ROW, "PQ": 0.5}]
-    assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1
 
 
 def test_a_validation_is_added_to_the_row_of_its_step(tmp_path: Path, read_metrics: ReadMetrics) -> None:
@@ -77,3 +79,31 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
         tracker.advance_validation(1, 1)
         tracker.log(1, ROW)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_notebook_gets_bars_that_are_replaced_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    display = pytest.importorskip("IPython.display")
+    shown: list[str] = []
+
+    class Handle:
+        def update(self, html: Any) -> None:
+            shown.append(html.data)
+
+    def show(html: Any, *, display_id: bool) -> Handle:
+        assert display_id
+        shown.append(html.data)
+        return Handle()
+
+    monkeypatch.setattr(display, "display", show)
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN", 0.0)
+    with _tracker(tmp_path, start_step=2, console=Console(file=io.StringIO(), force_jupyter=True)) as tracker:
+        tracker.advance(4)
+        tracker.log(4, ROW)
+        tracker.advance_validation(1, 2)
+        tracker.advance_validation(2, 2)
+    assert 'value="2" max="10"' in shown[0]
+    assert "? left" in shown[0]
+    assert 'value="4" max="10"></progress> 4/10' in shown[1]
+    assert "loss 0.500" in shown[2]
+    assert "<code>validate</code>" in shown[3]
+    assert "<code>validate</code>" not in shown[-1]

@@ -233,3 +233,24 @@ def test_new_weights_have_new_recordings(predictor, monkeypatch):
     new = on_device(predictor, batch)
     assert not torch.equal(first[0].semantic_logits, new[0].semantic_logits)
     assert len(set(Repeat.paths)) == 2
+
+
+class DoubleWatcher(TorchDispatchMode):
+    """Counts the results in float64, which Apple's GPUs lack."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operator, types, arguments=(), keywords=None):
+        outcome = operator(*arguments, **(keywords or {}))
+        for value in outcome if isinstance(outcome, (list, tuple)) else (outcome,):
+            self.count += isinstance(value, torch.Tensor) and value.dtype == torch.float64
+        return outcome
+
+
+def test_float64_is_why_apples_gpus_are_not_offered():
+    """Where this fails, the sentence of `resolve_device` has lost a reason."""
+    with DoubleWatcher() as watcher:
+        queue(scenes())
+    assert watcher.count > 0

@@ -89,3 +89,41 @@ def test_the_bound_is_felt(tmp_path: Path) -> None:
 def test_an_image_of_16384_rows(tmp_path: Path) -> None:
     segments, areas = _run(tmp_path, 16384, limit=3000)
     assert (segments, len(areas)) == (512 * 128 + 1, 1)
+
+
+_CENTERS = """
+import numpy as np, torch
+torch.set_num_threads(1)
+from panoptic_deeplab.config import PostprocessConfig
+from panoptic_deeplab.postprocess.bands import StoredMaps, find_centers_in_bands
+
+class Bumps:
+    # a peak in each 16 x 16 samples, made where it is read
+    def __init__(self, height): self.shape = (5, height, 6145)
+    def __getitem__(self, part):
+        channels, rows = part
+        y, x = np.arange(rows.start, min(rows.stop, self.shape[1])) % 16 - 8, np.arange(self.shape[2]) % 16 - 8
+        heat = np.exp((y[:, None] ** 2 + x ** 2) / -8).astype(np.float32)
+        return np.stack([heat] * (channels.stop - channels.start))
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
+
+torch.empty(31 * 2**18).fill_(0)  # as a network does: from then on the C library keeps what is as large in its heap
+seen = []
+for height in (128, 1024):
+    size = 4 * (height - 1) + 1, 4 * 6144 + 1
+    maps = StoredMaps(maps=Bumps(height), num_classes=2, input_size=size, content_size=size, align_corners=True)
+    centers = find_centers_in_bands(maps, maps.grid(), PostprocessConfig(nms_kernel=9, top_k=1000), area=1024)
+    assert len(centers.points) == height // 16 * 384
+    seen.append(resident())
+print(seen[1] - seen[0])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from Linux")
+def test_the_search_for_centers_leaves_no_memory_in_pieces() -> None:
+    """Small tensors kept between the large ones of each band once made the heap grow by megabytes a band."""
+    done = subprocess.run([sys.executable, "-c", _CENTERS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 60, "MiB more for eight times as many rows"
