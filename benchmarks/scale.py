@@ -73,11 +73,10 @@ class Measured:
 
     name: str
     images: int
-    input_size: tuple[int, int]
     seconds: Mapping[str, float]
     """By stage."""
     multiply_adds: float
-    """Of the network."""
+    """What the network computes for an image."""
     image_bytes: float
     """Size of an image file."""
     result_bytes: float
@@ -91,7 +90,7 @@ class Measured:
 
     @property
     def core_seconds(self) -> float:
-        """Of an image, all stages."""
+        """Time for an image, all stages."""
         return sum(self.seconds.values())
 
     @property
@@ -100,7 +99,7 @@ class Measured:
         return sum(self.seconds[stage] for stage in ("decode", "prepare", "rows"))
 
     def gpu_seconds(self, given: Assumptions) -> float:
-        """Of an image, by assumption."""
+        """Time of a GPU for an image, by assumption."""
         return 2 * self.multiply_adds / (given.gpu_rate * given.gpu_share) + given.gpu_postprocess
 
 
@@ -139,7 +138,6 @@ def measure(name: str, folder: Path) -> Measured:
     return Measured(
         name=name,
         images=len(items),
-        input_size=size,
         seconds={stage: seconds / len(items) for stage, seconds in spent.items()},
         multiply_adds=multiply_adds / len(items),
         image_bytes=sum(Path(item.place).stat().st_size for item in items) / len(items),
@@ -291,7 +289,7 @@ def _on_cores(model: Measured, number: float, given: Assumptions) -> dict[str, s
 def _on_gpus(model: Measured, number: float, given: Assumptions) -> dict[str, str]:
     hours = number * _per_gpu(model, given) / 3600
     return {
-        "GPU hours": f"{hours:,.0f}",
+        "GPU hours": f"{hours:,.1f}" if hours < 10 else f"{hours:,.0f}",
         "machines to be done in a day": f"{max(1, round(hours / 24)):,}",
         "machines": _dollars(hours * given.gpu_hour),
         "what bounds": "cores" if model.host_seconds / given.gpu_cores > model.gpu_seconds(given) else "GPU",
