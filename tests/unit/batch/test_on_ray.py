@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,6 +82,16 @@ def test_errors_travel() -> None:
 
     with pytest.raises(ConfigError, match="no such model"):
         list(ask_actors(make, [0], actors=1))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "nonsense"])
+def test_an_address_without_a_cluster(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        monkeypatch.setenv("RAY_ADDRESS", address.format(port=unused.getsockname()[1]))
+        monkeypatch.setattr(ray, "is_initialized", lambda: False)
+        with pytest.raises(ConfigError, match="There is no Ray cluster at RAY_ADDRESS="), on_ray():
+            pass
 
 
 def test_places() -> None:
