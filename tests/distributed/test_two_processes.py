@@ -67,6 +67,18 @@ def test_two_processes_follow_one(
             torch.testing.assert_close(actual[key], value, rtol=1e-4, atol=1e-5, msg=key)
 
 
+def test_two_processes_agree_when_the_time_is_over(
+    tiny_config: Config, tmp_path: Path, start_training: Callable[..., Any]
+) -> None:
+    config = _config(tiny_config, max_minutes=0.02)
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, max_steps=100_000))
+    _messages(start_training(config, tmp_path / "run", launcher=TORCHRUN))
+    start = json.loads((tmp_path / "run" / "environment.json").read_text())[-1]
+    assert start["end"] == "its 0.02 minutes are over (train.max_minutes)"
+    assert 0 < start["end_step"] < 100_000
+    assert (tmp_path / "run" / "best" / "ema.safetensors").exists()
+
+
 def test_all_processes_validate_the_weights_that_are_saved(
     tiny_config: Config, tmp_path: Path, start_training: Callable[..., Any]
 ) -> None:

@@ -12,6 +12,7 @@ the same on all of them.
 
 import os
 import pickle
+import socket
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ _OBJECT_STORE = 512 * 2**20
 """Bytes of shared memory for questions and answers on their way, where Ray is started here. Its default would be 30 %
 of the machine."""
 
+_ANSWERS_WITHIN = 10.0
+"""Seconds."""
+
 _GIVEN_UP = "given up"
 """The answer to a question whose processes die. No worker gives it."""
 
@@ -41,6 +45,7 @@ def on_ray(actors: int | None = None) -> Iterator[None]:
 
     Raises:
         ConfigError: `RAY_ADDRESS` names no cluster.
+        ClusterError: the Ray that runs on this machine cannot be used.
         MissingDependencyError: Ray is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -56,18 +61,35 @@ def on_ray(actors: int | None = None) -> Iterator[None]:
         ray.init(address="local", **here)
     else:
         try:
+            _check_answers(address)
             ray.init(address=address or "auto", **how)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             if address:
                 raise ConfigError(
                     f"There is no Ray cluster at RAY_ADDRESS={address} ({first_line(error)}). Name the address that"
                     " `ray start --head` prints, or `local` for this machine alone."
+                ) from error
+            if not isinstance(error, ConnectionError):  # there is one, of another version
+                raise ClusterError(
+                    f"The Ray that runs on this machine cannot be used ({first_line(error)}). Stop it with `ray stop`,"
+                    " or set RAY_ADDRESS=local."
                 ) from error
             ray.init(address="local", **here)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """See that something listens at `HOST:PORT`, since Ray tries for minutes; other addresses are not looked at.
+
+    Raises:
+        OSError: nothing does.
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=_ANSWERS_WITHIN).close()
 
 
 def places(device: str) -> tuple[int, int]:

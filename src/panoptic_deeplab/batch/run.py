@@ -83,7 +83,7 @@ def outcomes(
             if isinstance(answer, PanopticResult):
                 warning = next(read.warning for read in batch if isinstance(read, _Read) and read.item is item)
                 files: dict[Picture, bytes] = {kind: encoded(_picture(kind, answer)) for kind in pictures}
-                yield Outcome(item, _row(item, answer, warning), files, "")
+                yield Outcome(item, row_of(item, answer, warning), files, "")
             else:
                 yield Outcome(item, None, {}, _said(item, answer), isinstance(answer, UnreachableError))
 
@@ -156,7 +156,14 @@ def _said(item: Item, error: Exception) -> str:
     return f"{item.key} needs more memory than there is. Predict it in tiles (`predict --tile 1024`)."
 
 
-def _row(item: Item, result: PanopticResult, warning: str | None) -> dict[str, Any]:
+def row_of(item: Item, result: PanopticResult, warning: str | None) -> dict[str, Any]:
+    """What `ResultStore.add` keeps of a result, but for its pictures.
+
+    Args:
+        item: the image.
+        result: its segments become run lengths.
+        warning: what is to be known of the file.
+    """
     rles = to_rles(result.panoptic_map, [segment.id for segment in result.segments_info])
     segments = []
     for segment, rle in zip(result.segments_info, rles, strict=True):

@@ -96,12 +96,9 @@ class Batch(RunsOnRay):
 
             run_batch(predictor, items, store, **how, on_progress=report)
             return
-        from panoptic_deeplab.batch.actors import on_ray, places
         from panoptic_deeplab.batch.on_ray import run_on_ray
 
-        with on_ray(self.actors):
-            room, gpus = places(self.device)
-            actors = self.actors or room
+        with self.cluster() as (actors, gpus):
             run_on_ray(self.loader(gpus), items, store, actors=actors, gpus=gpus, **how, on_progress=report)
 
     def _job(self, predictor: "PanopticPredictor") -> dict[str, Any]:

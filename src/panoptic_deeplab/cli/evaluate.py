@@ -105,7 +105,6 @@ class Evaluate(RunsOnRay, InferenceOnData):
 
     def _on_ray(self) -> "EvaluationReport":
         """Let the actors of a cluster evaluate."""
-        from panoptic_deeplab.batch.actors import on_ray, places
         from panoptic_deeplab.batch.evaluate_on_ray import Evaluated, evaluate_on_ray
 
         predictor = self.load_here()
@@ -119,14 +118,13 @@ class Evaluate(RunsOnRay, InferenceOnData):
         self._further_metrics(predictor, data, split, is_main=True)  # says once what is left out
         root = DataChanges({**self.data, "root": str(user_path(data.root).absolute())})
         there = replace(self, model=self.models_anywhere(), data=root)
-        with on_ray(self.actors), progress_bar("evaluate") as on_image:
-            room, gpus = places(self.device)
+        with self.cluster() as (actors, gpus), progress_bar("evaluate") as on_image:
             device = "cuda" if gpus else "cpu"
             return evaluate_on_ray(
                 functools.partial(_evaluated, there, split, device),
                 Evaluated(predictor, source, further),
                 config=evaluation,
-                actors=self.actors or room,
+                actors=actors,
                 gpus=gpus,
                 on_image=on_image,
                 provenance=self._provenance(split, device, self._settings(predictor, data, evaluation)),

@@ -70,6 +70,9 @@ class Predict(InferenceVerb):
     """Side of a pixel, as 0.65 for 0.65 micrometers: table.csv gets columns in this unit too."""
     unit: Annotated[str, tyro.conf.arg(metavar="NAME")] = "um"
     """Unit of --pixel-size, for the names of its columns: area_um2, perimeter_um."""
+    geographic: Flag = False
+    """Write geojson in longitude and latitude (WGS 84) for a GIS: for images that say where on the earth they lie, as
+    GeoTIFF. Needs the extra `geo`."""
     tile: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Predict in tiles of N x N pixels of the network's input, in bounded memory: for images of any size, also TIFF
     files beyond the limit of other formats, OME-TIFF, and folders of OME-Zarr. Of an image that is too large to be read
@@ -222,6 +225,7 @@ class Predict(InferenceVerb):
             names=not self.no_labels,
             alpha=self.alpha,
             min_score=self.min_score,
+            geographic=self.geographic,
         )
 
     def _needs_maps(self) -> list[Product]:
@@ -237,6 +241,8 @@ class Predict(InferenceVerb):
             raise ConfigError("`pixel_size` adds columns to table.csv. Name `table` in --save.")
         if self.things_only and not {"table", "labels", "geojson"} & {*products}:
             raise ConfigError("`things_only` is for `table`, `labels` and `geojson`. Name one of them in --save.")
+        if self.geographic and "geojson" not in products:
+            raise ConfigError("`geographic` is for `geojson`. Name it in --save.")
         if self.label_format != "png" and "labels" not in products:
             raise ConfigError("`label_format` is for label images. Name `labels` in --save.")
         for name, value in (("alpha", self.alpha), ("min_score", self.min_score)):

@@ -14,6 +14,7 @@ from panoptic_deeplab.cli.prediction_csv import TABLE, SegmentRows
 from panoptic_deeplab.cli.prediction_tables import IMAGES, INSTANCES, PANOPTIC, PredictionTables, place
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.files import MAX_NAME_BYTES, write_json
+from panoptic_deeplab.images.place import PlaceOnEarth
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +67,8 @@ class FileOptions:
     """Opacity of the overlay's colors."""
     min_score: float = 0.0
     """Leave what scores lower out of overlays."""
+    geographic: bool = False
+    """Outlines in longitude and latitude, of images that say where on the earth they lie."""
 
 
 class PredictionFiles:
@@ -96,6 +99,7 @@ class PredictionFiles:
         measures = {"pixel_size": self._options.pixel_size, "unit": self._options.unit}
         measures["things_only"] = self._options.things_only
         self._rows = SegmentRows(folder, self._stems, measures) if "table" in products else None
+        self._places = {path: PlaceOnEarth(path) for path in paths} if self._options.geographic else {}
 
     def check_categories(self, categories: "CategoryTable") -> None:
         """Hold the classes and columns of earlier calls into the folder against those of the model and this call.
@@ -147,7 +151,7 @@ class PredictionFiles:
         if "labels" in self._products:
             self._save_labels(result, stem)
         if "geojson" in self._products:
-            document = to_geojson(result, things_only=self._options.things_only)
+            document = to_geojson(result, things_only=self._options.things_only, place=self._places.get(path))
             write_json(self._place(f"{stem}.geojson"), document)
             self._written.append(self._folder / f"{stem}.geojson")
         if "zarr" in self._products:
@@ -178,7 +182,7 @@ class PredictionFiles:
             write_label_tiff(result, self._place(f"{stem}_labels.tif"), things_only=self._options.things_only)
             self._written.append(self._folder / f"{stem}_labels.tif")
         if "geojson" in self._products:
-            write_geojson(result, self._place(f"{stem}.geojson"))
+            write_geojson(result, self._place(f"{stem}.geojson"), place=self._places.get(path))
             self._written.append(self._folder / f"{stem}.geojson")
         if "zarr" in self._products:
             self._written.append(self.zarr_folder(path))

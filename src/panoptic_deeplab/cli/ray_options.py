@@ -1,7 +1,9 @@
 """The options of verbs that run in this process or on Ray."""
 
 import functools
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -40,6 +42,19 @@ class RunsOnRay(InferenceVerb):
             raise ConfigError("`actors` is for --runner ray. Leave it out, or add --runner ray.")
         if self.actors < 1:
             raise ConfigError(f"`actors` must be positive. Got {self.actors} instead.")
+
+    @contextmanager
+    def cluster(self) -> Iterator[tuple[int, int]]:
+        """Ray, and how many actors there are to be, with how many GPUs each. What Ray prints goes to stderr.
+
+        Raises:
+            ConfigError, MissingDependencyError: as for `on_ray` and `places`.
+        """
+        from panoptic_deeplab.batch.actors import on_ray, places
+
+        with redirect_stdout(sys.stderr), on_ray(self.actors):
+            room, gpus = places(self.device)
+            yield self.actors or room, gpus
 
     def models_anywhere(self) -> tuple[str, ...]:
         """The models as processes in other folders name them: files from the root."""

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Int32, UInt16
 
 from panoptic_deeplab.errors import require
+from panoptic_deeplab.images.place import PlaceOnEarth, on_earth
 from panoptic_deeplab.results.formats import check_array, to_rles
 from panoptic_deeplab.results.outlines import Polygon, outlines
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
@@ -70,16 +71,19 @@ def to_polygons(mask: Bool[np.ndarray, "H W"]) -> list[Polygon]:
     return outlines(mask.astype(np.uint8)).get(1, [])
 
 
-def to_geojson(result: PanopticResult, *, things_only: bool = False) -> dict[str, Any]:
+def to_geojson(
+    result: PanopticResult, *, things_only: bool = False, place: PlaceOnEarth | None = None
+) -> dict[str, Any]:
     """A GeoJSON FeatureCollection with a feature for each segment.
 
-    Coordinates are pixels, x to the right and y *down* from the upper left corner of the image, as QuPath wants them; a
-    GIS needs the place of the image on the earth to draw them there. Polygons run along pixel edges as those of
-    `to_polygons`.
+    Coordinates are pixels, x to the right and y *down* from the upper left corner of the image, as QuPath wants them;
+    with a place they are longitude and latitude, as RFC 7946 and a GIS want them. Polygons run along pixel edges as
+    those of `to_polygons`.
 
     Args:
         result: truth or prediction.
         things_only: leave stuff out.
+        place: where on the earth the image lies.
 
     Returns:
         Plain Python. The properties of a feature are `id, category_id, name, isthing, iscrowd, score, area`, and for
@@ -100,6 +104,8 @@ def to_geojson(result: PanopticResult, *, things_only: bool = False) -> dict[str
         if len(parts) == 1:
             geometry = {"type": "Polygon", "coordinates": parts[0]}
         features.append({"type": "Feature", "geometry": geometry, "properties": _properties(segment, result)})
+        if place is not None:
+            on_earth(features[-1], place)
     return {"type": "FeatureCollection", "features": features}
 
 

@@ -5,8 +5,9 @@ in the label image, in the table without centroid and perimeter, and not in GeoJ
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from panoptic_deeplab.errors import require
 from panoptic_deeplab.files import written_whole
+from panoptic_deeplab.images.place import PlaceOnEarth, on_earth
 from panoptic_deeplab.results.conversions import to_geojson
 from panoptic_deeplab.results.large_result import LargeResult
 from panoptic_deeplab.results.measurements import to_table
@@ -24,6 +26,9 @@ _TILE = 512
 
 _LARGEST_CLASSIC = 2**32 - 2**25
 """Bytes of a TIFF file from which on it has to be a BigTIFF, with room for its tables."""
+
+_ROWS = 1024
+"""Rows of a table that are joined at once."""
 
 _BOX = {"centroid_y": 0, "centroid_x": 1, "bbox_y": 0, "bbox_x": 1}
 """Columns of a table that are places, and their axis."""
@@ -54,7 +59,8 @@ def large_table(
     """
     how: dict[str, Any] = {"image": image, "pixel_size": pixel_size, "unit": unit}
     empty = PanopticResult(panoptic_map=np.zeros((1, 1), np.int32), segments_info=[], categories=result.categories)
-    parts = [to_table(empty, **how)]
+    head = to_table(empty, **how)
+    blocks, parts = [], [head]
     for alone, corner in objects_of(result):
         columns = to_table(alone, **how)
         for name, axis in _BOX.items():
@@ -62,9 +68,12 @@ def large_table(
             if pixel_size is not None:
                 columns[f"{name}_{unit}"] = columns[name] * pixel_size
         parts.append(columns)
+        if len(parts) >= _ROWS:  # columns of a single number take 2.5 kB a row, long ones 0.3 kB
+            blocks.append(_joined(parts))
+            parts = []
     if not things_only:
-        parts.extend(_of_stuff(result, parts[0], how))
-    return {name: _joined([part[name] for part in parts]) for name in parts[0]}
+        parts.extend(_of_stuff(result, head, how))
+    return _joined([*blocks, *parts])
 
 
 def _of_stuff(result: LargeResult, head: Mapping[str, Any], how: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -93,14 +102,22 @@ def _of_stuff(result: LargeResult, head: Mapping[str, Any], how: Mapping[str, An
         }
 
 
-def _joined(columns: list[Any]) -> Any:
-    if isinstance(columns[0], np.ndarray):
-        return np.concatenate(columns)
-    return [value for column in columns for value in column]
+def _joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Tables of the same columns one below the other."""
+    found: dict[str, Any] = {}
+    for name, first in parts[0].items():
+        columns = [part[name] for part in parts]
+        found[name] = np.concatenate(columns) if isinstance(first, np.ndarray) else list(chain.from_iterable(columns))
+    return found
 
 
-def write_geojson(result: LargeResult, path: Path) -> None:
+def write_geojson(result: LargeResult, path: Path, *, place: PlaceOnEarth | None = None) -> None:
     """Write the things as the GeoJSON of `to_geojson`, one after another.
+
+    Args:
+        result: a result of any size.
+        path: its folder exists.
+        place: where on the earth the image lies; None = coordinates in pixels.
 
     Raises:
         OutputError: the system refuses to write.
@@ -114,6 +131,8 @@ def write_geojson(result: LargeResult, path: Path) -> None:
             parts = geometry["coordinates"] if geometry["type"] == "MultiPolygon" else [geometry["coordinates"]]
             for ring in (ring for part in parts for ring in part):
                 ring[:] = [[corner[0] + x, corner[1] + y] for corner in ring]
+            if place is not None:
+                on_earth(feature, place)
             file.write(comma + json.dumps(feature, allow_nan=False))
             comma = ",\n"
         file.write("\n]}\n")

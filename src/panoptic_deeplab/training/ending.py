@@ -37,8 +37,8 @@ class Clock:
 
 
 def time_is_over(state: TrainingState, settings: TrainConfig) -> bool:
-    """Whether the budget is spent."""
-    return settings.max_minutes is not None and state.seconds >= 60 * settings.max_minutes
+    """Whether the budget is spent; one step is made in any case, or there would be no model."""
+    return settings.max_minutes is not None and state.step > 0 and state.seconds >= 60 * settings.max_minutes
 
 
 def reason_to_end(state: TrainingState, settings: TrainConfig) -> str | None:

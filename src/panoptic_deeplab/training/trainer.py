@@ -172,7 +172,6 @@ def train(
             logger.warning("There is no checkpoint in %s to go on from: training starts at step 0.", run_folder)
         of_main_process(process, lambda: _start_run_folder(run_folder, config, source, process, start_step=state.step))
         console = console or Console(stderr=True, markup=False, emoji=False)
-        clock = Clock(process, settings, spent=state.seconds)
         tracker = Tracker(
             run_folder, process=process, max_steps=settings.max_steps, start_step=state.step, console=console
         )
@@ -204,6 +203,7 @@ def train(
 
         with closed_at_the_end(told, process), tracker, closing(batches), interruption:
             tell("on_start", run_folder, config, state.step)
+            clock = Clock(process, settings, spent=state.seconds)
             if not validated and _validates_after(state, settings):
                 validate_and_add()
             meter, last_saved = Meter(process, batch_size=settings.batch_size), time.monotonic()

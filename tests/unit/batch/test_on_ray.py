@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,6 +84,16 @@ def test_errors_travel() -> None:
         list(ask_actors(make, [0], actors=1))
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "nonsense"])
+def test_an_address_without_a_cluster(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        monkeypatch.setenv("RAY_ADDRESS", address.format(port=unused.getsockname()[1]))
+        monkeypatch.setattr(ray, "is_initialized", lambda: False)
+        with pytest.raises(ConfigError, match="There is no Ray cluster at RAY_ADDRESS="), on_ray():
+            pass
+
+
 def test_places() -> None:
     assert places("cpu") == places("auto") == (2, 0)
     with pytest.raises(ConfigError, match="`device` must be `cpu`, `cuda` or `auto` on Ray"):
@@ -154,7 +165,18 @@ def check_equal(shared: dict[str, Any], local: dict[str, Any]) -> None:
     assert set(shared["seconds"]) == set(local["seconds"])
 
 
-def test_an_evaluation_is_that_of_one_process() -> None:
+@pytest.mark.parametrize("is_real", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_an_evaluation_is_that_of_one_process(is_real: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not is_real:  # all but Ray itself: two actors in this process, which answer in turns
+
+        def ask(make: Callable[[], Any], questions: list[list[int]], **_: Any) -> Iterator[tuple[int, Any]]:
+            actors = [make(), make()] if questions else []
+            for number in reversed(range(len(questions))):
+                _, part = actors[number % 2](questions[number])
+                yield number, (f"process {number % 2}", part)
+
+        monkeypatch.setattr("panoptic_deeplab.batch.evaluate_on_ray.ask_actors", ask)
+
     def load() -> Evaluated:
         source = SyntheticSource(13, seed=4, size=(48, 64))
         return Evaluated(Shifted(source), source)
@@ -190,6 +212,34 @@ def test_the_verb_evaluates_on_ray(
     assert local["semantic"]["pixel_accuracy"] > 0
     check_equal(shared, local)
     assert (shared["provenance"]["models"], shared["provenance"]["device"]) == ([str(tiny_model)], "cpu")
+
+
+@pytest.mark.slow
+def test_stdout_is_the_document_alone_whatever_ray_says(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load() -> PanopticPredictor:
+        predictor = PanopticPredictor.from_pretrained(tiny_model, device="cpu")
+        ready = predictor.ready
+
+        def or_die(image: Path) -> Any:
+            if image.stem == "deadly":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return ready(image)
+
+        predictor.ready = or_die  # type: ignore[method-assign]
+        return predictor
+
+    monkeypatch.setattr("panoptic_deeplab.cli.ray_options.RunsOnRay.loader", lambda verb, gpus: load)
+    for name in ("a", "deadly"):
+        Image.new("RGB", (40, 30), "gray").save(tmp_path / f"{name}.png")
+    how = ("--model", str(tiny_model), "--output", str(tmp_path / "out"), "--runner", "ray", "--json")
+    with pytest.raises(SystemExit) as stopped:
+        main(["batch", str(tmp_path / "a.png"), str(tmp_path / "deadly.png"), *how])
+    captured = capsys.readouterr()
+    assert stopped.value.code == 1
+    assert (json.loads(captured.out)["images"], json.loads(captured.out)["errors"]) == (1, 1)
+    assert "1 of 2 images could not be predicted" in captured.err
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,9 @@ def _large(result: PanopticResult) -> LargeResult:
     )
 
 
-@pytest.mark.parametrize("pixel_size", [None, 0.5])
-def test_table(pixel_size: float | None) -> None:
+@pytest.mark.parametrize(("pixel_size", "rows"), [(None, 1024), (0.5, 1024), (None, 2), (0.5, 3)])
+def test_table(pixel_size: float | None, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("panoptic_deeplab.results.large_formats._ROWS", rows)
     result = _result()
     expected = to_table(result, image="a.tif", pixel_size=pixel_size)
     found = large_table(_large(result), image="a.tif", pixel_size=pixel_size)

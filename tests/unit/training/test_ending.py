@@ -81,8 +81,9 @@ def _last_end(run_folder: Path) -> tuple[int, str]:
     [
         ({}, {"step": 9, "seconds": 1e9, "validations_since_best": 99}, None),
         ({}, {"step": 10}, "all steps are made"),
-        ({"max_minutes": 1.5}, {"seconds": 89.9}, None),
-        ({"max_minutes": 1.5}, {"seconds": 90.0}, "its 1.5 minutes are over (train.max_minutes)"),
+        ({"max_minutes": 1.5}, {"step": 1, "seconds": 89.9}, None),
+        ({"max_minutes": 1.5}, {"seconds": 90.0}, None),
+        ({"max_minutes": 1.5}, {"step": 1, "seconds": 90.0}, "its 1.5 minutes are over (train.max_minutes)"),
         ({"early_stopping": 2}, {"validations_since_best": 1}, None),
         (
             {"early_stopping": 2},
@@ -132,6 +133,12 @@ def test_time_ends_a_run_and_its_schedule(
     assert _last_end(tmp_path) == (6, "its 6 minutes are over (train.max_minutes)")
     rates = [1e-3 * (1 - spent / 6) ** 0.9 for spent in (4, 5)]
     assert [row["learning_rate"] for row in read_metrics(tmp_path)[4:]] == pytest.approx(rates)
+
+
+def test_one_step_fits_into_any_time(tiny_config: Config, tmp_path: Path) -> None:
+    best = train(_with(tiny_config, max_minutes=1e-9), run_folder=tmp_path, device="cpu")
+    assert _last_end(tmp_path)[0] == 1
+    open_pretrained(best)
 
 
 def test_validations_without_a_better_one_end_a_run(

@@ -209,3 +209,9 @@ def test_a_pool_that_is_larger_than_a_tile_is_told(caplog: pytest.LogCaptureFixt
 def test_what_cannot_be_is_one_sentence(tile: int, overlap: int, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         _predictor().predict_tiled(_image((300, 300)), tile=tile, overlap=overlap)
+
+
+def test_an_ensemble_is_refused() -> None:
+    several = PanopticPredictor.ensemble([_predictor(), _predictor()])
+    with pytest.raises(ConfigError, match=r"Tiles are predicted with one model\. Got an ensemble"):
+        several.predict_tiled(_image((100, 100)))
