@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_config: Config) -> Pat
         assert model.center_head.predict.bias is not None
         model.center_head.predict.bias.fill_(0.2)
     path = tmp_path_factory.mktemp("exported") / "model"
-    save_pretrained(path, model, config=tiny_config, categories=categories)
+    config = replace(tiny_config, postprocess=replace(tiny_config.postprocess, instance_area_limit=8))
+    save_pretrained(path, model, config=config, categories=categories)
     return path
 
 
