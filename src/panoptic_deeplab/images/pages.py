@@ -17,7 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from panoptic_deeplab.errors import ImageError
 from panoptic_deeplab.images.pillow_errors import pillow_errors
 
-_SUFFIXES = frozenset({".tif", ".tiff"})
+TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 """Files whose pages are pictures of one kind; those of slide scanners hold labels and overviews."""
 
 _ONE_PICTURE = frozenset({"MPO", "PSD"})
@@ -35,7 +35,7 @@ def num_pages(path: Path) -> int:
     Raises:
         ImageError: the file is missing, corrupt or too large, or its pages are channels.
     """
-    if path.suffix.lower() not in _SUFFIXES or not path.is_file():
+    if path.suffix.lower() not in TIFF_SUFFIXES or not path.is_file():
         return 1
     with pillow_errors(str(path)), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)

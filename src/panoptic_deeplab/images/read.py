@@ -241,10 +241,10 @@ def opened(
     with picture:
         if picture.format in _PROGRAMS:
             raise _unreadable(str(path), picture.format)
-        if page is None:
-            check_single(picture, where=str(path))
-        else:
+        if page is not None:
             turn_to_page(picture, page, where=str(path))
+        elif picture.format == "TIFF" or getattr(picture, "is_animated", False):
+            check_single(picture, where=str(path))
         look(picture)
         with pillow_errors(str(path)):
             if load:
