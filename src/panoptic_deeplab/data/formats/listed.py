@@ -10,13 +10,19 @@ from jaxtyping import Int32, UInt8
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.formats.panoptic_json import PanopticIndex
-from panoptic_deeplab.data.label_files import check_same_size, read_id_label, read_rgb_label, read_upright_image
+from panoptic_deeplab.data.label_files import (
+    check_same_size,
+    read_id_label,
+    read_image_channels,
+    read_rgb_label,
+    read_upright_image,
+)
 from panoptic_deeplab.data.labels import RawSegment, translate_labels
 from panoptic_deeplab.data.problems import Problems, collected
 from panoptic_deeplab.data.sample import Sample
 from panoptic_deeplab.data.set_root import SetRoot
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.images.read import read_image
+from panoptic_deeplab.images.intensity import viewable
 from panoptic_deeplab.results.ids import rgb_to_id
 from panoptic_deeplab.results.panoptic_result import Segment
 
@@ -70,8 +76,9 @@ class ListedSource(ABC):
             DatasetError: a file is missing, corrupt or contradicts another one.
         """
         image_path = self._image_path(index)
-        pixels = read_upright_image(image_path)
-        image = read_image(pixels)
+        channels = read_image_channels(image_path)
+        pixels = read_upright_image(image_path) if channels is None else channels
+        image = viewable(pixels, where=str(image_path))
         panoptic_map, segments_info = self._labels(index, image, image_path)
         return Sample(
             image_id=self.image_ids[index],
@@ -79,7 +86,8 @@ class ListedSource(ABC):
             panoptic_map=panoptic_map,
             segments_info=segments_info,
             image_path=image_path,
-            deep_image=None if pixels.dtype == np.uint8 else pixels,
+            has_channels=channels is not None,
+            deep_image=None if pixels.dtype == np.uint8 and pixels.shape[2] == 3 else pixels,
         )
 
     @abstractmethod
