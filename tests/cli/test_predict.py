@@ -10,8 +10,8 @@ from PIL import Image
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.images import read as images
-from panoptic_deeplab.images.read import read_image
+from panoptic_deeplab.images import prepare
+from panoptic_deeplab.images.prepare import read_for
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.results.ids import rgb_to_id
@@ -233,12 +233,12 @@ def test_images_that_cannot_be_read_are_listed_and_all_others_predicted(
 def test_interruption_leaves_the_table_of_what_was_done(
     run: Run, model_folder: Path, two_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(path: Path, **how: Any) -> Any:
+    def interrupted(path: Path, *settings: Any, **how: Any) -> Any:
         if path.parent.name == "b":
             raise KeyboardInterrupt
-        return read_image(path, **how)
+        return read_for(path, *settings, **how)
 
-    monkeypatch.setattr(images, "read_image", interrupted)
+    monkeypatch.setattr(prepare, "read_for", interrupted)
     options = ("--output", tmp_path / "out", "--save", "panoptic")
     outcome = run("predict", f"{two_photos}/**/*.jpg", "--model", model_folder, *options)
     assert outcome.code == 130

@@ -9,7 +9,7 @@ from typing import Any
 import panoptic_deeplab
 
 ROOT = str(Path(panoptic_deeplab.__file__).parent)
-FILES, MOVES = 67, 295
+FILES, MOVES = 69, 295
 """With some slack: what is new on the way has to be worth it."""
 
 

@@ -279,6 +279,7 @@ class Predict(InferenceVerb):
         on_image: Callable[..., None],
     ) -> dict[Path, Picture]:
         """Predict those images that cannot be read whole, and add their rows of the document; the others are left."""
+        from panoptic_deeplab.images.prepare import reading
         from panoptic_deeplab.images.regions import TIFF_SUFFIXES, WholeImage, open_regions
 
         whole: dict[Path, Picture] = {}
@@ -287,7 +288,7 @@ class Predict(InferenceVerb):
                 whole[path] = picture
                 continue
             try:
-                with open_regions(path) as image:
+                with open_regions(path, **reading(predictor.config.input)) as image:
                     if isinstance(image, WholeImage):
                         whole[path] = picture
                         continue
@@ -309,8 +310,8 @@ class Predict(InferenceVerb):
         warnings: list[dict[str, str]],
     ) -> "Iterator[_Prediction]":
         """In the order of `pictures`, without those that cannot be read; they are added to `failed`."""
-        from panoptic_deeplab.images.prepare import in_range
-        from panoptic_deeplab.images.read import range_warning, read_image
+        from panoptic_deeplab.images.prepare import drawable, read_for
+        from panoptic_deeplab.images.read import range_warning
 
         waiting: deque[tuple[Path, np.ndarray]] = deque()
         settings = predictor.config.input
@@ -319,16 +320,16 @@ class Predict(InferenceVerb):
         def readable() -> "Iterator[np.ndarray]":
             for path, picture in pictures.items():
                 try:
-                    image = read_image(picture.path, deep=deep, page=picture.page)
+                    image = read_for(picture.path, settings, page=picture.page)
                     if self.tile is None:
                         predictor.check_memory((image.shape[0], image.shape[1]), where=str(path))
-                    warning = None if deep else range_warning(picture.path, page=picture.page)
+                    warning = None if deep or settings.channels else range_warning(picture.path, page=picture.page)
                 except ImageError as error:
                     failed.append({"image": str(path), "error": str(error)})
                 else:
                     if warning is not None:
                         warnings.append({"image": str(path), "warning": warning})
-                    waiting.append((path, image if image.dtype == "uint8" else in_range(image, settings)))
+                    waiting.append((path, drawable(image, settings)))
                     yield image
 
         if self.tile is not None:

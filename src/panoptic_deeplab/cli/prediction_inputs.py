@@ -32,7 +32,7 @@ def find_pictures(sources: Iterable[str], *, stored: bool) -> dict[Path, Picture
         ImageError: a source means nothing.
         ConfigError: a page would have the name of another file.
     """
-    from panoptic_deeplab.images.pages import num_pages
+    from panoptic_deeplab.images.pages import TIFF_SUFFIXES, num_pages
     from panoptic_deeplab.images.read import find_images
 
     found: list[Path] = []
@@ -44,7 +44,7 @@ def find_pictures(sources: Iterable[str], *, stored: bool) -> dict[Path, Picture
     pictures: dict[Path, Picture] = {}
     for path in unique.values():
         try:
-            count = num_pages(path)
+            count = num_pages(path) if path.suffix.lower() in TIFF_SUFFIXES else 1
         except ImageError:  # said, with those of the other images, when it is read
             count = 1
         pages = {path: Picture(path, None)}

@@ -124,6 +124,9 @@ class InputConfig:
     (`images/intensity.py`)."""
     percentiles: tuple[float, float] = (0.1, 99.9)
     """With `range` percentile: these of all numbers of an image become 0 and 255."""
+    channels: tuple[int, int, int] | None = None
+    """Channels of an image, from 0, that the network sees as red, green and blue: `[2, 0, 0]` of a microscope's. Null =
+    gray or RGB as they are. A gray image counts as three equal channels."""
     longest_side: int | None = None
     """Resize so that the longest side has this many pixels (section 4: 2177 Mapillary, 1025 or 641 COCO)."""
     scale: float = 1.0
@@ -146,6 +149,7 @@ class InputConfig:
             self,
             "input",
             positive="scale object_size",
+            channels=(self.channels is None or min(self.channels) >= 0, "three numbers from 0 on"),
             percentiles=(0 <= low < high <= 100, "two rising numbers from 0 to 100"),
             longest_side=(self.longest_side is None or self.longest_side > 1, "above 1"),
             scale=(self.longest_side is None or self.scale == 1, "1 when input.longest_side is set"),

@@ -17,7 +17,7 @@ from panoptic_deeplab.config import Config
 from panoptic_deeplab.data.augment import apply_transforms, training_transforms
 from panoptic_deeplab.data.sample import PanopticSource, Sample
 from panoptic_deeplab.data.targets import make_targets
-from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.errors import DatasetError, ImageError
 from panoptic_deeplab.images.prepare import image_tensor, in_range
 from panoptic_deeplab.maps import Targets
 
@@ -72,12 +72,21 @@ class PanopticDataset(Dataset[Example]):
             key = self._fixed_key(operator.index(key))
         sample = self.source[key.image_index]
         panoptic_map = _checked_map(sample)
+        if sample.has_channels and self.config.input.channels is None:
+            raise DatasetError(
+                f"{sample.image_id} has {sample.pixels.shape[2]} channels that are no colors. Name the three that"
+                " become red, green and blue with `input.channels`."
+            )
+        try:
+            pixels = in_range(sample.pixels, self.config.input)
+        except ImageError as error:
+            raise DatasetError(f"{sample.image_id}: {error}") from error
         with torch.random.fork_rng(devices=[]):
             # Not `torch.manual_seed`: it would also reset the generators of the GPUs, and with them dropout.
             torch.default_generator.manual_seed(key.seed)
             image, cropped_map = apply_transforms(
                 self.transforms,
-                image_tensor(in_range(sample.pixels, self.config.input)),
+                image_tensor(pixels),
                 torch.from_numpy(panoptic_map),
             )
         try:

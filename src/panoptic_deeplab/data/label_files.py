@@ -17,6 +17,7 @@ from PIL import Image
 from panoptic_deeplab.data.tiff_labels import needs_tifffile, read_with_tifffile
 from panoptic_deeplab.errors import DatasetError, ImageError
 from panoptic_deeplab.files import read_text
+from panoptic_deeplab.images.channels import read_stored_channels
 from panoptic_deeplab.images.intensity import Pixels
 from panoptic_deeplab.images.read import decode, exif_orientation, opened
 from panoptic_deeplab.results.ids import MAX_SEGMENT_ID
@@ -35,13 +36,26 @@ _SOFT_EDGE = 128
 
 
 def read_upright_image(path: Path) -> Pixels:
-    """Read a photograph as RGB, the pixels as they are stored, with all of their bits.
+    """Read a photograph, the pixels as they are stored: gray as three channels, alpha as a fourth, all of their bits.
 
     Raises:
-        DatasetError: the file is missing, corrupt, too large, to be turned by viewers, or has values out of range.
+        DatasetError: the file is missing, corrupt, too large, or to be turned by viewers.
     """
     with _opened(path, "image") as picture:
-        return decode(picture, where=str(path), exif=False, deep=picture.mode.startswith("I;16"))
+        return decode(picture, where=str(path), exif=False, every_channel=True)
+
+
+def read_image_channels(path: Path) -> Pixels | None:
+    """Read an image whose channels are no colors (`images/channels.py`); None where it is a photograph.
+
+    Raises:
+        DatasetError: the file is corrupt, or holds several pictures.
+        MissingDependencyError: it needs tifffile.
+    """
+    try:
+        return read_stored_channels(path, None)
+    except ImageError as error:
+        raise DatasetError(str(error)) from error
 
 
 def read_rgb_label(path: Path) -> UInt8[np.ndarray, "H W 3"]:

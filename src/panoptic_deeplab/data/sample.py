@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int32, UInt8, UInt16
+from jaxtyping import Int32, UInt8
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError
@@ -30,8 +30,12 @@ class Sample:
     class joined); empty where there are no labels."""
     image_path: Path | None = None
     """The file of the image; None where it was computed."""
-    deep_image: UInt16[np.ndarray, "H W 3"] | None = None
-    """All that the file holds, where it has 16 bits a channel; `image` is the same in 8."""
+    deep_image: Pixels | None = None
+    """All that the file holds, `(H, W, channels)`, where that is more than RGB of 8 bits: other numbers, more channels.
+    `image` is then what people see of it (`viewable`), and the network sees this one, by `input.range` and
+    `input.channels`."""
+    has_channels: bool = False
+    """Whether the channels of `deep_image` are no colors, so that `input.channels` has to name three."""
 
     def __post_init__(self) -> None:
         """Refuse an image or a map of another shape or dtype with a `DatasetError`."""
@@ -56,7 +60,7 @@ class Sample:
 
     @property
     def pixels(self) -> Pixels:
-        """The image in all of its depth, for `input.range` percentile."""
+        """The image with all of its depth and channels, for `input.range` and `input.channels`."""
         return self.image if self.deep_image is None else self.deep_image
 
     @property

@@ -42,8 +42,8 @@ FORMATS: Mapping[str, Callable[..., PanopticSource]] = MappingProxyType(
     }
 )
 """The reader of each format on disk, `(root, split, categories, *, outside_root, problems)`; a `DrawnSource` takes
-`overlap` too. A new one needs a line here and its name in `DataConfig.format`; one of your own goes to `train` and
-`evaluate` as a source, without a name."""
+`overlap` too. A new one is a `ListedSource`, a line here and its name in `DataConfig.format`; one of your own goes to
+`train` and `evaluate` as a source, without a name."""
 
 SYNTHETIC_TRAIN_IMAGES = 400
 SYNTHETIC_OTHER_IMAGES = 40

@@ -25,13 +25,16 @@ class UnknownFormatError(ImageError):
     """The bytes are no image of the formats that are read."""
 
 
-def read_encoded(data: bytes, *, max_pixels: int, deep: bool = False, where: str = "The image") -> Pixels:
+def read_encoded(
+    data: bytes, *, max_pixels: int, deep: bool = False, every_channel: bool = False, where: str = "The image"
+) -> Pixels:
     """Decode an image as `read_image` decodes the file with these bytes.
 
     Args:
         data: the whole file, a PNG, JPEG, WebP or TIFF.
         max_pixels: images with more are refused before their pixels are decoded.
         deep: as for `read_image`.
+        every_channel: as for `read_image`; of a TIFF, no more channels than colors.
         where: name of the image, for messages.
 
     Returns:
@@ -62,4 +65,4 @@ def read_encoded(data: bytes, *, max_pixels: int, deep: bool = False, where: str
                 " read; make it smaller, or cut it into tiles."
             )
         check_single(picture, where=where)
-        return decode(picture, where=where, exif=True, deep=deep)
+        return decode(picture, where=where, exif=True, deep=deep, every_channel=every_channel)

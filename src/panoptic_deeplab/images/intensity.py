@@ -6,12 +6,48 @@ image, in training, prediction and before an exported file, and doing it twice i
 """
 
 import numpy as np
-from jaxtyping import Int64, UInt8, UInt16
+from jaxtyping import Int64, Shaped, UInt8, UInt16
 
 from panoptic_deeplab.errors import ImageError
 
-Pixels = UInt8[np.ndarray, "H W 3"] | UInt16[np.ndarray, "H W 3"]
-"""RGB of 8 bits, or of 16 where all of an image's depth was asked for."""
+Pixels = Shaped[np.ndarray, "H W _"]
+"""RGB of 8 bits, or of 16 where all of an image's depth was asked for; where every channel was, numbers as stored."""
+
+
+def chosen_channels(image: Pixels, channels: tuple[int, int, int]) -> Shaped[np.ndarray, "H W 3"]:
+    """Three channels of an image, by their numbers from 0 (`input.channels`).
+
+    Raises:
+        ImageError: it has fewer.
+    """
+    if max(channels) >= image.shape[2]:
+        raise ImageError(
+            f"The image has {image.shape[2]} channels, and `input.channels` asks for number {max(channels)}, counted"
+            " from 0. Choose from those that there are."
+        )
+    return np.ascontiguousarray(image[..., list(channels)])
+
+
+def viewable(numbers: Shaped[np.ndarray, "H W _"], *, where: str) -> UInt8[np.ndarray, "H W 3"]:
+    """An image of any channels and range as RGB of 8 bits, for people.
+
+    That is `rgb_of`, where it takes the image. Else the first three channels are shown (two with the second one twice),
+    and numbers of another range are spread between the lowest and the highest.
+
+    Args:
+        numbers: as `every_channel` gives them.
+        where: its name, for the message.
+
+    Raises:
+        ImageError: there are numbers that are not finite.
+    """
+    if numbers.shape[2] not in (1, 3, 4):
+        numbers = numbers[..., [0, 1, min(2, numbers.shape[2] - 1)]]
+    try:
+        return rgb_of(numbers, where=where, layout="(H, W, channels)")
+    except ImageError:
+        deep = rgb_of(numbers, where=where, layout="(H, W, channels)", deep=True)
+        return rgb_of(deep, where=where, layout="(H, W, channels)")
 
 
 def stretched(image: Pixels, percentiles: tuple[float, float]) -> UInt8[np.ndarray, "H W 3"]:

@@ -2,14 +2,17 @@
 
 Each directory of a TIFF is a page, but for smaller copies and masks of others, which say so (NewSubfileType). ImageJ
 and OME may store the *channels* of one picture as directories too; they say in the description of the first how many
-channels there are, and such files are refused, since no page would be a picture that was taken.
+channels there are and in which order. Such directories are no pages but channels, for `input.channels` (`channels.py`);
+without it they are refused.
 
 Frames of animations, the previews behind a photograph (MPO) and the layers of a PSD are no pages.
 """
 
+import math
 import re
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
@@ -17,7 +20,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from panoptic_deeplab.errors import ImageError
 from panoptic_deeplab.images.pillow_errors import pillow_errors
 
-_SUFFIXES = frozenset({".tif", ".tiff"})
+TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 """Files whose pages are pictures of one kind; those of slide scanners hold labels and overviews."""
 
 _ONE_PICTURE = frozenset({"MPO", "PSD"})
@@ -30,12 +33,12 @@ _DESCRIPTION, _SAMPLES = 270, 277
 
 
 def num_pages(path: Path) -> int:
-    """Count the pages of a TIFF file; 1 for all others.
+    """Count the pictures of a TIFF file; 1 for all others.
 
     Raises:
-        ImageError: the file is missing, corrupt or too large, or its pages are channels.
+        ImageError: the file is missing, corrupt or too large.
     """
-    if path.suffix.lower() not in _SUFFIXES or not path.is_file():
+    if path.suffix.lower() not in TIFF_SUFFIXES or not path.is_file():
         return 1
     with pillow_errors(str(path)), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -44,7 +47,7 @@ def num_pages(path: Path) -> int:
         except UnidentifiedImageError:  # another format behind this name, or none
             return 1
         with picture:
-            return len(_pages(picture, where=str(path)))
+            return len(_pages(picture, where=str(path))) // _channels(picture, str(path)).number
 
 
 def turn_to_page(picture: Image.Image, page: int, *, where: str) -> None:
@@ -54,7 +57,7 @@ def turn_to_page(picture: Image.Image, page: int, *, where: str) -> None:
         for frame in range(getattr(picture, "n_frames", 1)):
             picture.seek(frame)
             if frame == 0:
-                _check_channels(picture, where)
+                _check_no_channels(picture, where)
             count += _is_page(picture)
             if count == page:
                 return
@@ -64,6 +67,7 @@ def turn_to_page(picture: Image.Image, page: int, *, where: str) -> None:
 def check_single(picture: Image.Image, *, where: str) -> None:
     """Refuse a picture with several pages or frames, of which only one would be read (`ImageError`)."""
     count = len(_pages(picture, where=where))
+    _check_no_channels(picture, where)
     if count > 1:
         is_tiff = isinstance(picture, TiffImageFile)
         how = "read_image(path, page=0), or pass `picture.copy()` of one" if is_tiff else "pass `picture.copy()` of one"
@@ -71,6 +75,38 @@ def check_single(picture: Image.Image, *, where: str) -> None:
             f"{where} has {count} pages or frames, and only one can be an image. Save each of them as a file of its"
             f" own (from Python: {how})."
         )
+
+
+def channel_frames(picture: Image.Image, page: int | None, *, where: str) -> list[int] | None:
+    """Where the channels of a picture are that are stored as pages; None where they are not.
+
+    Args:
+        picture: an opened file.
+        page: the one of several pictures in it, from 0; None = it has one.
+        where: its name, for the message.
+
+    Raises:
+        ImageError: it has several pictures and none is named, or another number of pages than it says.
+    """
+    channels = _channels(picture, where)
+    if channels.number == 1:
+        return None
+    pages = _pages(picture, where=where)
+    if len(pages) % (channels.number * channels.step):
+        raise ImageError(
+            f"{where} has {len(pages)} pages, and says that it has {channels.number} channels in steps of"
+            f" {channels.step}. Expected a whole number of pictures; save it again."
+        )
+    first = [frame for number, frame in enumerate(pages) if number // channels.step % channels.number == 0]
+    if page is None and len(first) > 1:
+        raise ImageError(
+            f"{where} has {len(first)} pictures of {channels.number} channels, and only one can be an image. Say which"
+            " (from Python: read_image(path, page=0))."
+        )
+    if not 0 <= (page or 0) < len(first):
+        raise ImageError(f"{where} has no page {page}: it has {len(first)}, counted from 0.")
+    start = pages.index(first[page or 0])
+    return [pages[start + number * channels.step] for number in range(channels.number)]
 
 
 def _pages(picture: Image.Image, *, where: str) -> list[int]:
@@ -83,8 +119,6 @@ def _pages(picture: Image.Image, *, where: str) -> list[int]:
         pages = []
         for frame in range(count):
             picture.seek(frame)
-            if frame == 0:
-                _check_channels(picture, where)
             if _is_page(picture):
                 pages.append(frame)
         picture.seek(place)
@@ -98,28 +132,50 @@ def _is_page(picture: Image.Image) -> bool:
     return not int(picture.tag_v2.get(_SUBFILE_TYPE, 0)) & _NO_PAGE
 
 
-def _check_channels(picture: Image.Image, where: str) -> None:
-    """Refuse channels that are stored as pages, and pages behind one directory, which Pillow does not see."""
+class _Channels(NamedTuple):
+    """How channels are stored as pages."""
+
+    number: int
+    """How many there are of each picture; 1 = they are not."""
+    step: int = 1
+    """How many pages lie between one channel of a picture and the next."""
+    program: str = ""
+
+
+def _channels(picture: Image.Image, where: str) -> _Channels:
+    """What the description of a TIFF says; an `ImageError` where Pillow does not see all of its pages."""
     if not isinstance(picture, TiffImageFile):
-        return
-    text, is_stack = str(picture.tag_v2.get(_DESCRIPTION, "")), getattr(picture, "n_frames", 1) > 1
+        return _Channels(1)
+    with pillow_errors(where):
+        place = picture.tell()
+        picture.seek(0)
+        text, samples = str(picture.tag_v2.get(_DESCRIPTION, "")), int(picture.tag_v2.get(_SAMPLES, 1))
+        is_stack = getattr(picture, "n_frames", 1) > 1
+        picture.seek(place)
     if text.startswith("ImageJ="):
-        program, channels = "ImageJ", _number(r"^channels=(\d+)", text)
         images = _number(r"^images=(\d+)", text)
         if images > 1 and not is_stack:
             raise ImageError(
                 f"{where} is a stack of {images} pictures that ImageJ has written behind one directory, as it does"
                 " above 4 GB. Save its planes as files of their own (Image Sequence)."
             )
-    elif "<OME" in text[:2000]:
-        program = "OME-TIFF"
-        channels = _number(r'\bSizeC="(\d+)"', text) // int(picture.tag_v2.get(_SAMPLES, 1))
-    else:
-        return
-    if is_stack and channels > 1:
+        return _Channels(_number(r"^channels=(\d+)", text) if is_stack else 1, 1, "ImageJ")
+    if "<OME" in text[:2000] and is_stack:
+        count = max(1, _number(r'\bSizeC="(\d+)"', text) // samples)
+        order = re.search(r'\bDimensionOrder="XY([ZCT]{3})"', text)
+        before = order[1].partition("C")[0] if order else ""
+        sizes = {axis: _number(rf'\bSize{axis}="(\d+)"', text) for axis in "ZT"}
+        return _Channels(count, math.prod(sizes[axis] for axis in before), "OME-TIFF")
+    return _Channels(1)
+
+
+def _check_no_channels(picture: Image.Image, where: str) -> None:
+    """Refuse channels that are stored as pages (`ImageError`)."""
+    channels = _channels(picture, where)
+    if channels.number > 1:
         raise ImageError(
-            f"{where} stores {channels} channels as pages ({program}), so that no page is a picture by itself. Save the"
-            " channel that you want, or an RGB picture, as a file of its own."
+            f"{where} stores {channels.number} channels as pages ({channels.program}), so that no page is a picture by"
+            " itself. Name the three that become red, green and blue with `input.channels`, or save one as a file."
         )
 
 

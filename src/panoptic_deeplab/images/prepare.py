@@ -1,4 +1,4 @@
-"""RGB to what the network takes: `prepare_image` = range and resize rule of `InputConfig` -> normalize -> pad.
+"""Images to what the network takes: `prepare_image` = channels, range, size (`InputConfig`) -> normalize -> pad.
 
 Here an image is resized for prediction; training (`data/augment.py`) uses the same rule, times its random scale. Images
 are padded after they are normalized, with 0: the mean color, exactly. Sizes are `(height, width)` in pixels.
@@ -6,7 +6,7 @@ are padded after they are normalized, with 0: the mean color, exactly. Sizes are
 
 import math
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -17,9 +17,16 @@ from torchvision.transforms import v2
 
 from panoptic_deeplab.config import InputConfig
 from panoptic_deeplab.errors import ConfigError
-from panoptic_deeplab.images.intensity import Pixels, stretched
-from panoptic_deeplab.images.read import read_image
+from panoptic_deeplab.images.intensity import Pixels, chosen_channels, rgb_of, stretched
+from panoptic_deeplab.images.read import ImageLike, read_image
 from panoptic_deeplab.maps import Size
+
+
+class Kept(TypedDict):
+    """Arguments of `read_image` and its kin."""
+
+    deep: bool
+    every_channel: bool
 
 
 class PreparedImage(NamedTuple):
@@ -91,10 +98,41 @@ def resize_image(image: Pixels, *, input_config: InputConfig) -> UInt8[Tensor, "
 
 
 def in_range(image: Pixels, input_config: InputConfig) -> UInt8[np.ndarray, "H W 3"]:
-    """The image in 8 bits, with the black and white that `input.range` says."""
-    if input_config.range == "percentile":
-        return stretched(image, input_config.percentiles)
-    return read_image(image)
+    """The image as RGB of 8 bits: the channels that `input.channels` says, and the black and white of `input.range`.
+
+    Raises:
+        ImageError: it has no such channel, or numbers that the range does not take.
+    """
+    if input_config.channels is not None:
+        image = chosen_channels(image, input_config.channels)
+    deep = input_config.range == "percentile"
+    rgb = rgb_of(image, where="the image", layout="(H, W, channels) with 1, 3 or 4 channels", deep=deep)
+    return stretched(rgb, input_config.percentiles) if deep else rgb
+
+
+def read_for(source: ImageLike, input_config: InputConfig, *, page: int | None = None) -> Pixels:
+    """Read an image with all that `in_range` needs of it: its depth, and every channel.
+
+    Args:
+        source: as for `read_image`.
+        input_config: range and channels.
+        page: as for `read_image`.
+
+    Raises:
+        ImageError: as for `read_image`.
+    """
+    return read_image(source, page=page, **reading(input_config))
+
+
+def drawable(image: Pixels, input_config: InputConfig) -> UInt8[np.ndarray, "H W 3"]:
+    """What pictures show of an image of `read_for`: itself if it is RGB of 8 bits, else what `in_range` makes."""
+    is_rgb = image.dtype == np.uint8 and input_config.channels is None
+    return image if is_rgb else in_range(image, input_config)
+
+
+def reading(input_config: InputConfig) -> Kept:
+    """What readers of images have to keep for these settings, as their arguments."""
+    return {"deep": input_config.range == "percentile", "every_channel": input_config.channels is not None}
 
 
 def for_object_size(config: InputConfig, diameter: float) -> InputConfig:

@@ -28,6 +28,7 @@ from PIL.ImageFile import ImageFile
 
 from panoptic_deeplab.errors import ImageError
 from panoptic_deeplab.files import user_path
+from panoptic_deeplab.images.channels import has_many_channels, numbers_of, read_stored_channels
 from panoptic_deeplab.images.intensity import Pixels, rgb_of
 from panoptic_deeplab.images.pages import check_single, turn_to_page
 from panoptic_deeplab.images.pillow_errors import pillow_errors
@@ -59,7 +60,9 @@ _NARROW_16_BITS = 1 << 14
 """A 16-bit image whose values all lie below is suspected to hold fewer bits: a quarter of the range."""
 
 
-def read_image(source: ImageLike, *, deep: bool = False, page: int | None = None) -> Pixels:
+def read_image(
+    source: ImageLike, *, deep: bool = False, page: int | None = None, every_channel: bool = False
+) -> Pixels:
     """Read an image.
 
     Args:
@@ -68,24 +71,31 @@ def read_image(source: ImageLike, *, deep: bool = False, page: int | None = None
             floating point in [0, 1].
         deep: keep 16 bits; numbers of other types than uint8, uint16 and bool may then have any finite range.
         page: the one to read of a file with several (TIFF), from 0.
+        every_channel: keep all channels, alpha too, and numbers as they are stored, for `input.channels`; arrays and
+            tensors may then have any number of channels. Gray becomes three equal channels.
 
     Returns:
         RGB uint8, C-contiguous. A uint8 RGB array may be returned as it is, without a copy. With `deep`, uint16 where
-        there are more than 8 bits.
+        there are more than 8 bits. With `every_channel`, `(H, W, channels)` of any numbers.
 
     Raises:
         ImageError: the file is missing, corrupt or has several pages (or not the one asked for), or the array has no
             pixels, another shape, dtype or range.
     """
     if isinstance(source, (str, Path)):
+        found = read_stored_channels(user_path(source), page) if every_channel else None
+        if found is not None:
+            return found
         with opened(user_path(source), page=page) as picture:
-            return decode(picture, where=str(source), exif=True, deep=deep)
+            return decode(picture, where=str(source), exif=True, deep=deep, every_channel=every_channel)
     if isinstance(source, Image.Image):
         check_single(source, where="the PIL image")
-        return decode(source, where="the PIL image", exif=True, deep=deep)
+        return decode(source, where="the PIL image", exif=True, deep=deep, every_channel=every_channel)
     if isinstance(source, torch.Tensor):
-        return _from_tensor(source, deep=deep)
+        return _from_tensor(source, deep=deep, every_channel=every_channel)
     if isinstance(source, np.ndarray):
+        if every_channel:
+            return numbers_of(source, where="the array")
         layout = "(H, W) or (H, W, channels) with 1, 3 or 4 channels"
         return rgb_of(source, where="the array", layout=layout, deep=deep)
     raise ImageError(
@@ -233,6 +243,11 @@ def opened(
         except UnidentifiedImageError as error:
             if path.suffix.lower() in UNREADABLE_SUFFIXES:
                 raise _unreadable(str(path), path.suffix[1:].upper()) from error
+            if has_many_channels(path):
+                raise ImageError(
+                    f"{path} has other channels than gray, RGB or RGBA. Name the three that become red, green and blue"
+                    " with `input.channels`."
+                ) from error
             raise
         num_pixels, limit = picture.width * picture.height, Image.MAX_IMAGE_PIXELS
         if limit is not None and num_pixels > limit:  # the filter is of all threads, so another may have taken it away
@@ -241,10 +256,10 @@ def opened(
     with picture:
         if picture.format in _PROGRAMS:
             raise _unreadable(str(path), picture.format)
-        if page is None:
-            check_single(picture, where=str(path))
-        else:
+        if page is not None:
             turn_to_page(picture, page, where=str(path))
+        elif picture.format == "TIFF" or getattr(picture, "is_animated", False):
+            check_single(picture, where=str(path))
         look(picture)
         with pillow_errors(str(path)):
             if load:
@@ -252,7 +267,7 @@ def opened(
         yield picture
 
 
-def decode(picture: Image.Image, *, where: str, exif: bool, deep: bool = False) -> Pixels:
+def decode(picture: Image.Image, *, where: str, exif: bool, deep: bool = False, every_channel: bool = False) -> Pixels:
     """The pixels of a picture as RGB, by the rules above.
 
     Args:
@@ -260,6 +275,7 @@ def decode(picture: Image.Image, *, where: str, exif: bool, deep: bool = False) 
         where: file name, for the message.
         exif: apply its EXIF orientation; else the pixels come as they are stored.
         deep: as for `read_image`.
+        every_channel: as for `read_image`.
 
     Raises:
         ImageError: it has no pixels, values out of range or no conversion to RGB, or its file is truncated.
@@ -273,17 +289,21 @@ def decode(picture: Image.Image, *, where: str, exif: bool, deep: bool = False) 
             values = np.asarray(picture)
             if values.min() >= 0 and values.max() <= 65535:
                 values = values.astype(np.uint16)
-            elif not deep:
+            elif not deep and not every_channel:
                 raise ImageError(
                     f"{where} has integer values from {values.min()} to {values.max()}. Expected 0 to 65535; rescale"
                     " it."
                 )
-            return rgb_of(values, where=where, layout="a gray image", deep=deep)
-        if picture.mode == "F":
-            return rgb_of(np.asarray(picture), where=where, layout="a gray image", deep=deep)
-        if picture.mode in ("P", "PA") or "transparency" in picture.info:
-            picture = picture.convert("RGBA")  # the step by which Pillow understands every form of transparency
-        return np.array(picture.convert("RGB"))
+        elif picture.mode == "F":
+            values = np.asarray(picture)
+        else:
+            has_alpha = picture.mode in ("RGBA", "PA", "LA", "La") or "transparency" in picture.info
+            if has_alpha or picture.mode == "P":
+                picture = picture.convert("RGBA")  # the step by which Pillow understands every form of transparency
+            values = np.array(picture if every_channel and has_alpha else picture.convert("RGB"))
+        if every_channel:
+            return numbers_of(values, where=where)
+        return rgb_of(values, where=where, layout="a gray image", deep=deep)
 
 
 def exif_orientation(picture: Image.Image, *, where: str) -> int:
@@ -301,12 +321,15 @@ def _unreadable(where: str, kind: str) -> ImageError:
     return ImageError(f"{where} is a picture in the format {kind}, which cannot be read. Convert it to PNG or JPEG.")
 
 
-def _from_tensor(tensor: torch.Tensor, *, deep: bool) -> Pixels:
-    layout = "(channels, H, W) with 1, 3 or 4 channels"
+def _from_tensor(tensor: torch.Tensor, *, deep: bool, every_channel: bool) -> Pixels:
+    layout = "(channels, H, W)" if every_channel else "(channels, H, W) with 1, 3 or 4 channels"
     if tensor.layout != torch.strided or tensor.is_nested or tensor.is_meta or tensor.is_quantized:
         raise ImageError(f"The tensor is sparse, nested, quantized or meta. Expected a dense one of shape {layout}.")
-    if tensor.ndim != 3 or tensor.shape[0] not in (1, 3, 4):
+    if tensor.ndim != 3 or (tensor.shape[0] not in (1, 3, 4) and not every_channel):
         raise ImageError(f"An image tensor must have shape {layout}. Got {tuple(tensor.shape)} instead.")
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg()  # NumPy has no views that negate
     tensor = tensor.float() if tensor.is_floating_point() else tensor  # NumPy has no bfloat16
-    return rgb_of(tensor.permute(1, 2, 0).numpy(), where="the tensor", layout=layout, deep=deep)
+    array = tensor.permute(1, 2, 0).numpy()
+    if every_channel:
+        return numbers_of(array, where="the tensor")
+    return rgb_of(array, where="the tensor", layout=layout, deep=deep)

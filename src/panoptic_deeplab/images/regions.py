@@ -4,9 +4,9 @@
 - Larger TIFF files (also OME-TIFF, BigTIFF, GeoTIFF, SVS, NDPI) are read by tifffile, and Zarr arrays and OME-Zarr by
   zarr: the pixels of the largest resolution of the first image, from as many blocks of the file as the part touches.
 
-Numbers become 8 bits as in `read_image`, or keep 16 with `deep`. Files with several planes (z, t) or with other than 1,
-3 or 4 channels are refused, as are palettes, CMYK, inverted gray and rotations, which `read_image` handles for files
-within its limit.
+Numbers become 8 bits as in `read_image`, or keep 16 with `deep`. Files with several planes (z, t) or, without
+`every_channel`, with other than 1, 3 or 4 channels are refused, as are palettes, CMYK, inverted gray and rotations,
+which `read_image` handles for files within its limit.
 """
 
 import math
@@ -96,16 +96,19 @@ class StoredImage(Regions):
         where: its name.
         file: is closed with it.
         deep: give uint16 as it is.
+        every_channel: give numbers of all channels as they are.
 
     Raises:
         ImageError: the axes are not those of one picture.
     """
 
-    def __init__(self, array: Any, axes: str, *, where: str, file: Any = None, deep: bool = False) -> None:
+    def __init__(
+        self, array: Any, axes: str, *, where: str, file: Any = None, deep: bool = False, every_channel: bool = False
+    ) -> None:
         self._array = array
         self._axes = axes
         self._file = file
-        self._deep = deep
+        self._deep, self._every_channel = deep, every_channel
         self.where = where
         if deep and np.dtype(array.dtype) not in (np.uint8, np.uint16, np.bool_):
             raise ImageError(
@@ -120,10 +123,10 @@ class StoredImage(Regions):
                 f"{where} has the axes {axes} with {' x '.join(map(str, array.shape))} numbers. Expected one picture:"
                 " Y, X and up to 4 channels; save the plane that you want as a file of its own."
             )
-        if channels and channels[0] not in (3, 4):
+        if channels and channels[0] not in (3, 4) and not every_channel:
             raise ImageError(
-                f"{where} has {channels[0]} channels. Expected 1 (gray), 3 (RGB) or 4 (RGBA); save those that you want"
-                " as a file of their own."
+                f"{where} has {channels[0]} channels. Expected 1 (gray), 3 (RGB) or 4 (RGBA); name three"
+                " with `input.channels`."
             )
         self.size = (lengths["Y"], lengths["X"])
         block = math.prod(getattr(array, "chunks", (0,))) * np.dtype(array.dtype).itemsize
@@ -148,7 +151,9 @@ class StoredImage(Regions):
         kept.sort(key=lambda a: "YX".find(a) % 3)  # channels last
         order = [a for a in self._axes if a in kept]
         values = np.transpose(np.asarray(values), [order.index(a) for a in kept])
-        return read_image(np.asarray(values, values.dtype.newbyteorder("=")), deep=self._deep)
+        return read_image(
+            np.asarray(values, values.dtype.newbyteorder("=")), deep=self._deep, every_channel=self._every_channel
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -156,12 +161,13 @@ class StoredImage(Regions):
             self._file.close()
 
 
-def open_regions(image: "ImageLike | Regions", *, deep: bool = False) -> Regions:
+def open_regions(image: "ImageLike | Regions", *, deep: bool = False, every_channel: bool = False) -> Regions:
     """Open an image of any size.
 
     Args:
         image: what `read_image` takes, a TIFF file of any size, or the folder of a Zarr array or of an OME-Zarr image.
         deep: keep 16 bits, as `read_image` does.
+        every_channel: keep all channels, as `read_image` does.
 
     Raises:
         ImageError: it cannot be read, or is no single picture.
@@ -169,22 +175,23 @@ def open_regions(image: "ImageLike | Regions", *, deep: bool = False) -> Regions
     """
     if isinstance(image, Regions):
         return image
+    keep = {"deep": deep, "every_channel": every_channel}
     if not isinstance(image, (str, Path)):
-        return WholeImage(read_image(image, deep=deep))
+        return WholeImage(read_image(image, **keep))
     path = user_path(image)
     if path.is_dir():
-        return _open_zarr(path, deep=deep)
+        return _open_zarr(path, **keep)
     if path.suffix.lower() not in TIFF_SUFFIXES:
-        return WholeImage(read_image(path, deep=deep), where=str(image))
+        return WholeImage(read_image(path, **keep), where=str(image))
     try:
-        return WholeImage(read_image(path, deep=deep), where=str(image))
+        return WholeImage(read_image(path, **keep), where=str(image))
     except ImageError:
         if not path.is_file():
             raise
-        return _open_tiff(path, deep=deep)
+        return _open_tiff(path, **keep)
 
 
-def _open_tiff(path: Path, *, deep: bool) -> Regions:
+def _open_tiff(path: Path, **keep: bool) -> Regions:
     purpose = f"Reading {path} in parts"
     tifffile, zarr = (
         require("tifffile", extra="large", purpose=purpose),
@@ -210,11 +217,9 @@ def _open_tiff(path: Path, *, deep: bool) -> Regions:
                 " its own."
             )
         if series.dataoffset is not None:  # one block, without compression
-            return StoredImage(_Mapped(tifffile, path, series), series.axes, where=str(path), file=file, deep=deep)
+            return StoredImage(_Mapped(tifffile, path, series), series.axes, where=str(path), file=file, **keep)
         level = series.levels[0]
-        return StoredImage(
-            zarr.open(series.aszarr(level=0), mode="r"), level.axes, where=str(path), file=file, deep=deep
-        )
+        return StoredImage(zarr.open(series.aszarr(level=0), mode="r"), level.axes, where=str(path), file=file, **keep)
     except ImageError:
         file.close()
         raise
@@ -235,7 +240,7 @@ class _Mapped:
         return np.array(self._tifffile.memmap(self._path, series=0, level=0, mode="r")[part])
 
 
-def _open_zarr(path: Path, *, deep: bool) -> Regions:
+def _open_zarr(path: Path, **keep: bool) -> Regions:
     zarr = require("zarr", extra="large", purpose=f"Reading {path}")
     try:
         found = zarr.open(str(path), mode="r")
@@ -251,4 +256,4 @@ def _open_zarr(path: Path, *, deep: bool) -> Regions:
             f"{path} is no image: {first_line(error)}. Expected the folder of a Zarr array (Y, X) or (Y, X, channels),"
             " or of an OME-Zarr image."
         ) from error
-    return StoredImage(found, axes, where=str(path), deep=deep)
+    return StoredImage(found, axes, where=str(path), **keep)

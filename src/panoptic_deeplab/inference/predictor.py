@@ -27,7 +27,8 @@ from torch import Tensor
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, InputConfig, PostprocessConfig, Precision, TestTimeAugmentationConfig
-from panoptic_deeplab.images.read import ImageLike, read_image
+from panoptic_deeplab.images.prepare import read_for, reading
+from panoptic_deeplab.images.read import ImageLike
 from panoptic_deeplab.images.regions import Regions, open_regions
 from panoptic_deeplab.inference.batching import in_batches
 from panoptic_deeplab.inference.engines.engine import Engine, ReadyImage
@@ -237,7 +238,7 @@ class PanopticPredictor:
         """
         path = None if output is None else Path(output)
         how: dict[str, Any] = {"tile": tile, "overlap": overlap, "output": path, "on_progress": on_progress}
-        with open_regions(image, deep=self.config.input.range == "percentile") as regions:
+        with open_regions(image, **reading(self.config.input)) as regions:
             if scratch is not None:
                 return predict_tiled(self.engine, regions, scratch=scratch, **how)
             with Scratch() as temporary:
@@ -287,7 +288,7 @@ class PanopticPredictor:
 
     def ready(self, image: ImageLike) -> ReadyImage:
         """Read and prepare an image, for `engine.predict`; errors are those of `predict`."""
-        pixels = read_image(image, deep=self.config.input.range == "percentile")
+        pixels = read_for(image, self.config.input)
         name = str(image) if isinstance(image, (str, Path)) else "The image"
         self.check_memory((pixels.shape[0], pixels.shape[1]), where=name)
         return self.engine.ready(pixels)

@@ -19,6 +19,7 @@ import torch
 from panoptic_deeplab.errors import CheckpointError, ConfigError, ImageError, PanopticDeepLabError
 from panoptic_deeplab.images.encoded import TooManyPixelsError, UnknownFormatError, read_encoded
 from panoptic_deeplab.images.intensity import Pixels
+from panoptic_deeplab.images.prepare import drawable, reading
 from panoptic_deeplab.inference.engines.engine import Engine, ReadyImage
 from panoptic_deeplab.inference.engines.network import NetworkEngine
 from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
@@ -140,9 +141,7 @@ class Worker:
             return
         engine = self._predictors[job.model].engine
         with _timed(task, "decode"):
-            pixels = read_encoded(
-                job.image, max_pixels=self._settings.max_pixels, deep=engine.config.input.range == "percentile"
-            )
+            pixels = read_encoded(job.image, max_pixels=self._settings.max_pixels, **reading(engine.config.input))
             try:
                 engine.check_memory((pixels.shape[0], pixels.shape[1]), where="The image")
             except ImageError as error:
@@ -224,7 +223,8 @@ class Worker:
             "min_score": options.min_score,
         }
         with _timed(task, "encode"):
-            body, media_type = answer_bytes(Seen(kept.pixels, result, maps, about), options)
+            pixels = drawable(kept.pixels, self._predictors[kept.model].config.input)
+            body, media_type = answer_bytes(Seen(pixels, result, maps, about), options)
         num_pixels = kept.pixels.shape[0] * kept.pixels.shape[1]
         return Reply(body, media_type, kept.image_id, num_pixels, task.passes, task.seconds)
 

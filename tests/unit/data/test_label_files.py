@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from panoptic_deeplab.config import InputConfig
 from panoptic_deeplab.data.label_files import read_id_label, read_lines, read_rgb_label, read_upright_image
-from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.errors import DatasetError, ImageError
 from panoptic_deeplab.images import read as images
+from panoptic_deeplab.images.prepare import in_range, read_for
 
 
 def saved(path: Path, picture: Image.Image) -> Path:
@@ -31,30 +33,48 @@ def test_16_bit_gray_keeps_its_depth(tmp_path):
     assert (image == image[..., :1]).all()
 
 
-def test_alpha_is_dropped_and_palettes_are_expanded(tmp_path):
+def test_alpha_is_a_channel_and_palettes_are_expanded(tmp_path):
     rgba = Image.new("RGBA", (2, 2), (10, 20, 30, 0))
-    assert read_upright_image(saved(tmp_path / "a.png", rgba))[0, 0].tolist() == [10, 20, 30]
+    assert read_upright_image(saved(tmp_path / "a.png", rgba))[0, 0].tolist() == [10, 20, 30, 0]
     palette = Image.new("P", (2, 2), 1)
     palette.putpalette([0, 0, 0, 200, 100, 50])
     palette.info["transparency"] = b"\x00\x80"
-    assert read_upright_image(saved(tmp_path / "p.png", palette))[0, 0].tolist() == [200, 100, 50]
+    assert read_upright_image(saved(tmp_path / "p.png", palette))[0, 0].tolist() == [200, 100, 50, 128]
 
 
-def test_floating_point_images_go_from_0_to_1(tmp_path):
-    assert (read_upright_image(saved(tmp_path / "a.tif", Image.new("F", (2, 2), 0.2))) == 51).all()
-    with pytest.raises(DatasetError, match=r"b.tif has floating-point values from 2 to 2"):
-        read_upright_image(saved(tmp_path / "b.tif", Image.new("F", (2, 2), 2.0)))
-
-
+@pytest.mark.parametrize(
+    "config",
+    [
+        InputConfig(),
+        InputConfig(range="percentile", percentiles=(0, 90)),
+        InputConfig(channels=(2, 0, 0)),
+        InputConfig(channels=(1, 1, 0), range="percentile"),
+    ],
+    ids=["type", "percentile", "channels", "both"],
+)
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
-def test_colors_are_those_of_predicted_images(tmp_path, mode):
+def test_network_sees_the_same_in_training_and_prediction(tmp_path, mode, config):
     gray = np.arange(24).reshape(4, 6) * 10
     if mode in ("I;16", "F"):
         picture = Image.fromarray((gray * 257).astype(np.uint16) if mode == "I;16" else (gray / 255).astype(np.float32))
     else:
         picture = Image.fromarray(np.dstack([gray, 255 - gray, gray // 2]).astype(np.uint8)).convert(mode)
     path = saved(tmp_path / "a.tif", picture)
-    assert np.array_equal(read_upright_image(path), images.read_image(path, deep=mode == "I;16"))
+    trained, predicted = in_range(read_upright_image(path), config), in_range(read_for(path, config), config)
+    assert np.array_equal(trained, predicted)
+    assert np.ptp(trained) > 0
+
+
+def test_floating_point_images_of_any_range_are_seen_alike(tmp_path):
+    values = np.linspace(-3, 900, 24, dtype=np.float32).reshape(4, 6)
+    path = saved(tmp_path / "a.tif", Image.fromarray(values))
+    config = InputConfig(range="percentile", percentiles=(0, 100))
+    trained = in_range(read_upright_image(path), config)
+    assert np.array_equal(trained, in_range(read_for(path, config), config))
+    assert (trained.min(), trained.max()) == (0, 255)
+    for read in (read_upright_image, lambda path: read_for(path, InputConfig())):
+        with pytest.raises(ImageError, match=r"floating-point values from -3 to 900. Expected 0 to 1"):
+            in_range(read(path), InputConfig())
 
 
 @pytest.mark.parametrize("orientation", [2, 6])

@@ -54,7 +54,8 @@ def test_channels_stored_as_pages_are_refused(tmp_path: Path, how: str, axes: st
     path, options = tmp_path / "a.tif", {how: True}
     stack = np.stack([STACK, STACK]) if axes == "ZCYX" else STACK
     tifffile.imwrite(path, stack, metadata={"axes": axes}, photometric="minisblack", **options)
-    for call in (num_pages, read_image, lambda path: read_image(path, page=1)):
+    assert num_pages(path) == (2 if axes == "ZCYX" else 1)
+    for call in (read_image, lambda path: read_image(path, page=1)):
         with pytest.raises(ImageError, match=r"a\.tif stores 3 channels as pages"):
             call(path)
 

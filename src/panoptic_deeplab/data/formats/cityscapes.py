@@ -13,7 +13,6 @@ Splits: `train` (2975), `val` (500), `trainval` (both) and `test` (1525). The la
 dummies, so `test` has no labels here.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +23,7 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.formats.listed import Item, ItemSource, Labels, paired_items, panoptic_items
 from panoptic_deeplab.data.formats.panoptic_json import read_panoptic_json
 from panoptic_deeplab.data.labels import RawSegment
-from panoptic_deeplab.data.problems import Problems, collected
+from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.data.set_root import SetRoot
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.images.read import image_files
@@ -34,22 +33,18 @@ _IMAGE_TAIL = "_leftImg8bit"
 _LABEL_TAIL = "_gtFine_instanceIds"
 _INSTANCE_DIVISOR = 1000
 
+LabelFiles = Literal["auto", "instance_ids", "panoptic_json"]
+"""Which of the label files are read; see `CityscapesSource`."""
+
 
 class CityscapesSource(ItemSource):
-    """One split of Cityscapes.
+    """One split of Cityscapes, by a table whose dataset ids are its label ids (`cityscapes`); see `ListedSource`.
+
+    `split` is `train`, `val`, `trainval` or `test`; other names are taken as sub-folders.
 
     Args:
-        root: folder that holds `leftImg8bit` and `gtFine`.
-        split: `train`, `val`, `trainval` or `test`; other names are taken as sub-folders.
-        categories: table whose dataset ids are Cityscapes' label ids (`cityscapes`).
         labels: `instance_ids` reads the PNG files of the download; `panoptic_json` the generated JSON (the one without
             `_trainId` in its name). `auto` takes `instance_ids` where the split has any, else `panoptic_json`.
-        outside_root: names and links in the set may lead out of `root`.
-        problems: takes what is wrong with the files; without it, that is raised.
-
-    Raises:
-        DatasetError: there are no images or labels of the split; or, where nobody collects `problems`, a file is
-            missing or belongs to none.
     """
 
     _depth = 1  # cities
@@ -60,15 +55,20 @@ class CityscapesSource(ItemSource):
         split: str,
         categories: CategoryTable,
         *,
-        labels: Literal["auto", "instance_ids", "panoptic_json"] = "auto",
+        labels: LabelFiles = "auto",
         outside_root: bool = False,
         problems: Problems | None = None,
     ) -> None:
-        super().__init__(root, categories, outside_root=outside_root)
+        self._label_files: LabelFiles = labels
+        super().__init__(root, split, categories, outside_root=outside_root, problems=problems)
+
+    def _items(self, split: str, problems: Problems) -> list[Item]:
         subsets = ("train", "val") if split == "trainval" else (split,)
-        with collected(problems) as found:
-            self.items = [item for subset in subsets for item in _items(self._root, subset, categories, labels, found)]
-        self.image_ids: Sequence[str] = [item.image_id for item in self.items]
+        return [
+            item
+            for subset in subsets
+            for item in _items(self._root, subset, self.categories, self._label_files, problems)
+        ]
 
     def _numbered_labels(self, values: Int32[np.ndarray, "H W"], label_path: Path) -> Labels:
         raw_segments = []
@@ -87,7 +87,7 @@ def _items(
     root: SetRoot,
     subset: str,
     categories: CategoryTable,
-    labels: Literal["auto", "instance_ids", "panoptic_json"],
+    labels: LabelFiles,
     problems: Problems,
 ) -> list[Item]:
     image_folder, label_folder = root.folder / "leftImg8bit" / subset, root.folder / "gtFine" / subset

@@ -20,57 +20,35 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config.data import Overlap
 from panoptic_deeplab.data.formats.coco_entries import warn_of_unlisted
 from panoptic_deeplab.data.formats.drawn import DrawnSource
 from panoptic_deeplab.data.formats.instances_json import read_instances_json
 from panoptic_deeplab.data.formats.listed import Labels
 from panoptic_deeplab.data.formats.shapes import Shape
-from panoptic_deeplab.data.problems import Problems, collected
+from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.errors import DatasetError
 
 
 class CocoInstancesSource(DrawnSource):
-    """A split in COCO instances format. The JSON is read once, images are read and painted when they are asked for.
+    """A split in COCO instances format; see `DrawnSource`. The JSON is read once, images are painted when asked for.
 
-    Args:
-        root: folder of the set.
-        split: name in the paths above, as `train`.
-        categories: table to translate into; its dataset ids are the `category_id`s of the JSON.
-        outside_root: names and links in the set may lead out of `root`.
-        overlap: who is on top where two annotations claim a pixel; `smallest` or `file`.
-        problems: takes what is wrong with the JSON and which files are missing; without it, that is raised.
-
-    Raises:
-        DatasetError: the JSON is missing or no instances JSON; or, where nobody collects `problems`, an entry is wrong
-            or contradicts another one or the table, or a file is missing.
-        ConfigError: `overlap` is `z_order`.
+    `split` is the name in the paths above, as `train`; dataset ids of the table are the `category_id`s of the JSON.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        categories: CategoryTable,
-        *,
-        outside_root: bool = False,
-        overlap: Overlap = "smallest",
-        problems: Problems | None = None,
-    ) -> None:
-        root = Path(root)
-        super().__init__(root, categories, outside_root=outside_root, overlap=overlap)
+    def _list(self, split: str, problems: Problems) -> Sequence[str]:
+        root = self._root.folder
         json_path, folders = _layout(root, split)
-        with collected(problems) as found:
-            self.index = read_instances_json(json_path, categories, self._root, found)
-            self.image_ids: Sequence[str] = self.index.image_ids
-            names = self.index.image_files
-            self.image_folder = _fullest([*folders, root], names)
-            self._look_for_images(found)
-            self.semantic_folder = next(filter(Path.is_dir, _semantic_folders(root, split)), None)
-            if self.semantic_folder is not None and self.index.has_labels:
-                self._look_for_maps(self.semantic_folder, found)
-        if problems is not None and self.image_folder.name == split:
+        self.index = read_instances_json(json_path, self.categories, self._root, problems)
+        self.image_folder = _fullest([*folders, root], self.index.image_files)
+        self._look_for_images(problems)
+        self.semantic_folder = next(filter(Path.is_dir, _semantic_folders(root, split)), None)
+        if self.semantic_folder is not None and self.index.has_labels:
+            self._look_for_maps(self.semantic_folder, problems)
+        self._is_own_folder = self.image_folder.name == split
+        return self.index.image_ids
+
+    def _remark(self, problems: Problems) -> None:
+        if self._is_own_folder:  # other splits have images in the others
             warn_of_unlisted(self.image_folder, self.index, problems)
 
     def _image_path(self, index: int) -> Path:
@@ -84,7 +62,7 @@ class CocoInstancesSource(DrawnSource):
         return self.index.shapes(index, size)
 
     def _where(self, index: int) -> str:
-        return f"{self.index.path} (image {self.image_ids[index]})"
+        return f"{self.index.path} (image {self.index.image_ids[index]})"
 
     def _semantic(
         self, index: int, image: UInt8[np.ndarray, "H W 3"], image_path: Path
@@ -120,7 +98,7 @@ class CocoInstancesSource(DrawnSource):
                 self._fault(index, "no map", fault, problems)
 
     def _fault(self, index: int, kind: str, fault: str, problems: Problems) -> None:
-        image_id, path = self.image_ids[index], self.index.path
+        image_id, path = self.index.image_ids[index], self.index.path
         problems.add(f"{path} {kind}", path, fault, place=f"image {image_id}", image_id=image_id)
 
 

@@ -15,47 +15,25 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.formats.coco_entries import warn_of_unlisted
 from panoptic_deeplab.data.formats.listed import Labels, ListedSource
 from panoptic_deeplab.data.formats.panoptic_json import read_panoptic_json
-from panoptic_deeplab.data.problems import Problems, collected
+from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.errors import DatasetError
 
 
 class CocoPanopticSource(ListedSource):
-    """A split in COCO panoptic format. The JSON is read once, images and labels when they are asked for.
+    """A split in COCO panoptic format; see `ListedSource`. The JSON is read once, images and labels when asked for.
 
-    Args:
-        root: folder of the set.
-        split: name in the paths above, as `train2017`.
-        categories: table to translate into; its dataset ids are the `category_id`s of the JSON.
-        outside_root: names and links in the set may lead out of `root`.
-        problems: takes what is wrong with the JSON; without it, that is raised.
-
-    Raises:
-        DatasetError: the JSON or a folder is missing, or the JSON is no panoptic JSON; or, where nobody collects
-            `problems`, an entry is wrong or contradicts another one or the table.
+    `split` is the name in the paths above, as `train2017`; dataset ids of the table are the `category_id`s of the JSON.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        categories: CategoryTable,
-        *,
-        outside_root: bool = False,
-        problems: Problems | None = None,
-    ) -> None:
-        root = Path(root)
-        super().__init__(root, categories, outside_root=outside_root)
-        annotations = root / "annotations"
+    def _list(self, split: str, problems: Problems) -> Sequence[str]:
+        root, annotations = self._root.folder, self._root.folder / "annotations"
         json_path = annotations / f"panoptic_{split}.json"
         if not json_path.is_file() and (annotations / f"image_info_{split}.json").is_file():
             json_path = annotations / f"image_info_{split}.json"
-        with collected(problems) as found:
-            self.index = read_panoptic_json(json_path, categories, self._root, found)
-        self.image_ids: Sequence[str] = self.index.image_ids
+        self.index = read_panoptic_json(json_path, self.categories, self._root, problems)
         names = dict.fromkeys([split, split.replace("-dev", "")])  # the images of test-dev2017 are in test2017
         self.image_folder = _existing_folder(
             [folder for name in names for folder in (root / name, root / "images" / name)], what="images"
@@ -65,7 +43,10 @@ class CocoPanopticSource(ListedSource):
             if self.index.has_labels
             else None
         )
-        if problems is not None and self.index.has_labels:
+        return self.index.image_ids
+
+    def _remark(self, problems: Problems) -> None:
+        if self.index.has_labels:
             warn_of_unlisted(self.image_folder, self.index, problems)
 
     def _image_path(self, index: int) -> Path:

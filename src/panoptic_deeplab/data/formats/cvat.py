@@ -15,18 +15,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config.data import Overlap
 from panoptic_deeplab.data.formats.label_tools import (
     Annotated,
     LabelToolSource,
     Outline,
-    OutlineReader,
     ellipse,
     rectangle,
 )
 from panoptic_deeplab.data.formats.shapes import Patch
-from panoptic_deeplab.data.problems import Problems, collected, shown
+from panoptic_deeplab.data.problems import Problems, shown
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.files import read_text
 
@@ -34,43 +31,16 @@ _WITHOUT_AREA = frozenset({"polyline", "points", "cuboid", "skeleton", "tag"})
 
 
 class CvatSource(LabelToolSource):
-    """A split of a "CVAT for images 1.1" export.
+    """A split of a "CVAT for images 1.1" export, whose labels are the names of the table; see `DrawnSource`.
 
-    Args:
-        root: folder of the set.
-        split: name of the XML file, its folder, or a subset in it.
-        categories: table whose names are CVAT's labels.
-        outside_root: names and links in the set may lead out of `root`.
-        overlap: who is on top where two outlines claim a pixel.
-        problems: takes what is wrong with the XML; without it, that is raised.
-
-    Raises:
-        DatasetError: there is no such file, or it is no XML of CVAT; or, where nobody collects `problems`, an entry is
-            wrong or names a class that the table does not have.
+    `split` names the XML file, its folder, or a subset in it.
     """
 
     has_z_order: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        categories: CategoryTable,
-        *,
-        outside_root: bool = False,
-        overlap: Overlap = "smallest",
-        problems: Problems | None = None,
-    ) -> None:
-        super().__init__(root, categories, outside_root=outside_root, overlap=overlap)
-        path, subset = _find(Path(root), split)
-        with collected(problems) as found:
-            self._reader = OutlineReader(categories=categories, problems=found)
-            self.items = self._items(path, subset, split)
-            self._reader.tell_skipped()
-        self.image_ids = [item.image_id for item in self.items]
-
-    def _items(self, path: Path, subset: str | None, split: str) -> list[Annotated]:
-        tree, problems = _parsed(path), self._reader.problems
+    def _items(self, split: str, problems: Problems) -> list[Annotated]:
+        path, subset = _find(self._root.folder, split)
+        tree = _parsed(path)
         if tree.find("track") is not None:
             raise DatasetError(f"{path} is of a video. Export it as CVAT for images 1.1, with the frames as images.")
         folders = [self._root.folder / f for f in (f"images/{split}", "images", f"{split}/images", split, ".")]

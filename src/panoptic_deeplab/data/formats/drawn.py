@@ -11,29 +11,42 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config.data import Overlap
 from panoptic_deeplab.data.formats.listed import Labels, ListedSource
 from panoptic_deeplab.data.formats.shapes import Painted, Shape, paint
+from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.errors import ConfigError
 
 
 class DrawnSource(ListedSource):
-    """A split whose annotations are shapes that may overlap.
+    """A split whose annotations are shapes that may overlap; a reader gives those of an image (`_shapes`).
 
     Args:
         root: folder of the set.
+        split: name of the split; the reader says where it stands.
         categories: table to translate into; its `unlabeled` is the class of pixels that nobody annotated.
         outside_root: names and links in the set may lead out of `root`.
         overlap: who is on top where two annotations claim a pixel; see `shapes.py`.
+        problems: takes what is wrong with the files; without it, that is raised.
 
     Raises:
         ConfigError: the rule is `z_order`, which the format does not have.
+        DatasetError: as in `ListedSource`.
     """
 
     has_z_order: ClassVar[bool] = False
 
-    def __init__(self, root: str | Path, categories: CategoryTable, *, outside_root: bool, overlap: Overlap) -> None:
-        super().__init__(root, categories, outside_root=outside_root)
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        categories: CategoryTable,
+        *,
+        outside_root: bool = False,
+        overlap: Overlap = "smallest",
+        problems: Problems | None = None,
+    ) -> None:
         if overlap == "z_order" and not self.has_z_order:
             raise ConfigError("data.overlap is z_order, but this format has none. Expected smallest or file.")
         self._overlap: Overlap = overlap
+        super().__init__(root, split, categories, outside_root=outside_root, problems=problems)
 
     @abstractmethod
     def _shapes(self, index: int, size: tuple[int, int]) -> list[Shape]:

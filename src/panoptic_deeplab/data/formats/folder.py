@@ -46,7 +46,7 @@ from panoptic_deeplab.data.formats.label_colors import (
 from panoptic_deeplab.data.formats.listed import Labels, ListedSource
 from panoptic_deeplab.data.label_files import check_same_size, read_colored_label
 from panoptic_deeplab.data.labels import RawSegment, translate_labels
-from panoptic_deeplab.data.problems import Problems, collected
+from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.results.ids import VOID_ID
 from panoptic_deeplab.results.panoptic_result import Segment
@@ -54,41 +54,22 @@ from panoptic_deeplab.results.run_lengths import find_runs
 
 
 class FolderSource(ListedSource):
-    """Images with instance maps, semantic maps or both, in the layout above.
+    """Images with instance maps, semantic maps or both, in the layout above; see `ListedSource`.
 
-    Args:
-        root: folder of the set.
-        split: name of `{split}.txt` or of the sub-folders.
-        categories: table whose dataset ids are the numbers in the semantic maps. With instance maps alone it must have
-            exactly one thing class, and at most one stuff class unless it has `unlabeled`.
-
-        outside_root: links in the set may lead out of `root`.
-        problems: takes what is wrong with the files; without it, that is raised.
-
-    Raises:
-        DatasetError: the split or the images cannot be found, or the table does not fit instance maps alone; or, where
-            nobody collects `problems`, an image or a label is missing, or there are files that nothing uses.
+    `split` is the name of `{split}.txt` or of the sub-folders. Dataset ids of the table are the numbers in the semantic
+    maps; with instance maps alone it must have exactly one thing class, and at most one stuff class unless it has
+    `unlabeled`.
     """
 
     layout: ClassVar[Layout] = FOLDER
     palette: ClassVar[bool] = False
     """Labels with a palette mean its colors; else its indices are numbers."""
 
-    def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        categories: CategoryTable,
-        *,
-        outside_root: bool = False,
-        problems: Problems | None = None,
-    ) -> None:
-        super().__init__(root, categories, outside_root=outside_root)
-        with collected(problems) as found:
-            self._files = find_files(Path(root), split, found, self.layout)
-        self.image_ids: Sequence[str] = list(self._files.images)
+    def _list(self, split: str, problems: Problems) -> Sequence[str]:
+        self._files = find_files(self._root.folder, split, problems, self.layout)
         if list(self._files.labels) == ["instances"]:
-            only_classes(categories)
+            only_classes(self.categories)
+        return list(self._files.images)
 
     def _image_path(self, index: int) -> Path:
         return self._root.listed(self._files.image_folder, self._files.images[self.image_ids[index]])

@@ -6,6 +6,7 @@ what something else hides.
 """
 
 import math
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -55,9 +56,19 @@ class Annotated:
 
 
 class LabelToolSource(DrawnSource):
-    """A split whose images and outlines are known; a reader sets `items` at the end of its `__init__`."""
+    """A split of images and outlines; a reader says which there are (`_items`), and takes outlines by `_reader`."""
 
     items: list[Annotated]
+
+    def _list(self, split: str, problems: Problems) -> Sequence[str]:
+        self._reader = OutlineReader(categories=self.categories, problems=problems)
+        self.items = self._items(split, problems)
+        self._reader.tell_skipped()
+        return [item.image_id for item in self.items]
+
+    @abstractmethod
+    def _items(self, split: str, problems: Problems) -> list[Annotated]:
+        """The images of a split and what is drawn on them; see `_list`."""
 
     def _image_path(self, index: int) -> Path:
         path = self.items[index].image_path

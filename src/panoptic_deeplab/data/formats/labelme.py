@@ -20,19 +20,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config.data import Overlap
 from panoptic_deeplab.data.formats.label_tools import (
     Annotated,
     LabelToolSource,
     Outline,
-    OutlineReader,
     ellipse,
     rectangle,
 )
 from panoptic_deeplab.data.formats.shapes import Patch
 from panoptic_deeplab.data.label_files import read_lines
-from panoptic_deeplab.data.problems import Problems, collected, shown
+from panoptic_deeplab.data.problems import Problems, shown
 from panoptic_deeplab.data.sample import Sample
 from panoptic_deeplab.errors import DatasetError, ImageError
 from panoptic_deeplab.files import read_json
@@ -42,48 +39,22 @@ _WITHOUT_AREA = frozenset({"line", "linestrip", "point", "points"})
 
 
 class LabelmeSource(LabelToolSource):
-    """A split of LabelMe files.
+    """A split of LabelMe files, whose labels are the names of the table; see `DrawnSource`.
 
-    Args:
-        root: folder of the set.
-        split: name of a list, or of the folder.
-        categories: table whose names are LabelMe's labels.
-        outside_root: names and links in the set may lead out of `root`.
-        overlap: who is on top where two outlines claim a pixel.
-        problems: takes what is wrong with the files; without it, that is raised.
-
-    Raises:
-        DatasetError: there are no JSON files of the split; or, where nobody collects `problems`, a file is no JSON of
-            LabelMe, a shape is wrong or names a class that the table does not have, or an image has no JSON.
+    `split` names a list, or the folder.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        categories: CategoryTable,
-        *,
-        outside_root: bool = False,
-        overlap: Overlap = "smallest",
-        problems: Problems | None = None,
-    ) -> None:
-        super().__init__(root, categories, outside_root=outside_root, overlap=overlap)
-        with collected(problems) as found:
-            self._reader = OutlineReader(categories=categories, problems=found)
-            files = _files(Path(root), split, found)
-            items = [item for file in files if (item := self._item(file, found)) is not None]
-            self._reader.tell_skipped()
-            used = {item.image_path for item in items}
+    def _items(self, split: str, problems: Problems) -> list[Annotated]:
+        root = self._root.folder
+        files = _files(root, split, problems)
+        items = [item for file in files if (item := self._item(file, problems)) is not None]
+        if _is_folder(root, split):
+            used, stems = {item.image_path for item in items}, {file.stem for file in files}
             for path in (path for folder in {file.parent for file in files} for path in image_files(folder)):
-                if (
-                    path not in used
-                    and path.stem not in {file.stem for file in files}
-                    and _is_folder(Path(root), split)
-                ):
+                if path not in used and path.stem not in stems:
                     fault = "has no JSON of LabelMe. Annotate it, or take it out."
-                    found.add("no label", path, fault, image_id=path.stem)
-        self.items = items
-        self.image_ids = [item.image_id for item in items]
+                    problems.add("no label", path, fault, image_id=path.stem)
+        return items
 
     def __getitem__(self, index: int) -> Sample:
         """Read one sample.

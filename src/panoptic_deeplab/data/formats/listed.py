@@ -10,13 +10,19 @@ from jaxtyping import Int32, UInt8
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.formats.panoptic_json import PanopticIndex
-from panoptic_deeplab.data.label_files import check_same_size, read_id_label, read_rgb_label, read_upright_image
+from panoptic_deeplab.data.label_files import (
+    check_same_size,
+    read_id_label,
+    read_image_channels,
+    read_rgb_label,
+    read_upright_image,
+)
 from panoptic_deeplab.data.labels import RawSegment, translate_labels
-from panoptic_deeplab.data.problems import Problems
+from panoptic_deeplab.data.problems import Problems, collected
 from panoptic_deeplab.data.sample import Sample
 from panoptic_deeplab.data.set_root import SetRoot
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.images.read import read_image
+from panoptic_deeplab.images.intensity import viewable
 from panoptic_deeplab.results.ids import rgb_to_id
 from panoptic_deeplab.results.panoptic_result import Segment
 
@@ -27,17 +33,38 @@ Labels = tuple[Int32[np.ndarray, "H W"] | None, list[Segment]]
 class ListedSource(ABC):
     """A split of a set in files, which are listed once and read when they are asked for.
 
+    A reader of a format says three things: which images there are (`_list`), where one lies (`_image_path`), and what
+    its labels are (`_labels`).
+
     Args:
         root: folder of the set.
+        split: name of the split; the reader says where it stands.
         categories: table to translate into.
         outside_root: names and links in the set may lead out of `root`.
+        problems: takes what is wrong with the files; without it, that is raised.
+
+    Raises:
+        DatasetError: there is no such split, or its files cannot be read; or, where nobody collects `problems`, a file
+            is missing, is wrong, or contradicts another one or the table.
     """
 
     image_ids: Sequence[str]
 
-    def __init__(self, root: str | Path, categories: CategoryTable, *, outside_root: bool) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        categories: CategoryTable,
+        *,
+        outside_root: bool = False,
+        problems: Problems | None = None,
+    ) -> None:
         self.categories = categories
         self._root = SetRoot(Path(root), outside_root)
+        with collected(problems) as found:
+            self.image_ids = self._list(split, found)
+        if problems is not None:
+            self._remark(problems)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -49,8 +76,9 @@ class ListedSource(ABC):
             DatasetError: a file is missing, corrupt or contradicts another one.
         """
         image_path = self._image_path(index)
-        pixels = read_upright_image(image_path)
-        image = read_image(pixels)
+        channels = read_image_channels(image_path)
+        pixels = read_upright_image(image_path) if channels is None else channels
+        image = viewable(pixels, where=str(image_path))
         panoptic_map, segments_info = self._labels(index, image, image_path)
         return Sample(
             image_id=self.image_ids[index],
@@ -58,8 +86,27 @@ class ListedSource(ABC):
             panoptic_map=panoptic_map,
             segments_info=segments_info,
             image_path=image_path,
-            deep_image=None if pixels.dtype == np.uint8 else pixels,
+            has_channels=channels is not None,
+            deep_image=None if pixels.dtype == np.uint8 and pixels.shape[2] == 3 else pixels,
         )
+
+    @abstractmethod
+    def _list(self, split: str, problems: Problems) -> Sequence[str]:
+        """List the images of a split, and keep what the other methods need.
+
+        Args:
+            split: name of the split.
+            problems: takes everything that can be known to be wrong without opening an image.
+
+        Returns:
+            The image ids.
+
+        Raises:
+            DatasetError: there is no such split, or its files cannot be read.
+        """
+
+    def _remark(self, problems: Problems) -> None:  # noqa: B027 (most formats have nothing to say)
+        """Warn of what is no fault and takes long to find; only for somebody who collects `problems`."""
 
     @abstractmethod
     def _image_path(self, index: int) -> Path:
@@ -130,17 +177,20 @@ class Item(NamedTuple):
 
 
 class ItemSource(ListedSource):
-    """A split of which `items` are known: files that were found in folders of the layout.
-
-    A reader sets `items` at the end of its `__init__`.
-    """
+    """A split of files that were found in folders of the layout; a reader says which (`_items`), and what a number in
+    its maps means (`_numbered_labels`)."""
 
     items: list[Item]
     _depth = 0
     """Folders between a folder of the layout and a file."""
 
-    def __len__(self) -> int:
-        return len(self.items)
+    def _list(self, split: str, problems: Problems) -> Sequence[str]:
+        self.items = self._items(split, problems)
+        return [item.image_id for item in self.items]
+
+    @abstractmethod
+    def _items(self, split: str, problems: Problems) -> list[Item]:
+        """The images of a split and their labels; see `_list`."""
 
     def _image_path(self, index: int) -> Path:
         path = self.items[index].image_path

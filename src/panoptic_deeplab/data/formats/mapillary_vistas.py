@@ -31,7 +31,7 @@ from panoptic_deeplab.data.formats.coco_entries import check_categories
 from panoptic_deeplab.data.formats.listed import Item, ItemSource, Labels, paired_items, panoptic_items
 from panoptic_deeplab.data.formats.panoptic_json import read_panoptic_json
 from panoptic_deeplab.data.labels import RawSegment
-from panoptic_deeplab.data.problems import Problems, collected
+from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.files import read_json
 from panoptic_deeplab.images.read import image_files
@@ -42,20 +42,14 @@ _LABEL_DIVISOR = 256
 
 
 class MapillaryVistasSource(ItemSource):
-    """One split of Mapillary Vistas; the category table says which version.
+    """One split of Mapillary Vistas; the category table says which version. See `ListedSource`.
+
+    `split` is `train`, `val` or `test`, or the name of a folder. Dataset ids of the table are all category ids of one
+    version: 1 to 65 for v1.2 (`mapillary_vistas_v1.2`), 1 to 116 for v2.0 (`mapillary_vistas_v2.0`), or one that
+    merges them.
 
     Args:
-        root: folder that holds `training`, `validation` and `testing`.
-        split: `train`, `val` or `test`, or the name of a folder.
-        categories: table whose dataset ids are all category ids of one version: 1 to 65 for v1.2
-            (`mapillary_vistas_v1.2`), 1 to 116 for v2.0 (`mapillary_vistas_v2.0`), or one that merges them.
         labels: `panoptic` or `instances`; `auto` takes `panoptic` where its JSON is, else `instances`.
-        outside_root: names and links in the set may lead out of `root`.
-        problems: takes what is wrong with the files; without it, that is raised.
-
-    Raises:
-        DatasetError: there are no images or labels of the split, or they are of another version than the table; or,
-            where nobody collects `problems`, a file is missing or an entry contradicts the table.
     """
 
     def __init__(
@@ -68,47 +62,37 @@ class MapillaryVistasSource(ItemSource):
         outside_root: bool = False,
         problems: Problems | None = None,
     ) -> None:
-        root = Path(root)
-        folder = root / _FOLDER_OF_SPLIT.get(split, split)
-        super().__init__(root, categories, outside_root=outside_root)
-        image_folder = folder / "images"
+        self._label_files = labels
         self._dataset_ids: Sequence[int] = ()
         """Category id of each label, 0 = void; empty where no `instances` are read."""
-        with collected(problems) as found:
-            images = _by_name(image_folder, found)
-            if not images:
-                raise DatasetError(f"There are no images {image_folder}/*.jpg. Is the root folder right?")
-            if folder.name == "testing":
-                self.items = [Item(image_id, path, None) for image_id, path in images.items()]
-            else:
-                places = _find_labels(folder, categories)
-                json_path = places.folder / "panoptic" / places.version.panoptic_json
-                if labels == "panoptic" or (labels == "auto" and json_path.is_file()):
-                    index = read_panoptic_json(json_path, categories, self._root, found)
-                    self.items = panoptic_items(
-                        images,
-                        index,
-                        json_path.parent,
-                        image_folder,
-                        found,
-                        advice="Remove them, or read the set's own JSON.",
-                    )
-                else:
-                    self._dataset_ids = _dataset_ids(root, places.version, categories, found)
-                    label_folder = places.folder / "instances"
-                    id_maps = _by_name(label_folder, found)
-                    if not id_maps:
-                        raise DatasetError(
-                            f"There are no labels {label_folder}/*.png, and no panoptic JSON beside that folder."
-                        )
-                    self.items = paired_items(
-                        images,
-                        id_maps,
-                        found,
-                        image_at=lambda image_id: image_folder / f"{image_id}.jpg",
-                        label_at=lambda image_id: label_folder / f"{image_id}.png",
-                    )
-        self.image_ids: Sequence[str] = [item.image_id for item in self.items]
+        super().__init__(root, split, categories, outside_root=outside_root, problems=problems)
+
+    def _items(self, split: str, problems: Problems) -> list[Item]:
+        folder = self._root.folder / _FOLDER_OF_SPLIT.get(split, split)
+        image_folder = folder / "images"
+        images = _by_name(image_folder, problems)
+        if not images:
+            raise DatasetError(f"There are no images {image_folder}/*.jpg. Is the root folder right?")
+        if folder.name == "testing":
+            return [Item(image_id, path, None) for image_id, path in images.items()]
+        places = _find_labels(folder, self.categories)
+        json_path = places.folder / "panoptic" / places.version.panoptic_json
+        if self._label_files == "panoptic" or (self._label_files == "auto" and json_path.is_file()):
+            index = read_panoptic_json(json_path, self.categories, self._root, problems)
+            advice = "Remove them, or read the set's own JSON."
+            return panoptic_items(images, index, json_path.parent, image_folder, problems, advice=advice)
+        self._dataset_ids = _dataset_ids(self._root.folder, places.version, self.categories, problems)
+        label_folder = places.folder / "instances"
+        id_maps = _by_name(label_folder, problems)
+        if not id_maps:
+            raise DatasetError(f"There are no labels {label_folder}/*.png, and no panoptic JSON beside that folder.")
+        return paired_items(
+            images,
+            id_maps,
+            problems,
+            image_at=lambda image_id: image_folder / f"{image_id}.jpg",
+            label_at=lambda image_id: label_folder / f"{image_id}.png",
+        )
 
     def _numbered_labels(self, values: Int32[np.ndarray, "H W"], label_path: Path) -> Labels:
         present = np.flatnonzero(np.bincount(values.reshape(-1)))

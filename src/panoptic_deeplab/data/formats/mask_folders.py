@@ -32,20 +32,20 @@ _MASKS = ("masks", "labels", "masks/{}", "labels/{}", "{}/masks", "{}/labels", "
 
 
 class LabelImagesSource(FolderSource):
-    """Label images: a number for each object; see `FolderSource` for the arguments."""
+    """Label images: a number for each object."""
 
     layout: ClassVar[Layout] = Layout(("{}.txt",), _IMAGES, {"instances": _MASKS}, beside=True)
 
 
 class ColorMasksSource(FolderSource):
-    """Class maps by color; see `FolderSource` for the arguments."""
+    """Class maps by color."""
 
     layout: ClassVar[Layout] = Layout(("{}.txt",), _IMAGES, {"semantic": _MASKS}, beside=True)
     palette: ClassVar[bool] = True
 
 
 class VocSource(FolderSource):
-    """Pascal VOC: a class map and an object map, by palette indices or colors; see `FolderSource` for the arguments."""
+    """Pascal VOC: a class map and an object map, by palette indices or colors."""
 
     layout: ClassVar[Layout] = Layout(
         ("ImageSets/Segmentation/{}.txt", "{}.txt"),

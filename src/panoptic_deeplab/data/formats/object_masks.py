@@ -19,15 +19,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config.data import Overlap
 from panoptic_deeplab.data.formats.drawn import DrawnSource
 from panoptic_deeplab.data.formats.folder import only_classes
 from panoptic_deeplab.data.formats.label_colors import NO_CLASS
 from panoptic_deeplab.data.formats.listed import Labels
 from panoptic_deeplab.data.formats.shapes import Shape, mask_patch
 from panoptic_deeplab.data.label_files import check_same_size, read_lines, read_object_mask
-from panoptic_deeplab.data.problems import Problems, collected
+from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.images.read import image_files
 
@@ -39,41 +37,20 @@ class _Item(NamedTuple):
 
 
 class ObjectMasksSource(DrawnSource):
-    """A split in which each object has a mask of its own, in the layout above.
+    """A split in which each object has a mask of its own, in the layout above; see `DrawnSource`.
 
-    Args:
-        root: folder of the set.
-        split: name of a folder, or of a list.
-        categories: a table with exactly one thing class.
-        outside_root: links in the set may lead out of `root`.
-        overlap: who is on top where two masks claim a pixel; the order of the file is that of the names.
-        problems: takes what is wrong with the folders; without it, that is raised.
-
-    Raises:
-        ConfigError: the rule is `z_order`, which the format does not have.
-        DatasetError: there is no such split, or the table has several thing classes; or, where nobody collects
-            `problems`, an image or its masks are missing, or there are files that nothing uses.
+    `split` names a folder, or a list; the table has exactly one thing class. Where `overlap` is `file`, the order is
+    that of the names of the masks.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        categories: CategoryTable,
-        *,
-        outside_root: bool = False,
-        overlap: Overlap = "smallest",
-        problems: Problems | None = None,
-    ) -> None:
-        super().__init__(root, categories, outside_root=outside_root, overlap=overlap)
-        self._thing, self._stuff = only_classes(categories)
-        with collected(problems) as found:
-            items = {folder.name: _item(folder, found) for folder in _folders(Path(root), split, found)}
-            self._has_labels = any(item.masks is not None for item in items.values())
-            if self._has_labels:
-                _look_for_missing(items, found)
+    def _list(self, split: str, problems: Problems) -> Sequence[str]:
+        self._thing, self._stuff = only_classes(self.categories)
+        items = {folder.name: _item(folder, problems) for folder in _folders(self._root.folder, split, problems)}
+        self._has_labels = any(item.masks is not None for item in items.values())
+        if self._has_labels:
+            _look_for_missing(items, problems)
         self._items = list(items.values())
-        self.image_ids: Sequence[str] = list(items)
+        return list(items)
 
     def _image_path(self, index: int) -> Path:
         path = self._items[index].image_path

@@ -13,11 +13,9 @@ from typing import Any
 
 import yaml
 
-from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config.data import Overlap
-from panoptic_deeplab.data.formats.label_tools import Annotated, LabelToolSource, Outline, OutlineReader
+from panoptic_deeplab.data.formats.label_tools import Annotated, LabelToolSource, Outline
 from panoptic_deeplab.data.label_files import read_lines
-from panoptic_deeplab.data.problems import Problems, collected, shown
+from panoptic_deeplab.data.problems import Problems, shown
 from panoptic_deeplab.errors import DatasetError, first_line
 from panoptic_deeplab.files import read_text
 from panoptic_deeplab.images.read import image_files
@@ -27,38 +25,10 @@ _OUTSIDE = 0.5
 
 
 class YoloSource(LabelToolSource):
-    """A split of a YOLO segmentation set.
+    """A split of a YOLO segmentation set, whose classes have the names of the table; see `DrawnSource`.
 
-    Args:
-        root: folder of the set.
-        split: a key of `data.yaml`, or the name of the folders.
-        categories: table whose names are those of `data.yaml`.
-        outside_root: names and links in the set may lead out of `root`.
-        overlap: who is on top where two polygons claim a pixel.
-        problems: takes what is wrong with the text files; without it, that is raised.
-
-    Raises:
-        DatasetError: there are no images of the split, or no names of classes; or, where nobody collects `problems`, a
-            line is wrong, or a label has no image.
+    `split` is a key of `data.yaml`, or the name of the folders.
     """
-
-    def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        categories: CategoryTable,
-        *,
-        outside_root: bool = False,
-        overlap: Overlap = "smallest",
-        problems: Problems | None = None,
-    ) -> None:
-        super().__init__(root, categories, outside_root=outside_root, overlap=overlap)
-        names_file, settings = _settings(Path(root))
-        self._names_file, self._names = names_file, _names(names_file, settings)
-        with collected(problems) as found:
-            self._reader = OutlineReader(categories=categories, problems=found)
-            self.items = self._items(self._image_folder(split, settings), found)
-        self.image_ids = [item.image_id for item in self.items]
 
     def _image_folder(self, split: str, settings: dict[str, Any]) -> Path:
         """The folder of images, as the settings or the layout say it; Roboflow's `../train` is `train`."""
@@ -81,7 +51,10 @@ class YoloSource(LabelToolSource):
                 return folder
         raise DatasetError(f"There are no images of split {split!r}. Expected them in one of: {', '.join(places)}.")
 
-    def _items(self, image_folder: Path, problems: Problems) -> list[Annotated]:
+    def _items(self, split: str, problems: Problems) -> list[Annotated]:
+        self._names_file, settings = _settings(self._root.folder)
+        self._names = _names(self._names_file, settings)
+        image_folder = self._image_folder(split, settings)
         parts = list(image_folder.parts)
         place = next((i for i in reversed(range(len(parts))) if parts[i] == "images"), None)
         label_folder = image_folder if place is None else Path(*parts[:place], "labels", *parts[place + 1 :])

@@ -131,6 +131,10 @@ def _input_document(info: ModelFileInfo) -> dict[str, Any]:
         "name": "images",
         "layout": "B H W 3, uint8 RGB" if panoptic else "B 3 H W, float32 RGB, (pixel / 255 - pixel_mean) / pixel_std",
         "size": info.input_size,
+        "channels_before": {
+            "channels": config.input.channels,
+            "how": "these channels of the image, from 0, become red, green and blue; null: gray three times, or RGB",
+        },
         "range_before": {
             "range": config.input.range,
             "percentiles": config.input.percentiles,

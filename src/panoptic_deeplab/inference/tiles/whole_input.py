@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from panoptic_deeplab.config import InputConfig
-from panoptic_deeplab.images.intensity import spreading
+from panoptic_deeplab.images.intensity import Pixels, chosen_channels, spreading
 from panoptic_deeplab.images.prepare import image_tensor, normalized, resized_image, resized_size
 from panoptic_deeplab.images.read import read_image
 from panoptic_deeplab.images.regions import Regions
@@ -37,7 +37,7 @@ class WholeInput:
         self._config = config
         self.content_size = resized_size(image.size, config)
         """`(height, width)` without padding."""
-        self._table = _spreading(image, config.percentiles) if config.range == "percentile" else None
+        self._table = _spreading(image, config) if config.range == "percentile" else None
         self._resized = None if self.content_size == image.size else self._resize(scratch)
 
     def tile(self, top: int, left: int, size: Size) -> Float32[Tensor, "3 h w"]:
@@ -59,7 +59,7 @@ class WholeInput:
         return F.pad(tensor, (0, size[1] - tensor.shape[2], 0, size[0] - tensor.shape[1])).contiguous()
 
     def _read(self, rows: slice, columns: slice) -> UInt8[np.ndarray, "h w 3"]:
-        pixels = self._image.read(rows, columns)
+        pixels = _chosen(self._image.read(rows, columns), self._config)
         return read_image(pixels) if self._table is None else self._table[pixels]
 
     def _resize(self, scratch: Scratch) -> Stored:
@@ -80,15 +80,19 @@ class WholeInput:
         return resized
 
 
-def _spreading(image: Regions, percentiles: tuple[float, float]) -> UInt8[np.ndarray, " V"]:
+def _spreading(image: Regions, config: InputConfig) -> UInt8[np.ndarray, " V"]:
     """What the range makes of each value, from a look at all of the image."""
     counts = np.zeros(2**16, np.int64)
     (height, width) = image.size
     step = max(1, _STEP_BYTES // (6 * width))
     for top in range(0, height, step):
-        pixels = image.read(slice(top, min(top + step, height)), slice(0, width))
+        pixels = _chosen(image.read(slice(top, min(top + step, height)), slice(0, width)), config)
         counts += np.bincount(pixels.ravel(), minlength=len(counts))
-    return spreading(counts, percentiles)
+    return spreading(counts, config.percentiles)
+
+
+def _chosen(pixels: Pixels, config: InputConfig) -> Pixels:
+    return pixels if config.channels is None else chosen_channels(pixels, config.channels)
 
 
 def _array(image: Tensor) -> np.ndarray:
