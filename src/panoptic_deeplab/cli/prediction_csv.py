@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panoptic_deeplab.cli.prediction_tables import place
+from panoptic_deeplab.cli.prediction_tables import place, refuse_listed
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.files import read_text, write_text
 
@@ -40,13 +40,7 @@ class SegmentRows:
             self._head, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
         except (csv.Error, ValueError) as error:
             raise ConfigError(f"{self._path} is no table of `predict`: {error}. Choose another --output.") from error
-        listed = {row[0] for row in rows if row}
-        again = next((path for path in paths if place(path) in listed), None)
-        if again is not None:
-            raise ConfigError(
-                f"{self._path} lists the image {again} of an earlier call, and nothing of it is replaced. Choose"
-                " another --output."
-            )
+        refuse_listed(self._path, paths, {row[0] for row in rows if row})
         self._texts.append(text if text.endswith("\n") else f"{text}\n")
 
     def check_columns(self, empty: "PanopticResult") -> None:

@@ -14,7 +14,7 @@ from panoptic_deeplab.cli.prediction_csv import TABLE, SegmentRows
 from panoptic_deeplab.cli.prediction_tables import IMAGES, INSTANCES, PANOPTIC, PredictionTables, place
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.files import MAX_NAME_BYTES, write_json
-from panoptic_deeplab.images.place import PlaceOnEarth
+from panoptic_deeplab.images.place_on_earth import PlaceOnEarth
 
 if TYPE_CHECKING:
     import numpy as np

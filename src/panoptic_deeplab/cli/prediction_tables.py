@@ -5,7 +5,7 @@ all of them, and none is listed twice.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,12 +50,8 @@ class PredictionTables:
             if table is None:
                 continue
             listed = {place(row["file_name"]): row["id"] for row in table["images"]}
-            again = next((path for path in paths if place(path) in listed), None) if name in self._names else None
-            if again is not None:
-                raise ConfigError(
-                    f"{folder / name} lists the image {again} of an earlier call, and nothing of it is replaced."
-                    f" {_ADVICE}"
-                )
+            if name in self._names:
+                refuse_listed(folder / name, paths, listed)
             self._ids |= listed
 
     def check_categories(self, categories: "CategoryTable") -> None:
@@ -143,6 +139,24 @@ def _is_rows(value: Any) -> bool:
 
 def _foreign(path: Path) -> ConfigError:
     return ConfigError(f"{path} is not from `predict`, and is not replaced. {_ADVICE}")
+
+
+def refuse_listed(table: Path, paths: Iterable[Path], listed: Container[str]) -> None:
+    """Refuse images that a file of an earlier call lists.
+
+    Args:
+        table: the file.
+        paths: the paths of all images to predict.
+        listed: the `place` of each image that it lists.
+
+    Raises:
+        ConfigError: it lists one of them.
+    """
+    again = next((path for path in paths if place(path) in listed), None)
+    if again is not None:
+        raise ConfigError(
+            f"{table} lists the image {again} of an earlier call, and nothing of it is replaced. {_ADVICE}"
+        )
 
 
 def place(path: str | Path) -> str:

@@ -1,4 +1,4 @@
-"""From any source to COCO panoptic files, and from panopticapi's two-channel labels to a `Sample`'s labels."""
+"""From any source to COCO panoptic files."""
 
 import shutil
 import unicodedata
@@ -7,20 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Int32, UInt8
 from PIL import Image
 
 from panoptic_deeplab import files
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.data.labels import RawSegment, translate_labels
 from panoptic_deeplab.data.sample import PanopticSource, Sample, image_ids
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.results.ids import VOID_ID, id_to_rgb, rgb_to_id
+from panoptic_deeplab.results.ids import id_to_rgb
 from panoptic_deeplab.results.panoptic_result import Segment
-
-_CROWD_CHANNEL = 255
-"""Instance number that means crowd in the two-channel format."""
 
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}
 """Suffixes of files that are copied."""
@@ -103,39 +97,6 @@ def unmerged(table: CategoryTable) -> CategoryTable:
     """The same classes as a table whose files carry `Category.id` itself."""
     categories = tuple(replace(category, dataset_ids=(), dataset_names=()) for category in table.categories)
     return CategoryTable(name=table.name, categories=categories)
-
-
-def two_channel_labels(
-    rgb: UInt8[np.ndarray, "H W 3"], *, categories: CategoryTable, where: str
-) -> tuple[Int32[np.ndarray, "H W"], list[Segment]]:
-    """Read panopticapi's two-channel format: red is the category, green the number of the instance.
-
-    Red 0 is void. Instances of a class count from 0, green 255 is crowd, blue is not used.
-
-    Args:
-        rgb: the PNG's pixels.
-        categories: table whose dataset ids are the values of red.
-        where: the file, for messages.
-
-    Returns:
-        `panoptic_map` (red + 256 green) and `segments_info`, things in the order of class and number.
-
-    Raises:
-        DatasetError: blue is used, void is numbered, or a category is not in the table.
-    """
-    raw_map = rgb_to_id(rgb)
-    segments = []
-    for raw_id in np.unique(raw_map).tolist():
-        category, number = raw_id & 255, raw_id >> 8
-        if number > _CROWD_CHANNEL or (category == VOID_ID and raw_id != VOID_ID):
-            raise DatasetError(
-                f"{where} has a pixel with red {category}, green {number & 255} and blue {number >> 8}. Expected the"
-                " two-channel format: red = category, green = number of the instance, blue = 0, and void all 0."
-            )
-        if raw_id != VOID_ID:
-            segments.append(RawSegment(raw_id, category, number == _CROWD_CHANNEL))
-    segments.sort(key=lambda segment: (segment.dataset_id, segment.id))
-    return translate_labels(raw_map, segments, categories=categories, where=where)
 
 
 def _check_names(names: Sequence[str]) -> None:

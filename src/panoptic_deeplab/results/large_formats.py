@@ -15,7 +15,7 @@ import numpy as np
 
 from panoptic_deeplab.errors import require
 from panoptic_deeplab.files import written_whole
-from panoptic_deeplab.images.place import PlaceOnEarth, on_earth
+from panoptic_deeplab.images.place_on_earth import PlaceOnEarth, on_earth
 from panoptic_deeplab.results.conversions import to_geojson
 from panoptic_deeplab.results.large_result import LargeResult
 from panoptic_deeplab.results.measurements import to_table

@@ -1,4 +1,5 @@
-"""The loop and what surrounds it: losses, optimizer, averages of weights, checkpoints, tracking.
+"""The loop and what surrounds it: losses, optimizer, averages of weights, checkpoints, tracking. Start at `trainer.py`.
 
-Reading data sets is in `data/`, measuring in `evaluation/`.
+A `callbacks.Callback` hears of what happens; those of `loggers/` write it elsewhere. Reading data sets is in `data/`,
+measuring in `evaluation/`.
 """

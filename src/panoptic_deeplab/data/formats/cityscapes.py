@@ -14,7 +14,6 @@ dummies, so `test` has no labels here.
 """
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Int32
@@ -33,42 +32,19 @@ _IMAGE_TAIL = "_leftImg8bit"
 _LABEL_TAIL = "_gtFine_instanceIds"
 _INSTANCE_DIVISOR = 1000
 
-LabelFiles = Literal["auto", "instance_ids", "panoptic_json"]
-"""Which of the label files are read; see `CityscapesSource`."""
-
 
 class CityscapesSource(ItemSource):
     """One split of Cityscapes, by a table whose dataset ids are its label ids (`cityscapes`); see `ListedSource`.
 
-    `split` is `train`, `val`, `trainval` or `test`; other names are taken as sub-folders.
-
-    Args:
-        labels: `instance_ids` reads the PNG files of the download; `panoptic_json` the generated JSON (the one without
-            `_trainId` in its name). `auto` takes `instance_ids` where the split has any, else `panoptic_json`.
+    `split` is `train`, `val`, `trainval` or `test`; other names are taken as sub-folders. Labels are the PNG files of
+    the download where the split has any, else those of the generated JSON (the one without `_trainId` in its name).
     """
 
     _depth = 1  # cities
 
-    def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        categories: CategoryTable,
-        *,
-        labels: LabelFiles = "auto",
-        outside_root: bool = False,
-        problems: Problems | None = None,
-    ) -> None:
-        self._label_files: LabelFiles = labels
-        super().__init__(root, split, categories, outside_root=outside_root, problems=problems)
-
     def _items(self, split: str, problems: Problems) -> list[Item]:
         subsets = ("train", "val") if split == "trainval" else (split,)
-        return [
-            item
-            for subset in subsets
-            for item in _items(self._root, subset, self.categories, self._label_files, problems)
-        ]
+        return [item for subset in subsets for item in _items(self._root, subset, self.categories, problems)]
 
     def _numbered_labels(self, values: Int32[np.ndarray, "H W"], label_path: Path) -> Labels:
         raw_segments = []
@@ -87,7 +63,6 @@ def _items(
     root: SetRoot,
     subset: str,
     categories: CategoryTable,
-    labels: LabelFiles,
     problems: Problems,
 ) -> list[Item]:
     image_folder, label_folder = root.folder / "leftImg8bit" / subset, root.folder / "gtFine" / subset
@@ -101,7 +76,7 @@ def _items(
     if subset == "test":
         return [Item(image_id, path, None) for image_id, path in images.items()]
 
-    id_maps = {} if labels == "panoptic_json" else _paths(label_folder, _LABEL_TAIL, problems)[0]
+    id_maps, _ = _paths(label_folder, _LABEL_TAIL, problems)
     if id_maps:
         return paired_items(
             images,
@@ -110,7 +85,7 @@ def _items(
             image_at=lambda image_id: image_folder / f"*/{image_id}{_IMAGE_TAIL}.png",
             label_at=lambda image_id: label_folder / f"*/{image_id}{_LABEL_TAIL}.png",
         )
-    if labels == "instance_ids" or not json_path.is_file():
+    if not json_path.is_file():
         raise DatasetError(
             f"There are no labels of split {subset!r}. Expected {label_folder}/<city>/*{_LABEL_TAIL}.png or"
             f" {json_path}; gtFine_trainvaltest.zip of the Cityscapes download brings the first."

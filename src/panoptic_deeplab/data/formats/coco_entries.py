@@ -97,6 +97,23 @@ class ImageReader:
             self.fault(f"no {key}", place, f"{has}. Expected an integer or a name.")
         return None
 
+    def annotated_image(self, entry: Any, place: str) -> str | None:
+        """The image that one of `annotations` is for; None, and a fault, where it is for none of `images`."""
+        image_id = self.image_id(entry, "image_id", place)
+        if image_id is None or image_id in self.position:
+            return image_id
+        self.fault("no image", place, f"is an annotation for image {image_id}, which is not among `images`.")
+        return None
+
+    def category_fault(self, category_id: int) -> str | None:
+        """What is wrong with a category id; None where the table knows it."""
+        if category_id in self.known:
+            return None
+        return (
+            f"has category id {category_id}, which the table {self.categories.name!r} lists neither as a category nor"
+            " in `void_ids`. Choose the table of this data set, or add the id to it."
+        )
+
     def file_name(self, entry: Mapping[str, Any], what: str, place: str, image_id: str) -> str | None:
         """The `file_name` of an entry; None, and a fault, where it has none or one of another entry."""
         if "file_name" not in entry:

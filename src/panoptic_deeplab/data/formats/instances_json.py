@@ -139,22 +139,16 @@ class _Reader(ImageReader):
     def add_annotation(self, entry: Any, number: int) -> None:
         """Take one of `annotations`."""
         place = f"annotations[{number}]"
-        image_id = self.image_id(entry, "image_id", place)
+        image_id = self.annotated_image(entry, place)
         if image_id is None:
-            return
-        if image_id not in self.position:
-            self.fault("no image", place, f"is an annotation for image {image_id}, which is not among `images`.")
             return
         where = f"{place} (image {image_id})"
         faults = {
             "category_id": integer_fault(entry, "category_id", 0, MAX_NUMBER),
             "iscrowd": flag_fault(entry, "iscrowd"),
         }
-        if faults["category_id"] is None and entry["category_id"] not in self.known:
-            faults[f"category {entry['category_id']}"] = (
-                f"has category id {entry['category_id']}, which the table {self.categories.name!r} lists neither as a"
-                " category nor in `void_ids`. Choose the table of this data set, or add the id to it."
-            )
+        if faults["category_id"] is None:
+            faults[f"category {entry['category_id']}"] = self.category_fault(entry["category_id"])
         position = self.position[image_id]
         try:
             segmentation = _segmentation(entry, self.image_sizes[position])

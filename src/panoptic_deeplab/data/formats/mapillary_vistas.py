@@ -21,7 +21,7 @@ Splits: `train`, `val` and `test`, or the folders' own names `training` (18,000 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32
@@ -47,25 +47,10 @@ class MapillaryVistasSource(ItemSource):
     `split` is `train`, `val` or `test`, or the name of a folder. Dataset ids of the table are all category ids of one
     version: 1 to 65 for v1.2 (`mapillary_vistas_v1.2`), 1 to 116 for v2.0 (`mapillary_vistas_v2.0`), or one that
     merges them.
-
-    Args:
-        labels: `panoptic` or `instances`; `auto` takes `panoptic` where its JSON is, else `instances`.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        categories: CategoryTable,
-        *,
-        labels: Literal["auto", "panoptic", "instances"] = "auto",
-        outside_root: bool = False,
-        problems: Problems | None = None,
-    ) -> None:
-        self._label_files = labels
-        self._dataset_ids: Sequence[int] = ()
-        """Category id of each label, 0 = void; empty where no `instances` are read."""
-        super().__init__(root, split, categories, outside_root=outside_root, problems=problems)
+    _dataset_ids: Sequence[int] = ()
+    """Category id of each label, 0 = void; empty where no `instances` are read."""
 
     def _items(self, split: str, problems: Problems) -> list[Item]:
         folder = self._root.folder / _FOLDER_OF_SPLIT.get(split, split)
@@ -77,7 +62,7 @@ class MapillaryVistasSource(ItemSource):
             return [Item(image_id, path, None) for image_id, path in images.items()]
         places = _find_labels(folder, self.categories)
         json_path = places.folder / "panoptic" / places.version.panoptic_json
-        if self._label_files == "panoptic" or (self._label_files == "auto" and json_path.is_file()):
+        if json_path.is_file():
             index = read_panoptic_json(json_path, self.categories, self._root, problems)
             advice = "Remove them, or read the set's own JSON."
             return panoptic_items(images, index, json_path.parent, image_folder, problems, advice=advice)

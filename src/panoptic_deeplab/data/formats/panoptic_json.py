@@ -93,11 +93,8 @@ class _Reader(ImageReader):
 
     def add_annotation(self, entry: Any, place: str) -> None:
         """Take one of `annotations`."""
-        image_id = self.image_id(entry, "image_id", place)
+        image_id = self.annotated_image(entry, place)
         if image_id is None:
-            return
-        if image_id not in self.position:
-            self.fault("no image", place, f"is an annotation for image {image_id}, which is not among `images`.")
             return
         where = f"{place} (image {image_id})"
         if image_id in self.annotated:
@@ -149,11 +146,8 @@ class _Reader(ImageReader):
         if any(faults.values()):
             return None
         category_id = segment["category_id"]
-        if category_id not in self.known:
-            fault = (
-                f"has category id {category_id}, which the table {self.categories.name!r} lists neither as a category"
-                " nor in `void_ids`. Choose the table of this data set, or add the id to it."
-            )
+        fault = self.category_fault(category_id)
+        if fault is not None:
             self.fault(f"category {category_id}", place, fault, image_id)
             return None
         return segment["id"], category_id, int(segment.get("iscrowd", 0)), round(area)

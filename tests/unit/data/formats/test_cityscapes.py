@@ -77,13 +77,14 @@ def test_instance_ids_are_read_directly(tmp_path):
 def test_both_kinds_of_labels_give_equal_samples(tmp_path):
     write_image(tmp_path, "val")
     write_json(tmp_path, "val")
-    direct = CityscapesSource(tmp_path, "val", TABLE, labels="instance_ids")[0]
-    generated = CityscapesSource(tmp_path, "val", TABLE, labels="panoptic_json")[0]
+    direct = CityscapesSource(tmp_path, "val", TABLE)[0]
+    (tmp_path / "gtFine" / "val").rename(tmp_path / "hidden")
+    generated = CityscapesSource(tmp_path, "val", TABLE)[0]
     assert (direct.panoptic_map == generated.panoptic_map).all()
     assert facts(direct) == facts(generated)
 
 
-def test_auto_prefers_instance_ids_and_falls_back_to_the_json(tmp_path):
+def test_instance_ids_are_preferred_to_the_json(tmp_path):
     write_image(tmp_path, "val", labels=False)
     with pytest.raises(DatasetError, match=r"no labels of split 'val'.*gtFine_trainvaltest"):
         CityscapesSource(tmp_path, "val", TABLE)
@@ -94,8 +95,6 @@ def test_auto_prefers_instance_ids_and_falls_back_to_the_json(tmp_path):
         CityscapesSource(tmp_path, "val", TABLE)
     write_image(tmp_path, "val")
     assert len(CityscapesSource(tmp_path, "val", TABLE)[0].segments_info) == 6
-    with pytest.raises(DatasetError, match="is not valid JSON"):
-        CityscapesSource(tmp_path, "val", TABLE, labels="panoptic_json")
 
 
 def test_trainval_is_both(tmp_path):

@@ -124,22 +124,9 @@ def test_layouts_versions_and_labels_agree(
         assert (sample.image_id, sample.size) == ("abc", (1, 6))
         assert regions(sample) == EXPECTED
         assert (sample.panoptic_map == 0).sum() == 1
-    panoptic_ids = sorted(s.id for s in sample.segments_info) == [5, 6, 7, 8, 70_000]
-    assert panoptic_ids == ("panoptic" in labels)
-
-
-def test_both_kinds_on_request(tmp_path: Path) -> None:
-    write_images(tmp_path, "validation")
-    write_config(tmp_path, "v2.0")
-    for write in (write_instances, write_panoptic):
-        write(tmp_path / "validation" / "v2.0", "v2.0")
-    ids = {}
-    for kind in ("instances", "panoptic"):
-        source = MapillaryVistasSource(tmp_path, "val", TABLES["v2.0"], labels=kind)
-        assert regions(source[0]) == EXPECTED
-        ids[kind] = {s.id for s in source[0].segments_info}
-    assert ids["instances"] != ids["panoptic"]
-    assert 1 in ids["instances"]  # bird 0, whose value in the file is 0
+    ids = sorted(s.id for s in sample.segments_info)
+    assert (ids == [5, 6, 7, 8, 70_000]) == ("panoptic" in labels)
+    assert (1 in ids) == ("panoptic" not in labels)  # bird 0, whose value in the file is 0
 
 
 def test_the_table_chooses_the_version(tmp_path: Path) -> None:
