@@ -153,6 +153,7 @@ def main() -> None:
     parser.add_argument("--split", required=True)
     parser.add_argument("--thresholds", type=float, nargs="*", default=[])
     parser.add_argument("--windows", type=int, nargs="*", default=[])
+    parser.add_argument("--rules", nargs="*", choices=RULES, default=list(RULES))
     arguments = parser.parse_args()
     predictor = PanopticPredictor.from_pretrained(arguments.model, device="cpu")
     config, categories = predictor.config, predictor.categories
@@ -164,7 +165,7 @@ def main() -> None:
         for threshold in [plain.center_threshold, *arguments.thresholds]
         for window in [plain.nms_kernel, *arguments.windows]
     }
-    metrics = {(place, rule): PanopticQuality(categories) for place in settings for rule in RULES}
+    metrics = {(place, rule): PanopticQuality(categories) for place in settings for rule in arguments.rules}
     for index in range(len(source)):
         sample = source[index]
         truth, ready = sample.truth(source.categories), predictor.ready(sample.pixels)
@@ -190,9 +191,9 @@ def main() -> None:
             padded = find_centers(heatmap, changed)
             centers = Centers(*(column[padded.valid] for column in padded))
             before = Grouped(group(centers), centers, train_ids.numpy(), target.numpy(), group)
-            for name, steps in RULES.items():
+            for name in arguments.rules:
                 image = before
-                for rule, value in steps:
+                for rule, value in RULES[name]:
                     image = replace(image, instances=rule(image, value))
                 result = result_of(image, categories, plain).resized(ready.original_size)
                 metrics[place, name].update(result, truth, sample.image_id)
@@ -202,7 +203,12 @@ def main() -> None:
         things, sq, rq, all_classes = (100 * (number or 0) for number in numbers)
         print(
             f"threshold {threshold:g} window {window:<3} {name:20}"
-            f" things: PQ {things:.2f} SQ {sq:.2f} RQ {rq:.2f}   all: PQ {all_classes:.2f}"
+            f" things: PQ {things:.2f} SQ {sq:.2f} RQ {rq:.2f}   all: PQ {all_classes:.2f}  "
+            + ", ".join(
+                f"{row.name} {100 * row.pq:.1f} ({row.true_positives} of {row.true_positives + row.false_negatives})"
+                for row, category in zip(report.per_class, categories, strict=True)
+                if category.isthing and row.pq is not None
+            )
         )
 
 
