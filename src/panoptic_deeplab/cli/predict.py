@@ -86,8 +86,8 @@ class Predict(InferenceVerb):
     min_score: Annotated[float, tyro.conf.arg(metavar="0-1")] = 0.0
     """Leave segments with a lower score out of the overlays; the other files list all."""
     explain: Flag = False
-    """Also say what each result leaves out and by which setting: stuff and instances below their area limit, centers below the
-    threshold or beyond top_k, pixels outvoted inside of an instance. Goes image by image."""
+    """Also say what each result leaves out and by which setting: stuff and instances below their area
+    limit, centers below the threshold or beyond top_k, pixels outvoted inside of an instance. Goes image by image."""
     json: Flag = False
     """Write one JSON document to stdout."""
     batch_size: Annotated[int, tyro.conf.arg(metavar="N")] = 1

@@ -30,7 +30,8 @@ class PostprocessConfig:
 
     def __post_init__(self) -> None:
         kernel = (self.nms_kernel > 0 and self.nms_kernel % 2 == 1, "a positive odd number")
-        check_fields(self, "postprocess", positive="top_k", at_least_0="stuff_area_limit instance_area_limit", nms_kernel=kernel)
+        limits = "stuff_area_limit instance_area_limit"
+        check_fields(self, "postprocess", positive="top_k", at_least_0=limits, nms_kernel=kernel)
 
 
 @dataclass(frozen=True, kw_only=True)

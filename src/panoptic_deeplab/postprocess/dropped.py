@@ -1,9 +1,9 @@
 """What post-processing left out of a result, and by which setting; found on request, at no cost otherwise.
 
 A pixel of the argmax that is void in the result is stuff below `stuff_area_limit`, of an instance below
-`instance_area_limit`, or a thing of an image without a center. A thing pixel can also lie in an instance whose majority is of another class. A peak of the heatmap is no
-instance when it is at or below `center_threshold`, when `top_k` stronger ones exist, or when no thing pixel points to
-it.
+`instance_area_limit`, or a thing of an image without a center. A thing pixel can also lie in an instance whose majority
+is of another class. A peak of the heatmap is no instance when it is at or below `center_threshold`, when `top_k`
+stronger ones exist, or when no thing pixel points to it.
 """
 
 from dataclasses import dataclass, replace
@@ -94,7 +94,10 @@ class Dropped:
         settings = self.settings
         told = [
             (f"stuff classes below stuff_area_limit {settings.stuff_area_limit}", _areas(self.small_stuff)),
-            (f"things in instances below instance_area_limit {settings.instance_area_limit}", _areas(self.small_instances)),
+            (
+                f"things in instances below instance_area_limit {settings.instance_area_limit}",
+                _areas(self.small_instances),
+            ),
             ("thing pixels in an image without a center", _areas(self.without_center)),
             ("thing pixels outvoted inside of instances of another class", _areas(self.outvoted)),
             (f"peaks at or below center_threshold {settings.center_threshold:g}", _peaks(self.weak_centers)),
