@@ -24,13 +24,14 @@ def test_json_is_the_only_output(
         return whole_demo(folder, config=config, train_scenes=2, unseen_scenes=1, **options)
 
     monkeypatch.setattr(demo, "run_demo", quick_demo)
-    outcome = run("demo", "--output", tmp_path / "demo", "--json")
+    outcome = run("demo", "--synthetic", "--output", tmp_path / "demo", "--json")
     assert outcome.code == 0
     document = json.loads(outcome.out)
-    assert set(document) == {"report", "model", "evaluation"}
+    assert set(document) == {"report", "model", "evaluation", "packaged"}
     assert Path(document["report"]).is_file()
     assert (Path(document["model"]) / "config.json").is_file()
     assert document["evaluation"]["num_images"] == 1
+    assert document["packaged"] is None
 
 
 def test_folder_of_something_else(run: Run, tmp_path: Path) -> None:

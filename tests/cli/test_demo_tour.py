@@ -21,7 +21,7 @@ def quick_config(tiny_config: Config) -> Config:
 
 def test_demo_leaves_a_report_and_a_model(tmp_path: Path, quick_config: Config) -> None:
     folder = tmp_path / "demo"
-    result = run_demo(folder, config=quick_config, train_scenes=3, unseen_scenes=2)
+    result = run_demo(folder, config=quick_config, synthetic=True, train_scenes=3, unseen_scenes=2)
     assert result.report_path == folder / "report.html"
     page = result.report_path.read_text("utf-8")
     for text in ("Center heatmap", "Offsets", "Truth", "Prediction", "mIoU", "Course of the training"):
@@ -39,7 +39,7 @@ def test_demo_leaves_a_report_and_a_model(tmp_path: Path, quick_config: Config) 
     assert not scenes["train"] & scenes["val"]
     assert PanopticPredictor.from_pretrained(result.model_folder).categories.name == "synthetic"
 
-    again = run_demo(folder, config=quick_config, train_scenes=2, unseen_scenes=1)
+    again = run_demo(folder, config=quick_config, synthetic=True, train_scenes=2, unseen_scenes=1)
     assert again.evaluation.num_images == 1
 
 
@@ -48,3 +48,18 @@ def test_folder_of_something_else_is_never_deleted(tmp_path: Path, quick_config:
     with pytest.raises(ConfigError, match="holds no earlier demo"):
         run_demo(tmp_path, config=quick_config)
     assert (tmp_path / "thesis.tex").read_text() == "precious"
+
+
+def test_real_images_of_the_package(tmp_path: Path, tiny_config: Config) -> None:
+    data = replace(load_config("demo_nuclei").data, crop_size=(33, 33))
+    config = replace(tiny_config, data=data, train=replace(tiny_config.train, max_steps=1))
+    result = run_demo(tmp_path / "demo", config=config)
+    assert result.packaged is not None
+    assert result.packaged.num_images == result.evaluation.num_images == 12
+    assert result.packaged.metric("PQ_thing") > 0.6  # of the model in the package, whatever was trained here
+    page = result.report_path.read_text("utf-8")
+    for text in ("by model nuclei: ", "by the small model, which has not seen it", "1 steps on 14 images"):
+        assert text in page
+    trained = PanopticPredictor.from_pretrained(result.model_folder)
+    assert trained.categories.name == "nuclei"
+    assert not list((tmp_path / "demo" / "data").glob("*.png"))

@@ -221,6 +221,7 @@ def test_every_recipe_is_tested_here() -> None:
     own = {
         "coco27_lite0",
         "demo",
+        "demo_nuclei",
         "facades_lite0",
         "nuclei",
         "nuclei_lite0",

@@ -57,6 +57,7 @@ def maps_fit_the_crop(recipe: str) -> None:
         "coco27_lite0",
         "facades_lite0",
         "demo",
+        "demo_nuclei",
         "nuclei_lite0",
     ],
 )
