@@ -150,17 +150,22 @@ def object_advice(measures: Measures, input_config: InputConfig) -> list[Advice]
     return advice
 
 
-def training_advice(measures: Measures, *, num_classes: int) -> list[Advice]:
-    """Symmetries, and how far the backbone's ImageNet weights are changed."""
-    count = len(measures.image_sizes)
+def training_advice(measures: Measures, *, num_images: int, num_classes: int) -> list[Advice]:
+    """Symmetries, and how far the backbone's ImageNet weights are changed.
+
+    Args:
+        measures: sizes and numbers in some of the training images, or all.
+        num_images: how many images there are to train on.
+        num_classes: how many classes.
+    """
     advice: list[Advice] = []
     if measures.has_no_up():
         advice += [
             Advice("data.vertical_flip_probability", 0.5, "nothing tells the upper half of the images from the lower"),
             Advice("data.rotate90", True, ""),
         ]
-    if count < _FEW_IMAGES:
-        reason = f"only {count} images: keep what ImageNet taught"
+    if num_images < _FEW_IMAGES:
+        reason = f"only {num_images} images: keep what ImageNet taught"
         advice.append(Advice("train.backbone_learning_rate_factor", 0.1, reason))
         advice.append(Advice("train.batch_norm", "frozen_backbone", ""))
     if num_classes <= 2:

@@ -56,7 +56,7 @@ def first_advice(
         raise DatasetError(f"There are {len(training)} images to train on. Expected at least 2.")
     advice = [Advice(f"data.{name}", value, "") for name, value in data.items()]
     advice += [*_of_template(template), *_network(template, things=measures.most_objects > 0), *input_advice(measures)]
-    advice += training_advice(measures, num_classes=num_classes)
+    advice += training_advice(measures, num_images=len(training), num_classes=num_classes)
     input_config = _config(advice).input
     advice += object_advice(measures, input_config)
     images = {"training_images": len(training), "validation_images": len(validation)}
@@ -76,6 +76,7 @@ def first_advice(
     tried += [
         Advice("train.max_steps", steps, said),
         Advice("train.warmup_steps", min(50, steps // 20), ""),
+        Advice("train.ema_decay", max(0.9, round(1 - 10 / steps, 4)), "weights averaged over a tenth of the steps"),
     ]
     order = [field.name for field in fields(Config)]
     last = {item.setting: item for item in tried}  # what follows from labels is in the place of what the template has
