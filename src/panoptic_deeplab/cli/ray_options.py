@@ -1,15 +1,15 @@
 """The options of verbs that run in this process or on Ray."""
 
 import functools
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from panoptic_deeplab.cli.inference_options import InferenceVerb
+from panoptic_deeplab.cli.terminal import prints_on_stderr
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.files import user_path
 
@@ -52,7 +52,7 @@ class RunsOnRay(InferenceVerb):
         """
         from panoptic_deeplab.batch.actors import on_ray, places
 
-        with redirect_stdout(sys.stderr), on_ray(self.actors):
+        with prints_on_stderr(), on_ray(self.actors):
             room, gpus = places(self.device)
             yield self.actors or room, gpus
 

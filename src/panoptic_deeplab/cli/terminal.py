@@ -43,6 +43,11 @@ def prepare_terminal(*, is_main_process: bool) -> None:
     sys.excepthook = _show_traceback
 
 
+def prints_on_stderr() -> redirect_stdout[Any]:
+    """Send what a library prints to stdout to stderr instead, in a `with` block: stdout is for results."""
+    return redirect_stdout(sys.stderr)
+
+
 def say(text: object) -> None:
     """Print one line to stdout."""
     print(visible(str(text)))
