@@ -128,13 +128,16 @@ def run_demo(
     start = time.monotonic()
     _start_folder(folder)
     config = load_config("demo" if synthetic else "demo_nuclei") if config is None else config
-    root, form = (folder / "data", "coco_panoptic") if synthetic else (NUCLEI, "folder")
     if synthetic:
-        _write_scenes(root, train_scenes, unseen_scenes)
-    config = replace(config, data=replace(config.data, format=form, root=str(root)))
+        _write_scenes(folder / "data", train_scenes, unseen_scenes)
+        data = replace(config.data, format="coco_panoptic", root=str(folder / "data"))
+    else:
+        data = replace(config.data, format="folder", root=str(NUCLEI))
+    config = replace(config, data=data)
     source = open_source(config.data, config.data.val_split)
 
-    images, packaged = [], None
+    images: list[ReportImage] = []
+    packaged = None
     if not synthetic:
         logger.info("Predicting %d real images with the model %s of the package", len(source), _PACKAGED)
         predictor = PanopticPredictor.from_pretrained(_PACKAGED)
