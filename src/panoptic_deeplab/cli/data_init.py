@@ -14,7 +14,7 @@ from panoptic_deeplab.files import user_path, write_json, write_text
 from panoptic_deeplab.results.text_table import text_table
 
 if TYPE_CHECKING:
-    from panoptic_deeplab.data.detect import Classes
+    from panoptic_deeplab.data.found import Classes
 
 _FEW_STEPS = 200
 _MEASURED, _SHAPES = 100, 1000

@@ -3,53 +3,24 @@
 Only names, and the lists of classes, are read here; whether the files are sound, the readers say.
 """
 
-import colorsys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from panoptic_deeplab.categories import Category, CategoryTable
+from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.data.detect_tools import find_cvat, find_label_images, find_labelme, find_yolo
 from panoptic_deeplab.data.formats.folder_files import KINDS
+from panoptic_deeplab.data.found import Classes, Found, table_of
 from panoptic_deeplab.data.label_files import read_id_label
 from panoptic_deeplab.errors import ConfigError, DatasetError
 from panoptic_deeplab.files import read_json
 from panoptic_deeplab.images.read import image_files
 
 _LABELS_LOOKED_AT = 200
-
-
-@dataclass(frozen=True)
-class Classes:
-    """What a format knows of the classes."""
-
-    table: CategoryTable
-    things_known: bool
-    """False where the files do not say which classes are things; the table then says that all are."""
-    drawn: bool = False
-    """Whether objects are drawn one by one, so that there are pixels that nobody annotated."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """A folder that looks like a format."""
-
-    format: str
-    """As in `data.format`."""
-    evidence: str
-    """What was seen there."""
-    splits: Sequence[str]
-    root: Path
-    """The folder of the set: the one that was looked at, or that around it."""
-    classes: Callable[[], Classes]
-    """Reads the classes.
-
-    Raises:
-        DatasetError: the file that lists them cannot be used.
-    """
 
 
 def find_formats(root: Path) -> list[Found]:
@@ -63,28 +34,6 @@ def find_formats(root: Path) -> list[Found]:
         expected = "; ".join(f"{name}: {(look.__doc__ or '').splitlines()[0]}" for name, look in FORMATS.items())
         raise DatasetError(f"{root} looks like no format that is read here. Expected one of these: {expected}")
     return found
-
-
-def table_of(rows: Iterable[tuple[int, str, bool]], *, name: str) -> CategoryTable:
-    """A category table with a color for each class.
-
-    Args:
-        rows: id, name and isthing of each class. Of two classes of one name, the later one gets its id behind it.
-        name: name of the table.
-    """
-    listed = list(rows)
-    categories: list[Category] = []
-    names: set[str] = set()
-    for place, (id_, class_name, isthing) in enumerate(listed):
-        unique = class_name if class_name not in names else f"{class_name} ({id_})"
-        names.add(unique)
-        # Hues as far apart as they can be; stuff is paler.
-        color = colorsys.hsv_to_rgb(place / len(listed), 0.85 if isthing else 0.4, 0.95 if isthing else 0.7)
-        red, green, blue = (round(255 * channel) for channel in color)
-        categories.append(Category(id=id_, name=unique, isthing=isthing, color=(red, green, blue)))
-    if not categories:
-        raise DatasetError(f"The set {name!r} names no class that a label has. Expected labeled images.")
-    return CategoryTable(name=name, categories=tuple(categories))
 
 
 def _coco_instances(root: Path) -> Found | None:
@@ -186,7 +135,8 @@ def _object_masks(root: Path) -> Found | None:
 
 
 def _holds_masks(split: Path) -> bool:
-    return any((folder / "masks").is_dir() and (folder / "images").is_dir() for folder in split.iterdir())
+    folders = (folder for folder in split.iterdir() if (folder / "masks").is_dir() and (folder / "images").is_dir())
+    return any(len(image_files(folder / "images")) <= 1 for folder in folders)  # several are a split of label images
 
 
 FORMATS: Mapping[str, Callable[[Path], Found | None]] = MappingProxyType(
@@ -197,6 +147,10 @@ FORMATS: Mapping[str, Callable[[Path], Found | None]] = MappingProxyType(
         "mapillary_vistas": _mapillary_vistas,
         "folder": _folder,
         "object_masks": _object_masks,
+        "labelme": find_labelme,
+        "cvat": find_cvat,
+        "yolo": find_yolo,
+        "label_images": find_label_images,
     }
 )
 """A function for each format that says in the first line of its docstring what it looks for."""

@@ -40,7 +40,7 @@ class CvatSource(LabelToolSource):
 
     def _items(self, split: str, problems: Problems) -> list[Annotated]:
         path, subset = _find(self._root.folder, split)
-        tree = _parsed(path)
+        tree = read_cvat(path)
         if tree.find("track") is not None:
             raise DatasetError(f"{path} is of a video. Export it as CVAT for images 1.1, with the frames as images.")
         folders = [self._root.folder / f for f in (f"images/{split}", "images", f"{split}/images", split, ".")]
@@ -130,7 +130,12 @@ def _find(root: Path, split: str) -> tuple[Path, str | None]:
     )
 
 
-def _parsed(path: Path) -> ElementTree.Element:
+def read_cvat(path: Path) -> ElementTree.Element:
+    """The element `annotations` of an XML file.
+
+    Raises:
+        DatasetError: it cannot be read, is no XML, has a document type, or is of something else than CVAT.
+    """
     text = read_text(path, what="CVAT annotations", error=DatasetError).lstrip("\ufeff")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise DatasetError(f"{path} has a document type, which CVAT does not write. Remove it.")

@@ -52,8 +52,8 @@ class YoloSource(LabelToolSource):
         raise DatasetError(f"There are no images of split {split!r}. Expected them in one of: {', '.join(places)}.")
 
     def _items(self, split: str, problems: Problems) -> list[Annotated]:
-        self._names_file, settings = _settings(self._root.folder)
-        self._names = _names(self._names_file, settings)
+        self._names_file, settings = read_settings(self._root.folder)
+        self._names = class_names(self._names_file, settings)
         image_folder = self._image_folder(split, settings)
         parts = list(image_folder.parts)
         place = next((i for i in reversed(range(len(parts))) if parts[i] == "images"), None)
@@ -125,8 +125,12 @@ class YoloSource(LabelToolSource):
         return outlines
 
 
-def _settings(root: Path) -> tuple[Path, dict[str, Any]]:
-    """The file that names the classes, and what it says; nothing for a list of names."""
+def read_settings(root: Path) -> tuple[Path, dict[str, Any]]:
+    """The file that names the classes, and what it says; nothing but `names` for a list of names.
+
+    Raises:
+        DatasetError: there is none, or it cannot be read.
+    """
     files = [root / "data.yaml", root / "data.yml", *sorted(root.glob("*.y*ml"))]
     for path in (path for path in files if path.is_file()):
         try:
@@ -141,7 +145,12 @@ def _settings(root: Path) -> tuple[Path, dict[str, Any]]:
     raise DatasetError(f"{root.absolute()} does not name the classes. Expected data.yaml with `names`, or classes.txt.")
 
 
-def _names(path: Path, settings: dict[str, Any]) -> dict[int, str]:
+def class_names(path: Path, settings: dict[str, Any]) -> dict[int, str]:
+    """The name of each number.
+
+    Raises:
+        DatasetError: `names` is no list of names and no numbers with a name each.
+    """
     names = settings["names"]
     found = dict(enumerate(names)) if isinstance(names, list) else names
     if isinstance(found, dict) and all(type(i) is int and isinstance(name, str) for i, name in found.items()):
