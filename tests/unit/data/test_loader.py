@@ -149,7 +149,8 @@ def test_a_broken_sample_is_named_in_one_sentence(num_workers: int) -> None:
 
 def test_workers_leave_signals_to_the_training_process() -> None:
     batches = training_batches(TinySource(), make_config(num_workers=2), rank=0, world_size=1)
-    next(batches)
+    for _ in range(2):  # one of each worker: both have started and know what signals to leave alone
+        next(batches)
     for worker in multiprocessing.active_children():
         for number in (signal.SIGTERM, signal.SIGINT):
             os.kill(worker.pid or 0, number)
