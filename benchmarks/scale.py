@@ -9,6 +9,7 @@ newest such file. What nobody measured are the options: prices, and what a GPU d
 import argparse
 import json
 import pickle
+import sys
 import tempfile
 import time
 import tracemalloc
@@ -46,9 +47,9 @@ class Assumptions:
     """What nobody measured here."""
 
     vcpu_hour: float = 0.04
-    """Dollars for a virtual CPU an hour: a round figure of public lists for machines on demand, of November 2026."""
+    """Dollars for a virtual CPU an hour: a round figure that we assume; no price list was read."""
     gpu_hour: float = 0.85
-    """Dollars for a machine with one GPU of the class of an NVIDIA L4 an hour: a round figure likewise."""
+    """Dollars for a machine with one GPU of the class of an NVIDIA L4 an hour: assumed likewise."""
     gpu_cores: int = 8
     """Virtual CPUs of that machine."""
     gpu_rate: float = 121e12
@@ -58,9 +59,9 @@ class Assumptions:
     gpu_postprocess: float = 0.003
     """Seconds of that GPU for the post-processing of an image: a guess."""
     million_reads: float = 0.40
-    """Dollars for a million reads from an object store: a round figure of public lists."""
+    """Dollars for a million reads from an object store: assumed likewise."""
     gigabyte_month: float = 0.023
-    """Dollars for a gigabyte in it a month: likewise."""
+    """Dollars for a gigabyte in it a month: assumed likewise."""
     store_bandwidth: float = 1.25e9
     """Bytes a second that one machine reads from it: a line of 10 Gbit/s."""
     machine_cores: int = 64
@@ -366,8 +367,10 @@ def main() -> None:
         parser.add_argument(option, type=type(value), default=value, help=f"assumed: {value:g}")
     arguments = vars(parser.parse_args())
     if pairs := arguments.pop("measure"):
-        environment: dict[str, Any] = describe_environment("cpu")
-        models = [measure(name, Path(folder)) for name, _, folder in (pair.partition("=") for pair in pairs)]
+        folders = {name: Path(folder) for name, _, folder in (pair.partition("=") for pair in pairs)}
+        command = [sys.argv[0], "--measure", *(f"{name}={folder.name}" for name, folder in folders.items())]
+        environment: dict[str, Any] = describe_environment("cpu") | {"command": command}  # no paths of a machine
+        models = [measure(name, folder) for name, folder in folders.items()]
         path = RESULTS / f"scale-{file_name(environment)}"
         document = {
             "environment": environment,

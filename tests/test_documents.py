@@ -106,3 +106,8 @@ def test_what_the_page_about_the_paper_names_exists() -> None:
             missing.append(code)
     assert missing == []
     assert len(named) > 100
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.stem)
+def test_results_name_no_place_of_the_machine_that_made_them(path: Path) -> None:
+    assert not re.search(r'[":= ](?:/|[A-Za-z]:\\)\w', path.read_text("utf-8"))

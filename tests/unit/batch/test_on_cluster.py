@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from panoptic_deeplab.batch.evaluate_on_ray import Evaluated, evaluate_on_ray
 from panoptic_deeplab.batch.inputs import list_images
@@ -61,33 +59,9 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(make_collection: Callable[..., Path]) -> Path:
     """Five hundred tiny images, with all that goes wrong in collections."""
-    folder, rng = tmp_path_factory.mktemp("collection"), np.random.default_rng(0)
-
-    def write(name: str) -> None:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        size = (int(rng.integers(20, 60)), int(rng.integers(20, 60)), 3)
-        Image.fromarray(rng.integers(0, 255, size, dtype=np.uint8)).save(path)
-
-    for i in range(470):
-        write(f"{i:03d}.png")
-    for i in range(10):
-        write(f"a/{i:03d}.png")  # names that are there twice
-        write(f"b/{i:03d}.jpg")
-    write("наклон 図.png")
-    write("line\nbreak.png")
-    write("deadly.png")
-    write("a/deadly.png")
-    (folder / "empty.png").touch()
-    (folder / "corrupt.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
-    whole = (folder / "000.png").read_bytes()
-    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
-    Image.new("1", (30_000, 30_000)).save(folder / "huge.png")
-    (folder / "link.png").symlink_to("nowhere.png")
-    (folder / os.fsdecode(b"bytes\xff.png")).write_bytes(whole)
-    return folder
+    return make_collection(single=470, double=10, more=("deadly.png", "a/deadly.png"))
 
 
 def _lines(path: Path) -> list[str]:

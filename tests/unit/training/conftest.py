@@ -8,7 +8,9 @@ import torch
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
+from panoptic_deeplab.evaluation import report_files
 from panoptic_deeplab.model.network import PanopticDeepLab
+from panoptic_deeplab.training import trainer
 from panoptic_deeplab.training.checkpoint import add_validation, save_checkpoint
 from panoptic_deeplab.training.ema import ExponentialMovingAverage
 from panoptic_deeplab.training.optimizer import build_optimizer
@@ -68,3 +70,15 @@ class SmallRun:
 @pytest.fixture
 def small_run(tmp_path: Path, tiny_config: Config) -> SmallRun:
     return SmallRun(tmp_path, tiny_config)
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots take longer than these tiny runs."""
+    for module, name in (
+        (trainer, "draw_curves"),
+        (trainer, "write_label_statistics"),
+        (trainer, "write_training_batch"),
+        (report_files, "draw_per_class"),
+    ):
+        monkeypatch.setattr(module, name, lambda *_, **__: None)

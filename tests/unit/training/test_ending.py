@@ -13,7 +13,6 @@ import torch
 from panoptic_deeplab.config import Config, TrainConfig
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import ConfigError
-from panoptic_deeplab.evaluation import report_files
 from panoptic_deeplab.training import ending, trainer
 from panoptic_deeplab.training.ending import Clock, reason_to_end
 from panoptic_deeplab.training.optimizer import learning_rate
@@ -21,6 +20,8 @@ from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.training.trainer import train
 from panoptic_deeplab.training.validation import Validation
 from panoptic_deeplab.weights.open import open_pretrained
+
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 ReadMetrics = Callable[[Path], list[dict[str, float]]]
 
@@ -32,18 +33,6 @@ def _state(**values: Any) -> TrainingState:
 
 def _with(config: Config, **settings: Any) -> Config:
     return dataclasses.replace(config, train=dataclasses.replace(config.train, **settings))
-
-
-@pytest.fixture(autouse=True)
-def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plots take longer than these tiny runs."""
-    for module, name in (
-        (trainer, "draw_curves"),
-        (trainer, "write_label_statistics"),
-        (trainer, "write_training_batch"),
-        (report_files, "draw_per_class"),
-    ):
-        monkeypatch.setattr(module, name, lambda *_, **__: None)
 
 
 @pytest.fixture

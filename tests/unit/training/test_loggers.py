@@ -11,12 +11,12 @@ import pytest
 from panoptic_deeplab.config import Config, TrainConfig
 from panoptic_deeplab.config.io import load_config
 from panoptic_deeplab.errors import ConfigError, MissingDependencyError
-from panoptic_deeplab.evaluation import report_files
-from panoptic_deeplab.training import trainer
 from panoptic_deeplab.training.callbacks import Callback
 from panoptic_deeplab.training.loggers.to_mlflow import MlflowLogger
 from panoptic_deeplab.training.loggers.to_wandb import WandbLogger
 from panoptic_deeplab.training.trainer import train
+
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 
 class KilledError(Exception):
@@ -32,18 +32,6 @@ class Kill(Callback):
     def on_validation(self, step: int, report: object) -> None:
         if step == self._step:
             raise KilledError
-
-
-@pytest.fixture(autouse=True)
-def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plots take longer than these tiny runs."""
-    for module, name in (
-        (trainer, "draw_curves"),
-        (trainer, "write_label_statistics"),
-        (trainer, "write_training_batch"),
-        (report_files, "draw_per_class"),
-    ):
-        monkeypatch.setattr(module, name, lambda *_, **__: None)
 
 
 def _config(config: Config, *loggers: Any) -> Config:

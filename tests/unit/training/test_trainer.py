@@ -20,7 +20,6 @@ from panoptic_deeplab.data.convert import write_coco_panoptic
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.loader import Batch
 from panoptic_deeplab.errors import ConfigError, DatasetError, MissingDependencyError, StoppedBySignal, TrainingError
-from panoptic_deeplab.evaluation import report_files as evaluation_files
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.training import trainer, validation
 from panoptic_deeplab.training.losses import LossTerms
@@ -68,17 +67,6 @@ def reference(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("runs") / "reference"
     assert train(_demanding(tiny_config), run_folder=folder, device="cpu") == folder / "best"
     return folder
-
-
-@pytest.fixture
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plots take longer than these tiny runs."""
-    for module, name in (
-        (trainer, "draw_curves"),
-        (trainer, "write_label_statistics"),
-        (evaluation_files, "draw_per_class"),
-    ):
-        monkeypatch.setattr(module, name, lambda *_: None)
 
 
 def _assert_equal_weights(folder: Path, reference: Path) -> None:
