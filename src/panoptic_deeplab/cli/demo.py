@@ -129,8 +129,9 @@ def run_demo(
 
     start = time.monotonic()
     config = load_config("demo" if synthetic else "demo_nuclei") if config is None else config
-    if (config.model.backbone_weights or "").startswith("package:"):
-        find_packaged_weights(config.model.backbone_weights or "")  # before an earlier demo and any time are lost
+    start_weights = config.model.backbone_weights
+    if start_weights is not None and start_weights.startswith("package:"):
+        find_packaged_weights(start_weights)  # before an earlier demo and any time are lost
     _start_folder(folder)
     if synthetic:
         _write_scenes(folder / "data", train_scenes, unseen_scenes)

@@ -86,9 +86,7 @@ class Evaluate(RunsOnRay, InferenceOnData):
             predictor = self.load_predictor(device=device)
             if process.is_main and not predictor.config.model.instance_branch:
                 say_error(_SEMANTIC_ONLY)
-            data = self.data_config(predictor.config)
-            evaluation = with_changes(predictor.config.evaluation, self.evaluation, name="evaluation")
-            split = self.split or data.val_split
+            data, split, evaluation = self._asked_for(predictor)
             source = self.open_split(data, split)
             metrics = self._further_metrics(predictor, data, split, is_main=process.is_main)
             with progress_bar("evaluate") as on_image:
@@ -110,9 +108,7 @@ class Evaluate(RunsOnRay, InferenceOnData):
         predictor = self.load_here()
         if not predictor.config.model.instance_branch:
             say_error(_SEMANTIC_ONLY)
-        data = self.data_config(predictor.config)
-        evaluation = with_changes(predictor.config.evaluation, self.evaluation, name="evaluation")
-        split = self.split or data.val_split
+        data, split, evaluation = self._asked_for(predictor)
         source = self.open_split(data, split)
         further = functools.partial(self._further_metrics, predictor, data, split, is_main=False)
         self._further_metrics(predictor, data, split, is_main=True)  # says once what is left out
@@ -129,6 +125,12 @@ class Evaluate(RunsOnRay, InferenceOnData):
                 on_image=on_image,
                 provenance=self._provenance(split, device, self._settings(predictor, data, evaluation)),
             )
+
+    def _asked_for(self, predictor: "PanopticPredictor") -> "tuple[DataConfig, str, EvaluationConfig]":
+        """The set, its split, and what to measure."""
+        data = self.data_config(predictor.config)
+        evaluation = with_changes(predictor.config.evaluation, self.evaluation, name="evaluation")
+        return data, self.split or data.val_split, evaluation
 
     def _settings(
         self, predictor: "PanopticPredictor", data: "DataConfig", evaluation: "EvaluationConfig"
