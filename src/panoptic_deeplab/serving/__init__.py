@@ -11,4 +11,9 @@ problems.py  errors as problem+json    metrics.py   Prometheus         logs.py  
 jobs.py      what goes to a worker     app.py       paths
 envelope.py  ids, log and metrics around every request
 page/        the web page: HTML, CSS and JavaScript as they are
+
+With `--static` the visitor's browser predicts, and nothing of the above but page/ and the envelope takes part:
+
+static_site.py  page, models and runtime as a folder    static_app.py  that folder over HTTP
+web_runtime.py  onnxruntime-web, pinned                 browser/       images, results and pictures in JavaScript
 """
