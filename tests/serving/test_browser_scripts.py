@@ -17,7 +17,7 @@ from PIL import Image
 
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.config import InputConfig
-from panoptic_deeplab.images.prepare import drawable, resize_image
+from panoptic_deeplab.images.prepare import drawable, reading, resize_image
 from panoptic_deeplab.images.read import read_image
 from panoptic_deeplab.results.measurements import table_csv, to_table
 from panoptic_deeplab.results.panoptic_result import PanopticResult
@@ -110,12 +110,15 @@ def _input(config: InputConfig) -> dict[str, Any]:
         (_noise(90, 140, 3, np.uint16) // 16, InputConfig(scale=1.5, range="percentile", percentiles=(1, 99))),
         (np.full((8, 9, 3), 7, np.uint8), InputConfig(range="percentile", percentiles=(0, 100))),
         (_noise(90, 140, 3, np.uint16), InputConfig(scale=1.5)),
+        (_noise(90, 140, 3, np.uint16), InputConfig(range=(100.5, 40000.0))),
+        (_noise(90, 140, 3), InputConfig(range=(-7.0, 200.0))),
+        (_noise(90, 140, 4), InputConfig(range=(0.0, 90.0))),
         (_noise(90, 140, 4), InputConfig(scale=0.7, channels=(3, 0, 0))),
     ],
 )
 def test_an_image_is_prepared_as_by_the_library(run: Run, pixels: np.ndarray, config: InputConfig) -> None:
     """To the byte, whatever the size, the depth and the channels."""
-    library = pixels[..., :3] if config.channels is None else pixels  # what reading keeps
+    library = pixels if reading(config)["every_channel"] else pixels[..., :3]
     found = run(
         'import {prepare, drawable} from "./prepare.js";'
         "answer({...prepare(given.image, given.input), shown: drawable(given.image, given.input)});",

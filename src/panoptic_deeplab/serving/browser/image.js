@@ -28,7 +28,15 @@ export async function decode(blob) {
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
   const {data} = context.getImageData(0, 0, width, height);
-  return {width, height, channels: 4, data: new Uint8Array(data.buffer)};
+  const image = {width, height, channels: 4, data: new Uint8Array(data.buffer)};
+  return image.data.every((value, at) => at % 4 < 3 || value === 255) ? {...image, channels: 3, data: colors(image.data)} : image;
+}
+
+/** RGB of RGBA. */
+function colors(data) {
+  const found = new Uint8Array(data.length / 4 * 3);
+  for (let from = 0, to = 0; to < found.length; from++) if (from % 4 < 3) found[to++] = data[from];
+  return found;
 }
 
 const tooLarge = () => new Error(`The image has more than ${MAX_PIXELS / 1e6} megapixels, which this page does not read. Make it smaller.`);

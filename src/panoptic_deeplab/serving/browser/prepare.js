@@ -17,7 +17,8 @@ export function prepare(image, input) {
 
 /** What pictures show of an image: itself if it is RGB of 8 bits, else what the model sees. */
 export function drawable(image, input) {
-  if (image.data instanceof Uint8Array && input.channels === null) return chosen(image, [0, 1, 2]);
+  const isStretched = Array.isArray(input.range) && image.channels === 4; // `images/prepare.py` sees its alpha then
+  if (image.data instanceof Uint8Array && input.channels === null && !isStretched) return chosen(image, [0, 1, 2]);
   return inRange(image, input);
 }
 
@@ -25,6 +26,7 @@ export function drawable(image, input) {
 export function inRange(image, {channels, range, percentiles}) {
   const data = chosen(image, channels ?? [0, 1, 2]);
   if (range === "percentile") return stretched(data, percentiles);
+  if (Array.isArray(range)) return spread(data, range);
   return data instanceof Uint8Array ? data : Uint8Array.from(data, (value) => Math.floor((value + 128) / 257));
 }
 
@@ -50,8 +52,13 @@ function stretched(data, percentiles) {
     while (left >= counts[value]) left -= counts[value++];
     return value;
   });
-  const span = Math.max(high - low, 1);
-  const table = Uint8Array.from(counts, (_, value) => rint(255 * Math.min(Math.max((value - low) / span, 0), 1)));
+  return spread(data, [low, Math.max(high, low + 1)]);
+}
+
+/** Spread the numbers between black and white over 0 to 255. */
+function spread(data, [low, high]) {
+  const size = data instanceof Uint8Array ? 256 : 65536;
+  const table = Uint8Array.from({length: size}, (_, value) => rint(255 * Math.min(Math.max((value - low) / (high - low), 0), 1)));
   return Uint8Array.from(data, (value) => table[value]);
 }
 
