@@ -17,7 +17,7 @@ from PIL import Image
 
 from panoptic_deeplab.categories import Category, CategoryTable
 from panoptic_deeplab.config import InputConfig
-from panoptic_deeplab.images.prepare import drawable, reading, resize_image
+from panoptic_deeplab.images.prepare import drawable, in_range, read_for, reading, resize_image
 from panoptic_deeplab.images.read import read_image
 from panoptic_deeplab.results.measurements import table_csv, to_table
 from panoptic_deeplab.results.panoptic_result import PanopticResult
@@ -92,43 +92,42 @@ def _input(config: InputConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
 
 
-@pytest.mark.parametrize(
-    ("pixels", "config"),
-    [
-        (_noise(90, 140, 3), InputConfig()),
-        (_noise(90, 140, 3), InputConfig(scale=1.5)),
-        (_noise(91, 143, 3), InputConfig(scale=0.37)),
-        (_noise(480, 641, 3), InputConfig(longest_side=769)),
-        (_noise(1500, 1000, 3), InputConfig(longest_side=769)),
-        (_noise(301, 7, 3), InputConfig(scale=0.02)),
-        (_noise(5, 5, 3), InputConfig(scale=0.5)),  # 2.5 pixels are 2
-        (_noise(7, 3, 3), InputConfig(scale=0.5)),  # 3.5 are 4
-        (_noise(1, 1, 3), InputConfig(scale=40)),
-        (_noise(90, 140, 4), InputConfig(scale=1.1)),
-        (np.repeat(_noise(90, 140, 1), 3, axis=2), InputConfig(scale=0.9)),
-        (_noise(90, 140, 3) // 3 + 20, InputConfig(scale=1.5, range="percentile", percentiles=(0.1, 99.9))),
-        (_noise(90, 140, 3, np.uint16) // 16, InputConfig(scale=1.5, range="percentile", percentiles=(1, 99))),
-        (np.full((8, 9, 3), 7, np.uint8), InputConfig(range="percentile", percentiles=(0, 100))),
-        (_noise(90, 140, 3, np.uint16), InputConfig(scale=1.5)),
-        (_noise(90, 140, 3, np.uint16), InputConfig(range=(100.5, 40000.0))),
-        (_noise(90, 140, 3), InputConfig(range=(-7.0, 200.0))),
-        (_noise(90, 140, 4), InputConfig(range=(0.0, 90.0))),
-        (_noise(90, 140, 4), InputConfig(scale=0.7, channels=(3, 0, 0))),
-    ],
-)
-def test_an_image_is_prepared_as_by_the_library(run: Run, pixels: np.ndarray, config: InputConfig) -> None:
+_CASES = [
+    (_noise(90, 140, 3), InputConfig()),
+    (_noise(90, 140, 3), InputConfig(scale=1.5)),
+    (_noise(91, 143, 3), InputConfig(scale=0.37)),
+    (_noise(480, 641, 3), InputConfig(longest_side=769)),
+    (_noise(1500, 1000, 3), InputConfig(longest_side=769)),
+    (_noise(301, 7, 3), InputConfig(scale=0.02)),
+    (_noise(5, 5, 3), InputConfig(scale=0.5)),  # 2.5 pixels are 2
+    (_noise(7, 3, 3), InputConfig(scale=0.5)),  # 3.5 are 4
+    (_noise(1, 1, 3), InputConfig(scale=40)),
+    (_noise(90, 140, 4), InputConfig(scale=1.1)),
+    (np.repeat(_noise(90, 140, 1), 3, axis=2), InputConfig(scale=0.9)),
+    (_noise(90, 140, 3) // 3 + 20, InputConfig(scale=1.5, range="percentile", percentiles=(0.1, 99.9))),
+    (_noise(90, 140, 3, np.uint16) // 16, InputConfig(scale=1.5, range="percentile", percentiles=(1, 99))),
+    (np.full((8, 9, 3), 7, np.uint8), InputConfig(range="percentile", percentiles=(0, 100))),
+    (_noise(90, 140, 3, np.uint16), InputConfig(scale=1.5)),
+    (_noise(90, 140, 3, np.uint16), InputConfig(range=(100.5, 40000.0))),
+    (_noise(90, 140, 3), InputConfig(range=(-7.0, 200.0))),
+    (_noise(90, 140, 4), InputConfig(range=(0.0, 90.0))),
+    (_noise(90, 140, 4), InputConfig(scale=0.7, channels=(3, 0, 0))),
+]
+
+
+def test_images_are_prepared_as_by_the_library(run: Run) -> None:
     """To the byte, whatever the size, the depth and the channels."""
-    library = pixels if reading(config)["every_channel"] else pixels[..., :3]
     found = run(
         'import {prepare, drawable} from "./prepare.js";'
-        "answer({...prepare(given.image, given.input), shown: drawable(given.image, given.input)});",
-        image=_image(pixels),
-        input=_input(config),
+        "answer(given.cases.map(({image, input}) => ({...prepare(image, input), shown: drawable(image, input)})));",
+        cases=[{"image": _image(pixels), "input": _input(config)} for pixels, config in _CASES],
     )
-    expected = resize_image(library, input_config=config).permute(1, 2, 0).numpy()
-    assert (found["height"], found["width"]) == expected.shape[:2]
-    assert np.array_equal(found["data"], expected.ravel())
-    assert np.array_equal(found["shown"], drawable(library, config).ravel())
+    for (pixels, config), answer in zip(_CASES, found, strict=True):
+        library = pixels if reading(config)["every_channel"] else pixels[..., :3]
+        expected = resize_image(library, input_config=config).permute(1, 2, 0).numpy()
+        assert (answer["height"], answer["width"]) == expected.shape[:2]
+        assert np.array_equal(answer["data"], expected.ravel()), config
+        assert np.array_equal(answer["shown"], drawable(library, config).ravel()), config
 
 
 def test_halves_are_rounded_as_by_python(run: Run) -> None:
@@ -187,16 +186,33 @@ _PNGS = {
 }
 
 
-@pytest.mark.parametrize("name", _PNGS)
-def test_png_files_are_read_as_by_the_library(run: Run, tmp_path: Path, name: str) -> None:
+def test_png_files_are_read_and_prepared_as_by_the_library(run: Run, tmp_path: Path) -> None:
+    configs = [
+        InputConfig(),
+        InputConfig(range="percentile", percentiles=(1, 99)),
+        InputConfig(range=(7.0, 30000.0)),
+        InputConfig(channels=(2, 0, 1)),
+    ]
+    found = run(
+        'import {decodePng} from "./png.js";import {drawable, inRange} from "./prepare.js";'
+        """
+        const images = await Promise.all(given.files.map((bytes) => decodePng(bytes, 1e8)));
+        answer(images.map((image) => ({...image, seen: given.inputs.map((input) => inRange(image, input)),
+          shown: given.inputs.map((input) => drawable(image, input))})));
+        """,
+        files=list(_PNGS.values()),
+        inputs=[_input(config) for config in configs],
+    )
     path = tmp_path / "image.png"
-    path.write_bytes(_PNGS[name])
-    found = run('import {decodePng} from "./png.js";answer(await decodePng(given.bytes, 1e8));', bytes=_PNGS[name])
-    pixels = found["data"].reshape(found["height"], found["width"], found["channels"])
-    expected, every = read_image(path, deep=True), read_image(path, every_channel=True)
-    assert pixels.dtype == expected.dtype
-    assert np.array_equal(pixels[..., :3], expected)
-    assert np.array_equal(pixels, every)
+    for (name, content), image in zip(_PNGS.items(), found, strict=True):
+        path.write_bytes(content)
+        assert np.array_equal(
+            image["data"].reshape(-1, image["channels"])[:, :3], read_image(path, deep=True).reshape(-1, 3)
+        )
+        for config, seen, shown in zip(configs, image["seen"], image["shown"], strict=True):
+            pixels = read_for(path, config)
+            assert np.array_equal(seen, in_range(pixels, config).ravel()), (name, config)
+            assert np.array_equal(shown, drawable(pixels, config).ravel()), (name, config)
 
 
 @pytest.mark.parametrize(

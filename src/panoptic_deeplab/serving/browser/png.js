@@ -9,8 +9,8 @@ const ADAM7 = [[0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2,
 export const isPng = (bytes) => SIGNATURE.every((value, at) => bytes[at] === value);
 
 /**
- * The pixels of a PNG: {width, height, channels, data}. `channels` is 3, or 4 with alpha; gray is repeated. `data` is a
- * Uint16Array for gray of 16 bits, else a Uint8Array (of colors of 16 bits, the upper 8).
+ * The pixels of a PNG: {width, height, channels, data, isCut}. `channels` is 3, or 4 with alpha; gray is repeated. `data`
+ * is a Uint16Array for gray of 16 bits, else a Uint8Array; of colors of 16 bits (`isCut`) it has the upper 8.
  * Gives null for files that say how to turn them (EXIF) or are animated, which are another reader's matter.
  */
 export async function decodePng(bytes, maxPixels) {
@@ -43,7 +43,7 @@ export async function decodePng(bytes, maxPixels) {
       }
     }
   }
-  return {width, height, channels, data};
+  return {width, height, channels, data, isCut: depth === 16 && !isDeep};
 }
 
 function chunks(bytes) {

@@ -7,7 +7,7 @@ export function rint(number) {
   return rounded - number === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded;
 }
 
-/** RGB of 8 bits at the size for the model: {width, height, data}. `image` is {width, height, channels, data}. */
+/** RGB of 8 bits at the size for the model: {width, height, data}. `image` is {width, height, channels, data, isCut}. */
 export function prepare(image, input) {
   const factor = input.longest_side === null ? input.scale : input.longest_side / Math.max(image.width, image.height);
   const [width, height] = [image.width, image.height].map((side) => Math.max(1, rint(side * factor)));
@@ -17,18 +17,23 @@ export function prepare(image, input) {
 
 /** What pictures show of an image: itself if it is RGB of 8 bits, else what the model sees. */
 export function drawable(image, input) {
-  const isStretched = Array.isArray(input.range) && image.channels === 4; // `images/prepare.py` sees its alpha then
-  if (image.data instanceof Uint8Array && input.channels === null && !isStretched) return chosen(image, [0, 1, 2]);
-  return inRange(image, input);
+  if (image.data instanceof Uint8Array && !isAsStored(input)) return chosen(image, [0, 1, 2]);
+  const isRgb = image.channels === 3 && !image.isCut && input.channels === null;
+  return image.data instanceof Uint8Array && isRgb ? image.data : inRange(image, input);
 }
 
 /** The chosen channels as RGB of 8 bits, with the black and white that the model was trained with. */
-export function inRange(image, {channels, range, percentiles}) {
-  const data = chosen(image, channels ?? [0, 1, 2]);
+export function inRange(image, input) {
+  const {channels, range, percentiles} = input;
+  let data = chosen(image, channels ?? [0, 1, 2]);
+  if (image.isCut && isAsStored(input)) data = mapped(data, Uint16Array, (value) => 257 * value); // in the range of its file
   if (range === "percentile") return stretched(data, percentiles);
   if (Array.isArray(range)) return spread(data, range);
-  return data instanceof Uint8Array ? data : Uint8Array.from(data, (value) => Math.floor((value + 128) / 257));
+  return data instanceof Uint8Array ? data : mapped(data, Uint8Array, (value) => Math.floor((value + 128) / 257));
 }
+
+/** Whether the library looks at numbers and channels as the file has them (`reading` in `images/prepare.py`). */
+const isAsStored = ({channels, range}) => channels !== null || Array.isArray(range);
 
 function chosen({width, height, channels, data}, places) {
   if (Math.max(...places) >= channels) {
@@ -59,7 +64,14 @@ function stretched(data, percentiles) {
 function spread(data, [low, high]) {
   const size = data instanceof Uint8Array ? 256 : 65536;
   const table = Uint8Array.from({length: size}, (_, value) => rint(255 * Math.min(Math.max((value - low) / (high - low), 0), 1)));
-  return Uint8Array.from(data, (value) => table[value]);
+  return mapped(data, Uint8Array, (value) => table[value]);
+}
+
+/** Each number replaced, in an array of another kind; `from` of such arrays makes a list of millions in between. */
+function mapped(data, Kind, change) {
+  const found = new Kind(data.length);
+  for (let at = 0; at < data.length; at++) found[at] = change(data[at]);
+  return found;
 }
 
 /** RGB at another size: bilinear, antialiased where it shrinks; columns first, and whole numbers in between. */
