@@ -13,7 +13,7 @@ import numpy as np
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
-from panoptic_deeplab.data.formats.drawn import DrawnSource
+from panoptic_deeplab.data.formats.common.drawn import DrawnSource
 from panoptic_deeplab.data.formats.folder import FolderSource
 from panoptic_deeplab.data.instances import no_instances_message
 from panoptic_deeplab.data.overlaps import Overlaps
