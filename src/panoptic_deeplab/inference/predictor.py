@@ -143,7 +143,7 @@ class PanopticPredictor:
         precision: Precision = "float32",
         compile: bool = False,  # noqa: A002 - torch's name
     ) -> "PanopticPredictor":
-        """Predict with a network of yours; arguments and errors are those of `engines.network.NetworkEngine`."""
+        """Predict with a network of yours; arguments and errors are those of `engines.network_engine.NetworkEngine`."""
         return cls(NetworkEngine(model, categories, config, device=device, precision=precision, compile=compile))
 
     @classmethod

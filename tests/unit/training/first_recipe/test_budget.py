@@ -6,8 +6,8 @@ import pytest
 
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.data.sources import open_source
-from panoptic_deeplab.training.first_recipe.budget import Costs, time_training
 from panoptic_deeplab.training.first_recipe import budget
+from panoptic_deeplab.training.first_recipe.budget import Costs, time_training
 
 
 def test_steps_by_hand() -> None:
