@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from panoptic_deeplab.weights.reading.protobuf import Cursor, as_bytes, as_number, protobuf_fields
 
 writer = SimpleNamespace(
-    **runpy.run_path(str(Path(__file__).resolve().parents[2] / "reference" / "tensorflow_bundle_writer.py"))
+    **runpy.run_path(str(Path(__file__).resolve().parents[3] / "reference" / "tensorflow_bundle_writer.py"))
 )
 
 
