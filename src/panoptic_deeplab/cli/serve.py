@@ -85,8 +85,8 @@ class Serve(Verb):
                 raise ConfigError(f"`{name}` is for --static, whose page predicts in the browser. Leave it out.")
         from panoptic_deeplab.serving.app import make_app
         from panoptic_deeplab.serving.logs import log_as_json
-        from panoptic_deeplab.serving.metrics import Metrics
         from panoptic_deeplab.serving.pool import Pool
+        from panoptic_deeplab.serving.prometheus import Metrics
         from panoptic_deeplab.serving.settings import Settings, named_models
 
         settings = Settings(
