@@ -7,7 +7,7 @@ One process speaks HTTP and computes nothing; so limits, metrics and the queue a
 workers together, and a worker that dies over an image is replaced while the service goes on.
 
 settings.py  what `serve` is told      options.py   query parameters ─▶ `Options`
-problems.py  errors as problem+json    metrics.py   Prometheus         logs.py  a line of JSON for each request
+problems.py  errors as problem+json    prometheus.py  metrics          logs.py  a line of JSON for each request
 jobs.py      what goes to a worker     app.py       paths
 envelope.py  ids, log and metrics around every request
 page/        the web page: HTML, CSS and JavaScript as they are

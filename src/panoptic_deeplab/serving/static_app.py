@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from panoptic_deeplab.serving.envelope import Envelope
-from panoptic_deeplab.serving.metrics import Metrics
+from panoptic_deeplab.serving.prometheus import Metrics
 
 _MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
