@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from panoptic_deeplab.cli import main
-from panoptic_deeplab.training import first_recipe
-from panoptic_deeplab.training.budget import Costs
+from panoptic_deeplab.training.first_recipe import write
+from panoptic_deeplab.training.first_recipe.budget import Costs
 
 pytest.importorskip("pycocotools")
 
@@ -27,7 +27,7 @@ READ_ALIKE = (
 def test_init_check_and_three_steps(
     way: str, write_set: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
-    monkeypatch.setattr(first_recipe, "time_training", lambda *_, **__: Costs(step=1, work=1, reading=0, prediction=0))
+    monkeypatch.setattr(write, "time_training", lambda *_, **__: Costs(step=1, work=1, reading=0, prediction=0))
     made = write_set(way)
     output = tmp_path / "start"
     main(["data", "init", str(made.root), "--output", str(output)])
@@ -48,7 +48,8 @@ def test_init_check_and_three_steps(
     if way in READ_ALIKE:
         return
     run = output / "run"
-    options = "--train.max-steps 3 --train.warmup-steps 0 --train.batch-size 2 --train.log-every 1 --data.num-workers 0 --data.crop-size 33 33"
+    options = "--train.max-steps 3 --train.warmup-steps 0 --train.batch-size 2 --train.log-every 1"
+    options += " --data.num-workers 0 --data.crop-size 33 33"
     main(["train", str(output / "recipe.yaml"), "--run-folder", str(run), *options.split()])
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file) if row.get("loss")]
@@ -67,7 +68,7 @@ COLORS_FILES = {
 def test_files_that_name_colors(
     name: str, write_set: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
-    monkeypatch.setattr(first_recipe, "time_training", lambda *_, **__: Costs(step=1, work=1, reading=0, prediction=0))
+    monkeypatch.setattr(write, "time_training", lambda *_, **__: Costs(step=1, work=1, reading=0, prediction=0))
     made = write_set("color_masks")
     (made.root / name).write_text(COLORS_FILES[name], "utf-8")
     main(["data", "init", str(made.root), "--output", str(tmp_path / "start")])
@@ -80,7 +81,7 @@ def test_files_that_name_colors(
 def test_a_table_with_colors_is_taken_as_it_is(
     write_set: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
-    monkeypatch.setattr(first_recipe, "time_training", lambda *_, **__: Costs(step=1, work=1, reading=0, prediction=0))
+    monkeypatch.setattr(write, "time_training", lambda *_, **__: Costs(step=1, work=1, reading=0, prediction=0))
     made = write_set("color_masks")
     rows = [{**row, "isthing": False} for row in made.table["categories"]]
     path = tmp_path / "mine.json"

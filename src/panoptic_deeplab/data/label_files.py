@@ -42,7 +42,7 @@ def read_upright_image(path: Path) -> Pixels:
     Raises:
         DatasetError: the file is missing, corrupt, too large, or to be turned by viewers.
     """
-    with _opened(path, "image") as picture:
+    with _opened(path, "image", load=False) as picture:
         return decode(picture, where=str(path), exif=False, every_channel=True)
 
 
@@ -257,7 +257,11 @@ def _check_lossless(picture: Image.Image, path: Path) -> None:
 
 @contextmanager
 def _opened(
-    path: Path, what: str, check: Callable[[Image.Image, Path], None] = lambda picture, path: None
+    path: Path,
+    what: str,
+    check: Callable[[Image.Image, Path], None] = lambda picture, path: None,
+    *,
+    load: bool = True,
 ) -> Iterator[Image.Image]:
     if not path.is_file() and not path.is_symlink():
         if path.is_dir():
@@ -273,7 +277,7 @@ def _opened(
         _check_upright(picture, path)
 
     try:
-        with opened(path, look=look) as picture:
+        with opened(path, look=look, load=load) as picture:
             yield picture
     except ImageError as error:
         raise DatasetError(f"The {what} {error}") from error

@@ -17,15 +17,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from panoptic_deeplab.data.formats.coco_entries import MAX_NUMBER
-from panoptic_deeplab.data.formats.label_tools import (
+from panoptic_deeplab.data.formats.common.coco_entries import MAX_NUMBER
+from panoptic_deeplab.data.formats.common.label_tools import (
     Annotated,
     LabelToolSource,
     Outline,
     ellipse,
     rectangle,
 )
-from panoptic_deeplab.data.formats.shapes import Patch
+from panoptic_deeplab.data.formats.common.shapes import Patch
 from panoptic_deeplab.data.label_files import absent_file, case_twin
 from panoptic_deeplab.data.problems import Problems, shown
 from panoptic_deeplab.errors import DatasetError
