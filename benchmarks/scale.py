@@ -28,7 +28,7 @@ from panoptic_deeplab.batch.inputs import Item, list_images
 from panoptic_deeplab.batch.keep import Keeper, Outcome
 from panoptic_deeplab.batch.run import row_of, run_batch
 from panoptic_deeplab.batch.store import ResultStore
-from panoptic_deeplab.images.read import read_image
+from panoptic_deeplab.images.prepare import read_for
 from panoptic_deeplab.profiling.counting import count
 from panoptic_deeplab.training.environment import describe_environment
 
@@ -119,7 +119,7 @@ def measure(name: str, folder: Path) -> Measured:
         for _ in range(_ROUNDS):
             stopwatch = _ProcessorTime()
             with stopwatch.stage("decode"):
-                pixels = read_image(item.place, deep=predictor.config.input.range == "percentile")
+                pixels = read_for(item.place, predictor.config.input)
             with stopwatch.stage("prepare"):
                 ready = predictor.engine.ready(pixels)
             with stopwatch.stage("network"):

@@ -27,13 +27,17 @@ def load(path: str) -> tuple[onnxruntime.InferenceSession, dict]:
 
 def stretched(image: Image.Image, info: dict) -> Image.Image:
     """The image with the black and white that the model was trained with."""
-    rule = info["input"].get("range_before", {"range": "type"})
+    rule = info["input"]["range_before"]
     if rule["range"] == "type":
         return image
     pixels = np.asarray(image)
-    ranks = np.sort(pixels, axis=None)
-    low, high = (float(ranks[int(p / 100 * (ranks.size - 1))]) for p in rule["percentiles"])
-    return Image.fromarray(np.rint(255 * np.clip((pixels - low) / max(high - low, 1), 0, 1)).astype(np.uint8))
+    if rule["range"] == "percentile":
+        ranks = np.sort(pixels, axis=None)
+        low, high = (float(ranks[int(p / 100 * (ranks.size - 1))]) for p in rule["percentiles"])
+        high = max(high, low + 1)
+    else:  # two numbers, for all images
+        low, high = rule["range"]
+    return Image.fromarray(np.rint(255 * np.clip((pixels - low) / (high - low), 0, 1)).astype(np.uint8))
 
 
 def resized(image: Image.Image, info: dict) -> Image.Image:

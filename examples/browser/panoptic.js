@@ -1,3 +1,8 @@
+  const rule = info.input.range_before, counts = new Float64Array(256);
+  const table = (low, high) => Uint8Array.from(counts.keys(), (value) =>
+    Math.round(255 * Math.min(1, Math.max(0, (value - low) / (high - low)))));
+  if (rule.range === "type") return Uint8Array.from(counts.keys());
+  if (rule.range !== "percentile") return table(...rule.range); // two numbers, for all images
 // Runs a file of `panoptic-deeplab export --panoptic` with onnxruntime-web: image in, segments out. See README.md.
 
 /** What the model says of itself: the entry `panoptic_deeplab` of the ONNX file's metadata. */
@@ -38,8 +43,7 @@ function stretchOf(bitmap, info) {
     while (left >= counts[value]) left -= counts[value++];
     return value;
   });
-  return Uint8Array.from(counts.keys(), (value) =>
-    Math.round(255 * Math.min(1, Math.max(0, (value - low) / Math.max(high - low, 1)))));
+  return table(low, Math.max(high, low + 1));
 }
 
 /** The pixels (height, width, RGB) of an image, at the size that the model was trained for. */

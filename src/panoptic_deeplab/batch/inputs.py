@@ -18,7 +18,15 @@ from typing import Any, NamedTuple
 
 from panoptic_deeplab.errors import ConfigError, DatasetError, ImageError, first_line, require
 from panoptic_deeplab.files import parse_json, user_path
-from panoptic_deeplab.images.read import IMAGE_SUFFIXES, UNREADABLE_SUFFIXES, find_images, image_files
+from panoptic_deeplab.images.read import (
+    IMAGE_SUFFIXES,
+    UNREADABLE_SUFFIXES,
+    find_images,
+    image_files,
+    name_videos,
+    videos_of,
+)
+from panoptic_deeplab.images.video import VIDEO_SUFFIXES
 
 MANIFEST_SUFFIXES = (".csv", ".jsonl", ".parquet")
 """Files that list images."""
@@ -58,11 +66,12 @@ def list_images(inputs: Iterable[str]) -> list[Item]:
     Raises:
         ImageError: an input has no image, or a folder cannot be listed.
         DatasetError: a manifest cannot be read, or has no such column.
-        ConfigError: a URL means nothing, or cannot be reached.
+        ConfigError: a URL means nothing, or cannot be reached; or an input is a video.
     """
     found: dict[str, Item] = {}
     for source in inputs:
         for place in _places(source):
+            _check_no_video(place)
             key = place.encode("utf-8", "backslashreplace").decode()
             found.setdefault(key, Item(key, place))
     if not found:
@@ -105,6 +114,14 @@ def is_url(place: str) -> bool:
     return "://" in place or "::" in place
 
 
+def _check_no_video(place: str) -> None:
+    if PurePosixPath(place.replace("\\", "/")).suffix.lower() in VIDEO_SUFFIXES:
+        raise ConfigError(
+            f"{place} is a video, and only images are read here. Let `panoptic-deeplab predict` take it, or save its"
+            " frames as files."
+        )
+
+
 def _places(source: str) -> Iterator[str]:
     suffix = PurePosixPath(source).suffix.lower()
     if suffix in MANIFEST_SUFFIXES:
@@ -112,8 +129,10 @@ def _places(source: str) -> Iterator[str]:
     elif is_url(source):
         yield from _of_url(source)
     elif user_path(source).is_dir():
-        walk = os.walk(user_path(source), onerror=_refuse)
-        images = [path for folder, _, _ in walk for path in image_files(Path(folder))]
+        images = []
+        for folder, _, _ in os.walk(user_path(source), onerror=_refuse):
+            images += image_files(Path(folder))
+            name_videos(Path(folder), videos_of(Path(folder)))
         if not images:
             raise ImageError(f"Folder {source} has no image in it. Expected files such as .jpg, .png or .tif.")
         yield from map(str, sorted(images))

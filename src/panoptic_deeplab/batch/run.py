@@ -13,8 +13,7 @@ from panoptic_deeplab.batch.inputs import Item, UnreachableError, local_file
 from panoptic_deeplab.batch.keep import Keeper, Outcome, Picture, Progress
 from panoptic_deeplab.batch.store import ResultStore
 from panoptic_deeplab.errors import ImageError
-from panoptic_deeplab.images.prepare import reading
-from panoptic_deeplab.images.read import range_warning
+from panoptic_deeplab.images.prepare import brightness_warning, read_for
 from panoptic_deeplab.images.write import encoded
 from panoptic_deeplab.inference.engines.engine import ReadyImage
 from panoptic_deeplab.inference.predictor import PanopticPredictor
@@ -124,9 +123,10 @@ def _batches(
 
 def _read(predictor: PanopticPredictor, item: Item) -> _Read:
     with local_file(item) as path:
-        ready = predictor.ready(path)
-        keeps = any(reading(predictor.config.input).values())  # takes its range from the image itself, or its channels
-        warning = None if keeps else range_warning(path)
+        pixels = read_for(path, predictor.config.input)
+        predictor.check_memory((pixels.shape[0], pixels.shape[1]), where=str(path))
+        ready = predictor.engine.ready(pixels)
+        warning = brightness_warning(path, pixels, predictor.config.input)
         return _Read(item, ready, warning and warning.replace(str(path), item.place))
 
 

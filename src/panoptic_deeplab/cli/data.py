@@ -73,7 +73,8 @@ class CheckData(DataVerb):
     With --json, the document is: split, ok (no error), findings [{severity: error or warning, message, image_id or
     null}], statistics {images, labeled_images, smallest_size, largest_size [height, width], void_share, overlap_share
     (null in formats of maps), crowds, instances, max_instances, instance_area_quantiles, classes [{name, isthing,
-    images, segments, crowds, pixel_share}]}, advice [{setting, value, advised, reason}]. Shares are fractions in
+    images, segments, crowds, pixel_share}]}, levels (`input.percentiles` of the numbers of all images together, as
+    `input.range` takes them, or null), advice [{setting, value, advised, reason}]. Shares are fractions in
     [0, 1], areas pixels.
     """
 
@@ -91,12 +92,13 @@ class CheckData(DataVerb):
     def execute(self) -> None:
         """Check; print the report."""
         from panoptic_deeplab.data.check import check_source
+        from panoptic_deeplab.data.levels import Levels
         from panoptic_deeplab.data.measures import Measures
         from panoptic_deeplab.data.problems import Problems
         from panoptic_deeplab.data.sources import open_source
         from panoptic_deeplab.training.advice import objections
 
-        measures = Measures()
+        measures = Measures(levels=Levels(self.input.percentiles), channels=self.input.channels)
         split, problems = self.split or self.data.train_split, Problems()
         source = open_source(self.data, split, problems)
         labels_needed = split in (self.data.train_split, self.data.val_split)
@@ -109,16 +111,23 @@ class CheckData(DataVerb):
                 instances_needed=labels_needed and self.model.instance_branch,
                 top_k=self.postprocess.top_k,
                 max_detections=self.evaluation.max_detections,
+                input_config=self.input,
                 problems=problems,
                 on_sample=measures.add,
             )
         config = Config(input=self.input, target=self.target, postprocess=self.postprocess, model=self.model)
+        levels = measures.levels.of_set()
         found = objections(measures, config) if split == self.data.train_split else []
         if self.json:
             advice = [{"setting": a.setting, "value": v, "advised": a.value, "reason": a.reason} for v, a in found]
-            print_json({"split": split, **report.to_json(), "advice": advice})
+            print_json({"split": split, **report.to_json(), "levels": levels, "advice": advice})
         else:
             say_lines(report.table())
+            if levels is not None:
+                say(
+                    "numbers of the images: percentiles {:g} and {:g} are {:g} and {:g}; `input.range` can be set to"
+                    " them.".format(*self.input.percentiles, *levels)
+                )
             for value, advice_ in found:
                 say(f"advice: {advice_.setting} is {value}; {advice_.value} fits better: {advice_.reason}.")
         if not report.ok:
@@ -198,8 +207,8 @@ class ConvertData(DataVerb):
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Name of the split in the converted set. Default: its name in the original."""
     jpeg_quality: Annotated[int | None, tyro.conf.arg(metavar="1-100")] = None
-    """Write all images as JPEG of this quality. Default: JPEG and PNG files are copied byte for byte, others written as
-    PNG; both are exact."""
+    """Write all images as JPEG of this quality. Default: JPEG and PNG files, and those of more than 8 bits, are copied
+    byte for byte, others written as PNG; both are exact."""
 
     def execute(self) -> None:
         """Convert; print the path of the JSON."""

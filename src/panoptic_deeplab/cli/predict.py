@@ -311,12 +311,10 @@ class Predict(InferenceVerb):
         warnings: list[dict[str, str]],
     ) -> "Iterator[_Prediction]":
         """In the order of `pictures`, without those that cannot be read; they are added to `failed`."""
-        from panoptic_deeplab.images.prepare import drawable, read_for
-        from panoptic_deeplab.images.read import range_warning
+        from panoptic_deeplab.images.prepare import brightness_warning, drawable, read_for
 
         waiting: deque[tuple[Path, np.ndarray]] = deque()
         settings = predictor.config.input
-        deep = settings.range == "percentile"
 
         def readable() -> "Iterator[np.ndarray]":
             for path, picture in pictures.items():
@@ -324,7 +322,7 @@ class Predict(InferenceVerb):
                     image = read_for(picture.path, settings, page=picture.page)
                     if self.tile is None:
                         predictor.check_memory((image.shape[0], image.shape[1]), where=str(path))
-                    warning = None if deep or settings.channels else range_warning(picture.path, page=picture.page)
+                    warning = brightness_warning(picture.path, image, settings, page=picture.page)
                 except ImageError as error:
                     failed.append({"image": str(path), "error": str(error)})
                 else:

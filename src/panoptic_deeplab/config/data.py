@@ -118,12 +118,14 @@ class DataConfig:
 class InputConfig:
     """From an image to what the network sees; the same in training, validation and prediction."""
 
-    range: Literal["type", "percentile"] = "type"
-    """What is black and white: 0 and the highest number of the type (255, 65535, 1.0), or `percentiles` of each image,
-    for images whose brightness means nothing, as a microscope's; 16-bit files then keep their depth
-    (`images/intensity.py`)."""
+    range: Literal["type", "percentile"] | tuple[float, float] = "type"
+    """What is black and white: 0 and the highest number of the type (255, 65535, 1.0); or `percentiles` of each image,
+    for images whose brightness means nothing, as a microscope's; or two numbers, as the files have them, for all images
+    (`data check` measures them over a set). With the latter two, 16-bit files keep their depth (`images/intensity.py`).
+    """
     percentiles: tuple[float, float] = (0.1, 99.9)
-    """With `range` percentile: these of all numbers of an image become 0 and 255."""
+    """With `range` percentile, these of all numbers of an image become 0 and 255; `data check` and `data init` measure
+    these of a set."""
     channels: tuple[int, int, int] | None = None
     """Channels of an image, from 0, that the network sees as red, green and blue: `[2, 0, 0]` of a microscope's. Null =
     gray or RGB as they are. A gray image counts as three equal channels."""
@@ -145,10 +147,12 @@ class InputConfig:
 
     def __post_init__(self) -> None:
         low, high = self.percentiles
+        levels = (0.0, 1.0) if isinstance(self.range, str) else self.range
         check_fields(
             self,
             "input",
             positive="scale object_size",
+            range=(levels[0] < levels[1], "type, percentile or two rising numbers"),
             channels=(self.channels is None or min(self.channels) >= 0, "three numbers from 0 on"),
             percentiles=(0 <= low < high <= 100, "two rising numbers from 0 to 100"),
             longest_side=(self.longest_side is None or self.longest_side > 1, "above 1"),

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from panoptic_deeplab.categories import CategoryTable
+from panoptic_deeplab.config import InputConfig
+from panoptic_deeplab.data.dataset import network_pixels
 from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
 from panoptic_deeplab.data.formats.drawn import DrawnSource
 from panoptic_deeplab.data.formats.folder import FolderSource
@@ -20,11 +22,12 @@ from panoptic_deeplab.data.overlaps import Overlaps
 from panoptic_deeplab.data.problems import Problems, of_one_kind
 from panoptic_deeplab.data.sample import PanopticSource, Sample, image_ids
 from panoptic_deeplab.errors import DatasetError, visible
-from panoptic_deeplab.images.read import range_warning
+from panoptic_deeplab.images.prepare import brightness_warning
 from panoptic_deeplab.results.ids import VOID_ID
 from panoptic_deeplab.results.text_table import text_table
 
 _MOSTLY_VOID = 0.5
+_DEFAULT_INPUT = InputConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +138,7 @@ def check_source(
     instances_needed: bool,
     top_k: int,
     max_detections: int,
+    input_config: InputConfig = _DEFAULT_INPUT,
     problems: Problems | None = None,
     on_sample: Callable[[Sample], None] | None = None,
 ) -> CheckReport:
@@ -148,6 +152,7 @@ def check_source(
         instances_needed: it is an error that no image has an instance though the table has thing classes.
         top_k: `PostprocessConfig.top_k` of the recipe, held against the instances of each image.
         max_detections: `EvaluationConfig.max_detections` of the recipe, held against those of one class.
+        input_config: `input` of the recipe, held against the images: they have its channels, and use its range.
         problems: what was wrong with the set's files when the source was opened.
         on_sample: called with each image that could be read.
 
@@ -158,7 +163,7 @@ def check_source(
     known = problems or Problems()
     total = len(source) if limit is None else min(limit, len(source))
     overlaps = Overlaps() if isinstance(source, DrawnSource) else None
-    collected = _Collected(categories=source.categories, overlaps=overlaps)
+    collected = _Collected(categories=source.categories, overlaps=overlaps, input_config=input_config)
     for message, image_id in known.messages():
         collected.findings.append(Finding(severity="error", image_id=image_id, message=message))
     collected.findings += [Finding(severity="warning", message=message) for message in known.warnings]
@@ -197,6 +202,7 @@ class _Collected:
 
     categories: CategoryTable
     overlaps: Overlaps | None
+    input_config: InputConfig
     findings: list[Finding] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     labeled_images: int = 0
@@ -210,16 +216,14 @@ class _Collected:
     """That class and image."""
     instance_areas: list[int] = field(default_factory=list)
     narrow: list[tuple[str, str]] = field(default_factory=list)
-    """Image and warning, where 16 bits hold fewer."""
+    """Image and warning, where little of the range is used."""
 
     def __post_init__(self) -> None:
         self.images_of_class, self.segments, self.crowds, self.area = np.zeros((4, len(self.categories)), np.int64)
 
     def add(self, sample: Sample) -> None:
         self.sizes.append(sample.size)
-        warning = None if sample.image_path is None else range_warning(sample.image_path)
-        if warning is not None:
-            self.narrow.append((sample.image_id, warning))
+        self._look_at_pixels(sample)
         if sample.panoptic_map is None:
             return
         self.labeled_images += 1
@@ -242,6 +246,20 @@ class _Collected:
         for name, count in Counter(s.name for s in instances).most_common(1):
             if count > self.max_of_class:
                 self.max_of_class, self.busiest_class = count, f"{name!r} in image {sample.image_id}"
+
+    def _look_at_pixels(self, sample: Sample) -> None:
+        input_config = self.input_config
+        if sample.deep_image is None and input_config.channels is None and not isinstance(input_config.range, tuple):
+            return
+        try:
+            network_pixels(sample, input_config)
+        except DatasetError as error:
+            self.findings.append(Finding(severity="error", image_id=sample.image_id, message=str(error)))
+            return
+        if sample.image_path is not None:
+            warning = brightness_warning(sample.image_path, sample.pixels, input_config)
+            if warning is not None:
+                self.narrow.append((sample.image_id, warning))
 
     def set_findings(self, *, top_k: int, max_detections: int) -> list[Finding]:
         """What only all images together show."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from panoptic_deeplab import files
@@ -42,8 +43,9 @@ def write_coco_panoptic(
         source: what to write.
         root: folder, made where absent.
         split: name of the split in the paths.
-        jpeg_quality: None copies JPEG and PNG files byte for byte (if all programs read them alike: 8-bit RGB or gray)
-            and writes other images as PNG, exactly; a number (95) writes all as JPEG.
+        jpeg_quality: None copies JPEG and PNG files byte for byte (if all programs read them alike: 8-bit RGB or gray),
+            and files of more bits or channels, and writes other images as PNG, exactly; a number (95) writes all as
+            JPEG.
         progress: called with (images done, images to do).
 
     Returns:
@@ -51,7 +53,7 @@ def write_coco_panoptic(
 
     Raises:
         DatasetError: the split or another table exists already, an id cannot name a file or two ids would name the
-            same one, an image has no labels, or a file of the source is wrong.
+            same one, an image has no labels or does not fit into JPEG, or a file of the source is wrong.
         OutputError: a file cannot be written.
     """
     root, split = files.user_path(root), files.file_name(split, where="The name of the split", error=DatasetError)
@@ -117,7 +119,12 @@ def _check_names(names: Sequence[str]) -> None:
 def _write_image(sample: Sample, folder: Path, jpeg_quality: int | None) -> str:
     """Write or copy the image; its file name."""
     suffix = ".png" if jpeg_quality is None else ".jpg"
-    copied = None if sample.image_path is None or jpeg_quality is not None else _suffix_to_copy(sample.image_path)
+    if _holds_more(sample) and (sample.image_path is None or jpeg_quality is not None):
+        raise DatasetError(
+            f"Image {sample.image_id} holds more than 8 bits a color, or channels that are no colors, which JPEG would"
+            " change. Leave `jpeg_quality` out, so that the file `image_path` is copied."
+        )
+    copied = None if sample.image_path is None or jpeg_quality is not None else _suffix_to_copy(sample)
     name = sample.image_id + (copied or suffix)
     with files.written_whole(folder / name) as path:
         if copied:
@@ -128,9 +135,17 @@ def _write_image(sample: Sample, folder: Path, jpeg_quality: int | None) -> str:
     return name
 
 
-def _suffix_to_copy(path: Path) -> str | None:
+def _holds_more(sample: Sample) -> bool:
+    """Whether RGB of 8 bits would not hold all of an image, but for transparency."""
+    return sample.deep_image is not None and (sample.has_channels or sample.deep_image.dtype != np.uint8)
+
+
+def _suffix_to_copy(sample: Sample) -> str | None:
     """The suffix that fits what the file holds, whatever its name; None = it is not copied."""
-    with Image.open(path) as picture:  # its head alone; the pixels were read before
+    assert sample.image_path is not None
+    if _holds_more(sample):
+        return sample.image_path.suffix.lower()
+    with Image.open(sample.image_path) as picture:  # its head alone; the pixels were read before
         plain = picture.mode in ("RGB", "L") and "transparency" not in picture.info
         return _SUFFIXES.get(picture.format or "") if plain else None
 

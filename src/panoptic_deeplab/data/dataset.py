@@ -9,11 +9,11 @@ from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int32, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from panoptic_deeplab.config import Config
+from panoptic_deeplab.config import Config, InputConfig
 from panoptic_deeplab.data.augment import apply_transforms, training_transforms
 from panoptic_deeplab.data.sample import PanopticSource, Sample
 from panoptic_deeplab.data.targets import make_targets
@@ -72,15 +72,7 @@ class PanopticDataset(Dataset[Example]):
             key = self._fixed_key(operator.index(key))
         sample = self.source[key.image_index]
         panoptic_map = _checked_map(sample)
-        if sample.has_channels and self.config.input.channels is None:
-            raise DatasetError(
-                f"{sample.image_id} has {sample.pixels.shape[2]} channels that are no colors. Name the three that"
-                " become red, green and blue with `input.channels`."
-            )
-        try:
-            pixels = in_range(sample.pixels, self.config.input)
-        except ImageError as error:
-            raise DatasetError(f"{sample.image_id}: {error}") from error
+        pixels = network_pixels(sample, self.config.input)
         with torch.random.fork_rng(devices=[]):
             # Not `torch.manual_seed`: it would also reset the generators of the GPUs, and with them dropout.
             torch.default_generator.manual_seed(key.seed)
@@ -103,6 +95,23 @@ class PanopticDataset(Dataset[Example]):
             raise IndexError(f"There is no image {index}: the set has {len(self)}.")
         image_index = index % len(self)
         return SampleKey(image_index=image_index, seed=(self.config.train.seed + image_index) % 2**64)
+
+
+def network_pixels(sample: Sample, input_config: InputConfig) -> UInt8[np.ndarray, "H W 3"]:
+    """The image as the network sees it, before its size changes: three channels, black and white.
+
+    Raises:
+        DatasetError: it has no such channels, or numbers that the range does not take.
+    """
+    if sample.has_channels and input_config.channels is None:
+        raise DatasetError(
+            f"{sample.image_id} has {sample.pixels.shape[2]} channels that are no colors. Name the three that become"
+            " red, green and blue with `input.channels`."
+        )
+    try:
+        return in_range(sample.pixels, input_config)
+    except ImageError as error:
+        raise DatasetError(f"{sample.image_id}: {error}") from error
 
 
 def _checked_map(sample: Sample) -> Int32[np.ndarray, "H W"]:

@@ -41,7 +41,7 @@ def read_upright_image(path: Path) -> Pixels:
     Raises:
         DatasetError: the file is missing, corrupt, too large, or to be turned by viewers.
     """
-    with _opened(path, "image") as picture:
+    with _opened(path, "image", load=False) as picture:
         return decode(picture, where=str(path), exif=False, every_channel=True)
 
 
@@ -218,7 +218,11 @@ def _check_lossless(picture: Image.Image, path: Path) -> None:
 
 @contextmanager
 def _opened(
-    path: Path, what: str, check: Callable[[Image.Image, Path], None] = lambda picture, path: None
+    path: Path,
+    what: str,
+    check: Callable[[Image.Image, Path], None] = lambda picture, path: None,
+    *,
+    load: bool = True,
 ) -> Iterator[Image.Image]:
     if not path.is_file() and not path.is_symlink():
         raise DatasetError(f"The {what} {path} does not exist. Is the set complete, and the root folder right?")
@@ -228,7 +232,7 @@ def _opened(
         _check_upright(picture, path)
 
     try:
-        with opened(path, look=look) as picture:
+        with opened(path, look=look, load=load) as picture:
             yield picture
     except ImageError as error:
         raise DatasetError(f"The {what} {error}") from error

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float64
 
+from panoptic_deeplab.config import InputConfig
+from panoptic_deeplab.data.levels import Levels
 from panoptic_deeplab.data.sample import PanopticSource, Sample
+from panoptic_deeplab.images.intensity import chosen_channels
 from panoptic_deeplab.results.ids import VOID_ID
 from panoptic_deeplab.results.run_lengths import find_runs
 
@@ -36,6 +39,10 @@ class Measures:
     """Largest number of objects of one class in an image."""
     seen: set[str] = field(default_factory=set)
     """Names of all classes that occur."""
+    levels: Levels = field(default_factory=lambda: Levels(InputConfig().percentiles))
+    """Where the numbers of the images lie."""
+    channels: tuple[int, int, int] | None = None
+    """Those that count for `levels`, as `input.channels`."""
     _halves: list[dict[str, float]] = field(default_factory=list)
 
     def add(self, sample: Sample) -> None:
@@ -50,6 +57,11 @@ class Measures:
         self.stuff_areas.append([s.area for s in sample.segments_info if not s.isthing])
         self.most_of_a_class = max([self.most_of_a_class, *Counter(s.name for s in things).values()])
         self.seen |= {s.name for s in sample.segments_info}
+        if self.channels is not None:
+            if max(self.channels) < sample.pixels.shape[2]:
+                self.levels.add(chosen_channels(sample.pixels, self.channels))
+        elif not sample.has_channels:  # else nobody has said which ones are meant
+            self.levels.add(sample.pixels[..., :3])
         self._halves.append(_differences(sample))
 
     @property

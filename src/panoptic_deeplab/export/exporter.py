@@ -154,6 +154,6 @@ def check_file(predictor: PanopticPredictor, path: Path, *, size: Size | None, c
 
 
 def without_resizing(config: Config) -> Config:
-    """The configuration with which a file sees its images: at the size they have, and once."""
-    plain = replace(config.input, longest_side=None, scale=1.0)
+    """The configuration with which a file sees its images: as they are, and once."""
+    plain = replace(config.input, range="type", channels=None, longest_side=None, scale=1.0)
     return replace(config, input=plain, test_time_augmentation=TestTimeAugmentationConfig())

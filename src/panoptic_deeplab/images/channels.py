@@ -86,7 +86,7 @@ def _with_tifffile(path: Path, page: int | None) -> Shaped[np.ndarray, "H W _"]:
             pages = [found for found in file.pages if not (found.is_reduced or found.is_mask)]
             if page is None and len(pages) > 1:
                 raise ImageError(
-                    f"{path} has {len(pages)} pages, and only one can be an image. Save each as a file of its own."
+                    f"{path} has {len(pages)} pages. Expected one picture: save each of them as a file of its own."
                 )
             found = pages[page or 0]
             array, axes = found.asarray(), found.axes

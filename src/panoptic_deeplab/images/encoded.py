@@ -50,6 +50,11 @@ def read_encoded(
         try:
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
         except UnidentifiedImageError as error:  # its message names an object in memory
+            if _is_video(data):
+                raise UnknownFormatError(
+                    f"{where} is a video, of which only pictures are read here. Send its frames one by one, or let"
+                    " `panoptic-deeplab predict` take the file."
+                ) from error
             raise UnknownFormatError(
                 f"{where} is no image that is read here. Expected a complete {_NAMES} file; convert it."
             ) from error
@@ -66,3 +71,10 @@ def read_encoded(
             )
         check_single(picture, where=where)
         return decode(picture, where=where, exif=True, deep=deep, every_channel=every_channel)
+
+
+def _is_video(data: bytes) -> bool:
+    """Whether a file begins like MP4 or MOV (but for pictures in the same container), Matroska or AVI."""
+    is_mp4 = data[4:8] == b"ftyp" and data[8:12] not in (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")
+    is_avi = data[:4] == b"RIFF" and data[8:11] == b"AVI"
+    return is_mp4 or is_avi or data[:4] == b"\x1a\x45\xdf\xa3"

@@ -69,11 +69,14 @@ def check_single(picture: Image.Image, *, where: str) -> None:
     count = len(_pages(picture, where=where))
     _check_no_channels(picture, where)
     if count > 1:
-        is_tiff = isinstance(picture, TiffImageFile)
-        how = "read_image(path, page=0), or pass `picture.copy()` of one" if is_tiff else "pass `picture.copy()` of one"
+        how = "pass `picture.copy()` of one in Python"
+        if isinstance(picture, TiffImageFile):
+            how = (
+                "let `panoptic-deeplab predict` take all (in Python, read_image(path, page=0) or `picture.copy()` one)"
+            )
         raise ImageError(
-            f"{where} has {count} pages or frames, and only one can be an image. Save each of them as a file of its"
-            f" own (from Python: {how})."
+            f"{where} has {count} pages or frames. Expected one picture: save each of them as a file of its own, or"
+            f" {how}."
         )
 
 
@@ -100,8 +103,8 @@ def channel_frames(picture: Image.Image, page: int | None, *, where: str) -> lis
     first = [frame for number, frame in enumerate(pages) if number // channels.step % channels.number == 0]
     if page is None and len(first) > 1:
         raise ImageError(
-            f"{where} has {len(first)} pictures of {channels.number} channels, and only one can be an image. Say which"
-            " (from Python: read_image(path, page=0))."
+            f"{where} has {len(first)} pictures of {channels.number} channels. Expected one: save each of them as a"
+            " file of its own, or let `panoptic-deeplab predict` take all (in Python, read_image(path, page=0) one)."
         )
     if not 0 <= (page or 0) < len(first):
         raise ImageError(f"{where} has no page {page}: it has {len(first)}, counted from 0.")

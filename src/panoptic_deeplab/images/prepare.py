@@ -6,6 +6,7 @@ are padded after they are normalized, with 0: the mean color, exactly. Sizes are
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple, TypedDict
 
 import numpy as np
@@ -17,8 +18,8 @@ from torchvision.transforms import v2
 
 from panoptic_deeplab.config import InputConfig
 from panoptic_deeplab.errors import ConfigError
-from panoptic_deeplab.images.intensity import Pixels, chosen_channels, rgb_of, stretched
-from panoptic_deeplab.images.read import ImageLike, read_image
+from panoptic_deeplab.images.intensity import Pixels, chosen_channels, leveled, rgb_of, stretched
+from panoptic_deeplab.images.read import ImageLike, range_warning, read_image
 from panoptic_deeplab.maps import Size
 
 
@@ -105,6 +106,8 @@ def in_range(image: Pixels, input_config: InputConfig) -> UInt8[np.ndarray, "H W
     """
     if input_config.channels is not None:
         image = chosen_channels(image, input_config.channels)
+    if isinstance(input_config.range, tuple):
+        return leveled(image, input_config.range)
     deep = input_config.range == "percentile"
     rgb = rgb_of(image, where="the image", layout="(H, W, channels) with 1, 3 or 4 channels", deep=deep)
     return stretched(rgb, input_config.percentiles) if deep else rgb
@@ -126,13 +129,43 @@ def read_for(source: ImageLike, input_config: InputConfig, *, page: int | None =
 
 def drawable(image: Pixels, input_config: InputConfig) -> UInt8[np.ndarray, "H W 3"]:
     """What pictures show of an image of `read_for`: itself if it is RGB of 8 bits, else what `in_range` makes."""
-    is_rgb = image.dtype == np.uint8 and input_config.channels is None
+    is_rgb = image.dtype == np.uint8 and image.shape[2] == 3 and input_config.channels is None
     return image if is_rgb else in_range(image, input_config)
 
 
 def reading(input_config: InputConfig) -> Kept:
     """What readers of images have to keep for these settings, as their arguments."""
-    return {"deep": input_config.range == "percentile", "every_channel": input_config.channels is not None}
+    as_stored = isinstance(input_config.range, tuple) or input_config.channels is not None
+    return {"deep": input_config.range == "percentile", "every_channel": as_stored}
+
+
+def brightness_warning(path: Path, image: Pixels, input_config: InputConfig, *, page: int | None = None) -> str | None:
+    """Tell whether an image uses less than a quarter of its range, so that it is read as nearly one color.
+
+    Args:
+        path: its file.
+        image: what `read_for` gave.
+        input_config: range and channels.
+        page: as for `read_image`.
+
+    Returns:
+        One sentence for the user; None where nothing is wrong, and where all is one color.
+
+    Raises:
+        ImageError: the file cannot be read any more, or its channels are not there.
+    """
+    if not isinstance(input_config.range, tuple):
+        by_itself = input_config.range == "percentile" or input_config.channels is not None
+        return None if by_itself else range_warning(path, page=page)
+    if input_config.channels is not None:
+        image = chosen_channels(image, input_config.channels)
+    (low, high), lowest, highest = input_config.range, float(image.min()), float(image.max())
+    if lowest == highest or min(highest, high) - max(lowest, low) >= (high - low) / 4:
+        return None
+    return (
+        f"{path} has numbers from {lowest:g} to {highest:g}, so little of `input.range` {low:g} {high:g} that it is"
+        " read as nearly one color. Set the range of these images (`data check` measures that of a set), or percentile."
+    )
 
 
 def for_object_size(config: InputConfig, diameter: float) -> InputConfig:

@@ -8,7 +8,8 @@ What is done to each kind of input, so that nothing is silent:
 - Transparency is dropped: the stored color counts, whatever its alpha.
 - 16-bit values are divided by 257 (65535 -> 255) and rounded; floats in [0, 1] are multiplied by 255 and rounded.
   Fewer bits in 16, as cameras of 12 bits store them, come out nearly black: `range_warning` says so. With `deep`, the
-  16 bits stay (of gray: of 16-bit colors, Pillow keeps the upper 8), for `input.range` percentile (`intensity.py`).
+  16 bits stay (of gray: of 16-bit colors, Pillow keeps the upper 8), for `input.range` percentile (`intensity.py`);
+  with `every_channel`, numbers of any type stay as they are stored.
 - Of a TIFF with several pages, the one that is asked for is read (`pages.py`). Without that, such files and animations
   are refused, so that no page is left out in silence.
 - EPS and WMF are refused: they are programs, and Pillow would have them run.
@@ -17,7 +18,7 @@ What is done to each kind of input, so that nothing is silent:
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,9 +30,10 @@ from PIL.ImageFile import ImageFile
 from panoptic_deeplab.errors import ImageError
 from panoptic_deeplab.files import user_path
 from panoptic_deeplab.images.channels import has_many_channels, numbers_of, read_stored_channels
-from panoptic_deeplab.images.intensity import Pixels, rgb_of
+from panoptic_deeplab.images.intensity import NARROW_16_BITS, Pixels, rgb_of
 from panoptic_deeplab.images.pages import check_single, turn_to_page
 from panoptic_deeplab.images.pillow_errors import pillow_errors
+from panoptic_deeplab.images.video import VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +57,6 @@ UNREADABLE_SUFFIXES = frozenset({
 
 _PROGRAMS = frozenset({"EPS", "WMF"})
 """Formats that Pillow gives to an interpreter (Ghostscript, Windows) to draw."""
-
-_NARROW_16_BITS = 1 << 14
-"""A 16-bit image whose values all lie below is suspected to hold fewer bits: a quarter of the range."""
 
 
 def read_image(
@@ -86,7 +85,7 @@ def read_image(
         found = read_stored_channels(user_path(source), page) if every_channel else None
         if found is not None:
             return found
-        with opened(user_path(source), page=page) as picture:
+        with opened(user_path(source), page=page, load=False) as picture:
             return decode(picture, where=str(source), exif=True, deep=deep, every_channel=every_channel)
     if isinstance(source, Image.Image):
         check_single(source, where="the PIL image")
@@ -127,11 +126,15 @@ def find_images(source: str | Path) -> list[Path]:
     if is_folder:
         paths = image_files(path)
         _name_hidden(str(path), path.iterdir())
+        videos = videos_of(path)
+        if not paths and videos:
+            raise ImageError(f"Folder {path} has videos, and no image. Name the videos: {videos[0]}.")
         if not paths:
             raise ImageError(
                 f"Folder {path} has no image file directly in it. Expected one of {', '.join(sorted(IMAGE_SUFFIXES))};"
                 f' for subfolders, pass the pattern "{path}/**/*.jpg".'
             )
+        name_videos(path, videos)
         return paths
     hidden = path.name.startswith(".")
     paths = sorted(p for p in matches if hidden or not p.name.startswith("."))
@@ -173,6 +176,22 @@ def image_files(folder: Path) -> list[Path]:
     )
 
 
+def videos_of(folder: Path) -> list[Path]:
+    """List the videos that lie in a folder, by their suffix; sorted, without hidden ones."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES and not p.name.startswith("."))
+
+
+def name_videos(folder: Path, videos: Sequence[Path]) -> None:
+    """Say which videos of a folder are not taken with its images."""
+    if videos:
+        more = f" and {len(videos) - 3} more" if len(videos) > 3 else ""
+        names = ", ".join(path.name for path in videos[:3])
+        logger.warning(
+            "Videos of %s are not taken with its images: %s%s. `panoptic-deeplab predict` takes videos that are named.",
+            *(folder, names, more),
+        )
+
+
 def has_decoder(path: Path) -> bool:
     """Tell by the suffix of a picture whether it can be read here; plug-ins of Pillow count."""
     suffix = path.suffix.lower()
@@ -195,19 +214,17 @@ def range_warning(path: Path, *, page: int | None = None) -> str | None:
     with opened(path, load=False, page=page) as picture, pillow_errors(str(path)):
         if picture.mode.startswith("I"):
             highest = int(np.asarray(picture).max(initial=0))
-        elif isinstance(picture, ImageFile) and any(
-            ";16" in str(tile.args) for tile in picture.tile
-        ):  # Pillow keeps the upper byte of 16-bit colors
+        elif _has_16_bit_colors(picture):
             highest = int(decode(picture, where=str(path), exif=False).max(initial=0)) << 8 | 0xFF
             highest = 0 if highest == 0xFF else highest
         else:
             return None
-    if not 0 < highest < _NARROW_16_BITS:
+    if not 0 < highest < NARROW_16_BITS:
         return None
     bits = max(highest.bit_length(), 8)
     return (
         f"{path} has 16 bits a channel, but no value above {highest} of 65535, and is read as a dark image. If it holds"
-        f" {bits}-bit data, multiply its values by {1 << 16 - bits} and save it again."
+        f" {bits}-bit data, set `input.range` to 0 {(1 << bits) - 1}, or to percentile."
     )
 
 
@@ -283,6 +300,7 @@ def decode(picture: Image.Image, *, where: str, exif: bool, deep: bool = False, 
     if 0 in picture.size:
         raise ImageError(f"{where} has no pixels: its size is {picture.height} x {picture.width} (height x width).")
     with pillow_errors(where):
+        cut_colors = every_channel and _has_16_bit_colors(picture)
         if exif:
             picture = ImageOps.exif_transpose(picture)
         if picture.mode.startswith("I"):  # 16-bit gray; Pillow reads some of these files as 32-bit
@@ -301,9 +319,19 @@ def decode(picture: Image.Image, *, where: str, exif: bool, deep: bool = False, 
             if has_alpha or picture.mode == "P":
                 picture = picture.convert("RGBA")  # the step by which Pillow understands every form of transparency
             values = np.array(picture if every_channel and has_alpha else picture.convert("RGB"))
+            values = values.astype(np.uint16) * np.uint16(257) if cut_colors else values
         if every_channel:
             return numbers_of(values, where=where)
         return rgb_of(values, where=where, layout="a gray image", deep=deep)
+
+
+def _has_16_bit_colors(picture: Image.Image) -> bool:
+    """Whether a picture that is not loaded yet has colors of 16 bits, of which Pillow keeps the upper byte."""
+    return (
+        isinstance(picture, ImageFile)
+        and not picture.mode.startswith("I")
+        and any(";16" in str(tile.args) for tile in picture.tile)
+    )
 
 
 def exif_orientation(picture: Image.Image, *, where: str) -> int:

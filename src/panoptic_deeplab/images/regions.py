@@ -113,7 +113,7 @@ class StoredImage(Regions):
         if deep and np.dtype(array.dtype) not in (np.uint8, np.uint16, np.bool_):
             raise ImageError(
                 f"{where} has dtype {array.dtype}. In an image of this size, `input.range` percentile takes uint8 and"
-                " uint16; convert it."
+                " uint16; set the range to two numbers, black and white."
             )
         lengths = dict(zip(axes, array.shape, strict=True))
         others = [f"{letter} ({n})" for letter, n in lengths.items() if letter not in "YXCS" and n > 1]

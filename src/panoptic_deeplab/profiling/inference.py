@@ -13,7 +13,7 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config, Precision
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.distributed import resolve_device
-from panoptic_deeplab.images.read import read_image
+from panoptic_deeplab.images.prepare import read_for
 from panoptic_deeplab.inference.engines.network import NetworkEngine
 from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
 from panoptic_deeplab.inference.predictor import PanopticPredictor
@@ -74,7 +74,7 @@ def measure_inference(subject: Subject, image: Path, *, batch_size: int = 1, sec
     The stages are measured for so many seconds, and again the whole; at least three batches each.
     """
     predictor = subject.predictor
-    pixels = read_image(image)
+    pixels = read_for(image, predictor.config.input)
     size = predictor.engine.ready(pixels).prepared.tensor.shape[-2:]
     in_stages: dict[str, list[float]] = defaultdict(list)
 
@@ -134,7 +134,7 @@ class _Stages:
     def __call__(self, images: Sequence[Path], stopwatch: Stopwatch) -> None:
         predictor = self._predictor
         with stage(stopwatch, "decode"):
-            pixels = [read_image(image) for image in images]
+            pixels = [read_for(image, predictor.config.input) for image in images]
         with stage(stopwatch, "resize"):
             batch = [predictor.engine.ready(image) for image in pixels]
         with stage(stopwatch, "network"):

@@ -1,6 +1,7 @@
 """Settings that follow from a labeled set: how large its objects are, how far apart, how many, and how many images.
 
     objects of about 36 pixels in the input      input.scale or input.longest_side
+    black and white of the numbers               input.range
     a crop that holds the large objects          data.crop_size
     a sixth of an object                         target.sigma
     a fifth of a large object, or the            postprocess.nms_kernel
@@ -101,6 +102,20 @@ def input_advice(measures: Measures) -> list[Advice]:
     seen = median * side / usual
     reason = f"the median object has {median:.0f} pixels across in images of {usual:.0f}, and {seen:.0f} in the input"
     return [Advice("input.longest_side", side, reason)]
+
+
+def range_advice(measures: Measures) -> list[Advice]:
+    """Black and white, where the type of the images does not say them: 12 bits in 16, or numbers beyond 0 to 1."""
+    levels = measures.levels
+    found = levels.of_set()
+    if levels.fit_type or found is None:
+        return []
+    differ = levels.differ_by()
+    if differ > _MATTERS:
+        reason = f"bright images have {differ:.0f} times the contrast of dark ones: black and white of each image"
+        return [Advice("input.range", "percentile", reason)]
+    reason = f"percentiles {levels.percentiles[0]:g} and {levels.percentiles[1]:g} of the numbers of all images"
+    return [Advice("input.range", list(found), reason)]
 
 
 def crop_advice(measures: Measures, input_config: InputConfig, *, largest: int = CROPS[-1]) -> Advice:

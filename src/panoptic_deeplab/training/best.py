@@ -44,8 +44,6 @@ def write_best(run_folder: Path, checkpoint: Path, metrics: Mapping[str, float])
         write_json(temporary / CHECKSUMS_FILE, {n: s for n, s in sums.items() if n not in _OWN}, indent=2)
         write_json(temporary / VALIDATION_FILE, dict(metrics), indent=2)
         write_checksums(temporary, {VALIDATION_FILE: temporary / VALIDATION_FILE})
-        if best.is_symlink():  # that of a run before `best` was a folder
-            best.unlink()
         if best.exists():
             best.rename(replaced)
         temporary.rename(best)

@@ -94,7 +94,7 @@ def time_training(
         with _timed(reading, "cpu"):
             sample = validation[index * len(validation) // count]
         with _timed(prediction, process.device):
-            predictor.predict(sample.image)
+            predictor.predict(sample.pixels)
     step, work = (float(np.mean(times[_UNTIMED:] or times[-1:])) for times in (step_times, work_times))
     return Costs(
         step=step,

@@ -17,6 +17,7 @@ from panoptic_deeplab.training.advice import (
     input_advice,
     nested,
     object_advice,
+    range_advice,
     setting_of,
     training_advice,
 )
@@ -55,7 +56,8 @@ def first_advice(
     if len(training) < 2:
         raise DatasetError(f"There are {len(training)} images to train on. Expected at least 2.")
     advice = [Advice(f"data.{name}", value, "") for name, value in data.items()]
-    advice += [*_of_template(template), *_network(template, things=measures.most_objects > 0), *input_advice(measures)]
+    advice += [*_of_template(template), *_network(template, things=measures.most_objects > 0)]
+    advice += [*range_advice(measures), *input_advice(measures)]
     advice += training_advice(measures, num_images=len(training), num_classes=num_classes)
     input_config = _config(advice).input
     advice += object_advice(measures, input_config)

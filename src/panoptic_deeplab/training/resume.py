@@ -69,6 +69,9 @@ _LENGTH = "train.max_steps"
 
 _FILES = (MODEL_FILE, CONFIG_FILE, CATEGORIES_FILE, DATASET_FILE, STATE_FILE)
 
+_STATE = {"step", "seconds", "best_metric", "validations_since_best", "optimizer"}
+"""What the file of the state holds."""
+
 
 def load_checkpoint(run_folder: Path, state: TrainingState, *, config: Config, dataset: Mapping[str, Any]) -> bool:
     """Restore `state`, freshly built with `config`, from the newest checkpoint; gives whether it has been validated.
@@ -108,10 +111,8 @@ def _read(folder: Path, sums: Mapping[str, str], state: TrainingState, config: C
         load_weights(state.ema.model, read_weights(folder / EMA_FILE), where=str(folder / EMA_FILE))
     path = folder / STATE_FILE
     stored = read_content(path)
-    # Runs of before there were budgets have neither a time nor a number of validations.
-    stored = {"seconds": 0.0, "validations_since_best": 0, **stored} if isinstance(stored, dict) else {}
-    if stored.keys() != {"step", "seconds", "best_metric", "validations_since_best", "optimizer"}:
-        raise CheckpointError(f"{path} is no state of a training. Expected step, best_metric and optimizer.")
+    if not isinstance(stored, dict) or stored.keys() != _STATE:
+        raise CheckpointError(f"{path} is no state of a training. Expected {', '.join(sorted(_STATE))}.")
     step, best = stored["step"], stored["best_metric"]
     if type(step) is not int or step != step_of(folder) or not 0 < step <= config.train.max_steps:
         raise CheckpointError(

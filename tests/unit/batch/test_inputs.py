@@ -143,3 +143,14 @@ def test_what_names_no_image_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "f.parquet").write_bytes(b"PAR")
     with pytest.raises(DatasetError, match="no Parquet file"):
         list_images([str(tmp_path / "f.parquet")])
+
+
+def test_videos_are_no_images_and_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _image(tmp_path / "deep" / "a.png")
+    (tmp_path / "deep" / "b.mp4").touch()
+    (tmp_path / "list.csv").write_text("image\ndeep/b.mp4\n")
+    for source in ("deep/b.mp4", "deep/*.mp4", "list.csv"):
+        with pytest.raises(ConfigError, match=r"b\.mp4 is a video, and only images are read here.*predict"):
+            list_images([str(tmp_path / source)])
+    assert len(list_images([str(tmp_path)])) == 1
+    assert "are not taken with its images: b.mp4" in caplog.text

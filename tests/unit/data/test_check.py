@@ -158,7 +158,7 @@ def test_sixteen_bit_images_of_fewer_bits_are_one_warning(tmp_path):
     assert check_source(cells(tmp_path / "bright", "ab"), **LIMITS).findings == []
     (finding,) = check_source(cells(tmp_path / "one", "a", value=4095), **LIMITS).findings
     assert (finding.severity, finding.image_id) == ("warning", "a")
-    assert "multiply its values by 16 " in finding.message
+    assert "set `input.range` to 0 4095" in finding.message
     (finding,) = check_source(cells(tmp_path / "many", "abcdefgh", value=4095), **LIMITS).findings
     assert (finding.severity, finding.image_id) == ("warning", None)
     assert "a.png has 16 bits" in finding.message

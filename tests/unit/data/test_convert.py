@@ -234,3 +234,22 @@ def test_unusual_names_are_kept(tmp_path):
     assert tuple(again.image_ids) == source.image_ids
     for index in range(len(source)):
         assert_equal_samples(again[index], source[index])
+
+
+def test_files_of_more_than_eight_bits_are_copied(tmp_path):
+    root = tmp_path / "set"
+    for name in ("images", "instances"):
+        (root / name).mkdir(parents=True)
+    pixels = {"a": np.arange(12, dtype=np.uint16).reshape(3, 4) * 300, "b": np.linspace(-3, 900, 12).reshape(3, 4)}
+    Image.fromarray(pixels["a"]).save(root / "images" / "a.png")
+    Image.fromarray(pixels["b"].astype(np.float32)).save(root / "images" / "b.tif")
+    for name in "ab":
+        Image.fromarray(np.ones((3, 4), np.uint8)).save(root / "instances" / f"{name}.png")
+    (root / "train.txt").write_text("a\nb\n")
+    source = FolderSource(root, "train", CategoryTable.load("nuclei"))
+    write_coco_panoptic(source, tmp_path / "coco", "train")
+    again = CocoPanopticSource(tmp_path / "coco", "train", CategoryTable.load(tmp_path / "coco" / "categories.json"))
+    for index in range(2):
+        assert np.array_equal(again[index].pixels, source[index].pixels)
+    with pytest.raises(DatasetError, match=r"Image a holds more than 8 bits a color.*Leave `jpeg_quality` out"):
+        write_coco_panoptic(source, tmp_path / "jpeg", "train", jpeg_quality=90)

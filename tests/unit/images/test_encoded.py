@@ -65,3 +65,20 @@ def test_truncated_files_and_pages_are_errors() -> None:
     Image.new("RGB", (9, 9)).save(file, "TIFF", save_all=True, append_images=[Image.new("RGB", (9, 9))])
     with pytest.raises(ImageError, match="2 pages"):
         read_encoded(file.getvalue(), max_pixels=10**6)
+
+
+@pytest.mark.parametrize("head", [b"\0\0\0\x18ftypisom", b"RIFF\0\0\0\0AVI LIST", b"\x1a\x45\xdf\xa3\x01"])
+def test_videos_are_told_what_they_are(head: bytes) -> None:
+    with pytest.raises(UnknownFormatError, match=r"It is a video.*Send its frames one by one"):
+        read_encoded(head + bytes(50), max_pixels=9, where="It")
+    with pytest.raises(UnknownFormatError, match="is no image that is read here"):
+        read_encoded(b"\0\0\0\x18ftypheic" + bytes(50), max_pixels=9)
+
+
+def test_pages_are_told_what_to_do() -> None:
+    pages = [Image.fromarray(PIXELS)] * 3
+    data = encoded(pages[0], "tiff", save_all=True, append_images=pages[1:])
+    with pytest.raises(
+        ImageError, match=r"It has 3 pages or frames. Expected one picture: save each of them as a file"
+    ):
+        read_encoded(data, max_pixels=10**6, where="It")

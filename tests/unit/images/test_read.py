@@ -12,6 +12,7 @@ import torch
 from PIL import EpsImagePlugin, Image
 
 from panoptic_deeplab.errors import ImageError
+from panoptic_deeplab.images.encoded import read_encoded
 from panoptic_deeplab.images.read import IMAGE_SUFFIXES, find_images, range_warning, read_image
 
 RGB = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 10
@@ -269,9 +270,9 @@ def _png16(path, values: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("highest", "message"),
     [
-        (4095, r"no value above 4095 of 65535.*12-bit data, multiply its values by 16 "),
-        (16383, r"14-bit data, multiply its values by 4 "),
-        (200, r"8-bit data, multiply its values by 256 "),
+        (4095, r"no value above 4095 of 65535.*12-bit data, set `input\.range` to 0 4095, or to percentile"),
+        (16383, r"14-bit data, set `input\.range` to 0 16383"),
+        (200, r"8-bit data, set `input\.range` to 0 255"),
         (16384, None),
         (65535, None),
         (0, None),
@@ -291,7 +292,7 @@ def test_sixteen_bit_files_of_fewer_bits_get_a_warning(tmp_path, highest, messag
 def test_sixteen_bit_colors_of_fewer_bits_get_a_warning(tmp_path):
     for channels in (3, 4):
         _png16(tmp_path / "a.png", np.full((2, 3, channels), 4000, np.uint16))
-        assert "multiply its values by 16 " in str(range_warning(tmp_path / "a.png"))
+        assert "to 0 4095" in str(range_warning(tmp_path / "a.png"))
         _png16(tmp_path / "a.png", np.full((2, 3, channels), 40000, np.uint16))
         assert range_warning(tmp_path / "a.png") is None
 
@@ -376,3 +377,22 @@ def test_images_without_pixels_in_memory_are_one_sentence(make, word):
 def test_a_view_that_negates_is_read_by_its_values():
     values = torch.full((1, 2, 2), -1j, dtype=torch.complex64).conj().imag
     assert (read_image(values) == 255).all()
+
+
+def test_sixteen_bit_colors_have_numbers_of_sixteen_bits(tmp_path):
+    values = np.array([[[0, 4000, 65535], [256, 513, 40000]]], np.uint16)
+    _png16(tmp_path / "a.png", values)
+    numbers = read_image(tmp_path / "a.png", every_channel=True)
+    assert numbers.dtype == np.uint16
+    assert np.abs(numbers.astype(int) - values).max() < 256  # Pillow keeps the upper byte
+    assert np.array_equal(read_encoded((tmp_path / "a.png").read_bytes(), max_pixels=9, every_channel=True), numbers)
+    assert read_image(tmp_path / "a.png").dtype == np.uint8
+
+
+def test_videos_of_a_folder_are_named(tmp_path, caplog):
+    (tmp_path / "b.MP4").touch()
+    with pytest.raises(ImageError, match=r"has videos, and no image. Name the videos: .*b\.MP4"):
+        find_images(tmp_path)
+    (tmp_path / "a.png").touch()
+    assert [p.name for p in find_images(tmp_path)] == ["a.png"]
+    assert f"Videos of {tmp_path} are not taken with its images: b.MP4." in caplog.text

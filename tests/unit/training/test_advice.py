@@ -16,6 +16,7 @@ from panoptic_deeplab.training.advice import (
     nested,
     object_advice,
     objections,
+    range_advice,
     setting_of,
     training_advice,
 )
@@ -118,3 +119,23 @@ def test_advice_is_about_settings_that_exist() -> None:
     measures = of_objects(30)
     for item in (*training_advice(measures, num_images=300, num_classes=2), *object_advice(measures, InputConfig())):
         setting_of(Config(), item.setting)
+
+
+def with_images(*images: np.ndarray) -> Measures:
+    measures = of_objects(36)
+    for image in images:
+        measures.levels.add(image)
+    return measures
+
+
+def test_black_and_white_of_the_set_where_the_type_does_not_say_them() -> None:
+    image = np.linspace(100, 3000, 1200).reshape(20, 20, 3)
+    assert range_advice(with_images((image / 3000 * 255).astype(np.uint8))) == []
+    (advice,) = range_advice(with_images(image.astype(np.uint16), (image * 1.2).astype(np.uint16)))
+    low, high = advice.value
+    assert (advice.setting, 100 <= low < 110, 3550 < high <= 3600) == ("input.range", True, True)
+    config = config_from_dict(nested([advice]))
+    assert config.input.range == (low, high)
+    (advice,) = range_advice(with_images(image.astype(np.uint16), (image / 10).astype(np.uint16)))
+    assert advice.value == "percentile"
+    assert "the contrast of dark ones" in advice.reason

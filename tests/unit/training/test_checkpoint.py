@@ -327,16 +327,3 @@ def test_best_is_a_model_wherever_it_is_copied(
         check_files(folder, sums, sums)
         names = ("model.safetensors", "ema.safetensors", "config.json", "categories.json", "dataset.json", "README.md")
         assert {path.name for path in folder.iterdir()} == {*names, "validation.json", "checksums.json"}
-
-
-def test_a_link_of_an_older_run_becomes_a_folder(small_run: Any, tmp_path: Path) -> None:
-    state = small_run.state()
-    state.step = 2
-    small_run.save(state, quality=0.4)
-    shutil.rmtree(tmp_path / "best")
-    (tmp_path / "best").symlink_to("checkpoints/step_000002")
-    state.step = 4
-    small_run.save(state, quality=0.5)
-    assert not (tmp_path / "best").is_symlink()
-    assert _is_best(tmp_path, "step_000004")
-    assert (tmp_path / "checkpoints" / "step_000002" / "training_state.pt").exists()

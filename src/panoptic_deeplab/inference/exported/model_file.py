@@ -139,7 +139,7 @@ def _input_document(info: ModelFileInfo) -> dict[str, Any]:
             "range": config.input.range,
             "percentiles": config.input.percentiles,
             "how": "type: 0 and the highest number of the type become 0 and 255. percentile: these percentiles of all"
-            " numbers of the image do, and what lies beyond is cut",
+            " numbers of the image do. Two numbers, as its file has them: they do. What lies beyond is cut",
         },
         "resize_before": {
             "longest_side": config.input.longest_side,

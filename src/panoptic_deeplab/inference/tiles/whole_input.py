@@ -13,8 +13,7 @@ from torch.nn import functional as F
 
 from panoptic_deeplab.config import InputConfig
 from panoptic_deeplab.images.intensity import Pixels, chosen_channels, spreading
-from panoptic_deeplab.images.prepare import image_tensor, normalized, resized_image, resized_size
-from panoptic_deeplab.images.read import read_image
+from panoptic_deeplab.images.prepare import image_tensor, in_range, normalized, resized_image, resized_size
 from panoptic_deeplab.images.regions import Regions
 from panoptic_deeplab.maps import Size
 from panoptic_deeplab.results.stored import Scratch, Stored
@@ -59,8 +58,8 @@ class WholeInput:
         return F.pad(tensor, (0, size[1] - tensor.shape[2], 0, size[0] - tensor.shape[1])).contiguous()
 
     def _read(self, rows: slice, columns: slice) -> UInt8[np.ndarray, "h w 3"]:
-        pixels = _chosen(self._image.read(rows, columns), self._config)
-        return read_image(pixels) if self._table is None else self._table[pixels]
+        pixels = self._image.read(rows, columns)
+        return in_range(pixels, self._config) if self._table is None else self._table[_chosen(pixels, self._config)]
 
     def _resize(self, scratch: Scratch) -> Stored:
         """Resize in two steps: rows, then columns."""
