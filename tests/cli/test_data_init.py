@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from panoptic_deeplab.config.io import load_config
-from panoptic_deeplab.training import first_recipe
-from panoptic_deeplab.training.budget import Costs
+from panoptic_deeplab.training.first_recipe import write
+from panoptic_deeplab.training.first_recipe.budget import Costs
 
 Run = Callable[..., Any]
 
@@ -20,9 +20,7 @@ Run = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network of a real recipe takes seconds a step; what is timed has a test of its own."""
-    monkeypatch.setattr(
-        first_recipe, "time_training", lambda *_, **__: Costs(step=1.0, reading=0, prediction=0, work=0.1)
-    )
+    monkeypatch.setattr(write, "time_training", lambda *_, **__: Costs(step=1.0, reading=0, prediction=0, work=0.1))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from panoptic_deeplab.files import user_path, write_json, write_text
 from panoptic_deeplab.results.text_table import text_table
 
 if TYPE_CHECKING:
-    from panoptic_deeplab.data.found import Classes
+    from panoptic_deeplab.data.recognize.found import Classes
 
 _FEW_STEPS = 200
 _MEASURED, _SHAPES = 100, 1000
@@ -49,11 +49,11 @@ class InitData(Verb):
 
     def execute(self) -> None:
         """Look, write, and say what was found."""
-        from panoptic_deeplab.data.detect import choose_format, choose_splits
         from panoptic_deeplab.data.held_out import evenly
-        from panoptic_deeplab.data.measures import measured
+        from panoptic_deeplab.data.object_sizes import measured
+        from panoptic_deeplab.data.recognize.detect import choose_format, choose_splits
         from panoptic_deeplab.data.sources import open_source
-        from panoptic_deeplab.training.first_recipe import first_advice, recipe_text
+        from panoptic_deeplab.training.first_recipe.write import first_advice, recipe_text
 
         root, output = self._folders()
         found, others = choose_format(root, self.format)
@@ -117,10 +117,10 @@ class InitData(Verb):
 
     def _write_table(self, classes: "Classes", data: DataConfig, path: Path) -> None:
         """Decide which classes are things, and write the table."""
-        from panoptic_deeplab.data.detect import with_things
         from panoptic_deeplab.data.held_out import evenly
+        from panoptic_deeplab.data.recognize.detect import with_things
+        from panoptic_deeplab.data.recognize.thing_rule import RULE, shapes_by_class
         from panoptic_deeplab.data.sources import open_source
-        from panoptic_deeplab.data.thing_rule import RULE, shapes_by_class
 
         write_json(path, classes.table.to_json(), indent=2)
         if self.things is not None:

@@ -65,8 +65,8 @@ class Serve(Verb):
 
         from panoptic_deeplab.serving.app import make_app
         from panoptic_deeplab.serving.logs import log_as_json
-        from panoptic_deeplab.serving.metrics import Metrics
         from panoptic_deeplab.serving.pool import Pool
+        from panoptic_deeplab.serving.prometheus import Metrics
         from panoptic_deeplab.serving.settings import Settings, named_models
 
         settings = Settings(

@@ -15,7 +15,7 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import InputConfig
 from panoptic_deeplab.data.dataset import network_pixels
 from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
-from panoptic_deeplab.data.formats.drawn import DrawnSource
+from panoptic_deeplab.data.formats.common.drawn import DrawnSource
 from panoptic_deeplab.data.formats.folder import FolderSource
 from panoptic_deeplab.data.instances import no_instances_message
 from panoptic_deeplab.data.overlaps import Overlaps

@@ -20,11 +20,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from panoptic_deeplab.data.formats.coco_entries import warn_of_unlisted
-from panoptic_deeplab.data.formats.drawn import DrawnSource
-from panoptic_deeplab.data.formats.instances_json import read_instances_json
-from panoptic_deeplab.data.formats.listed import Labels
-from panoptic_deeplab.data.formats.shapes import Shape
+from panoptic_deeplab.data.formats.common.coco_entries import warn_of_unlisted
+from panoptic_deeplab.data.formats.common.drawn import DrawnSource
+from panoptic_deeplab.data.formats.common.instances_json import read_instances_json
+from panoptic_deeplab.data.formats.common.listed import Labels
+from panoptic_deeplab.data.formats.common.shapes import Shape
 from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.errors import DatasetError
 

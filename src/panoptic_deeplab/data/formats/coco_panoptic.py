@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from panoptic_deeplab.data.formats.coco_entries import warn_of_unlisted
-from panoptic_deeplab.data.formats.listed import Labels, ListedSource
-from panoptic_deeplab.data.formats.panoptic_json import read_panoptic_json
+from panoptic_deeplab.data.formats.common.coco_entries import warn_of_unlisted
+from panoptic_deeplab.data.formats.common.listed import Labels, ListedSource
+from panoptic_deeplab.data.formats.common.panoptic_json import read_panoptic_json
 from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.errors import DatasetError
 

@@ -15,14 +15,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from panoptic_deeplab.data.formats.label_tools import (
+from panoptic_deeplab.data.formats.common.label_tools import (
     Annotated,
     LabelToolSource,
     Outline,
     ellipse,
     rectangle,
 )
-from panoptic_deeplab.data.formats.shapes import Patch
+from panoptic_deeplab.data.formats.common.shapes import Patch
 from panoptic_deeplab.data.problems import Problems, shown
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.files import read_text

@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from panoptic_deeplab.data.formats.label_tools import (
+from panoptic_deeplab.data.formats.common.label_tools import (
     Annotated,
     LabelToolSource,
     Outline,
     ellipse,
     rectangle,
 )
-from panoptic_deeplab.data.formats.shapes import Patch
+from panoptic_deeplab.data.formats.common.shapes import Patch
 from panoptic_deeplab.data.label_files import read_lines
 from panoptic_deeplab.data.problems import Problems, shown
 from panoptic_deeplab.data.sample import Sample

@@ -23,9 +23,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import ClassVar
 
+from panoptic_deeplab.data.formats.common.folder_files import Layout
+from panoptic_deeplab.data.formats.common.label_colors import Color, labelmap_colors, table_colors
 from panoptic_deeplab.data.formats.folder import FolderSource
-from panoptic_deeplab.data.formats.folder_files import Layout
-from panoptic_deeplab.data.formats.label_colors import Color, labelmap_colors, table_colors
 
 _IMAGES = ("images", "images/{}", "{}/images", "{}")
 _MASKS = ("masks", "labels", "masks/{}", "labels/{}", "{}/masks", "{}/labels", "{}_masks", "{}_labels", "{}annot")

@@ -19,11 +19,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from panoptic_deeplab.data.formats.drawn import DrawnSource
+from panoptic_deeplab.data.formats.common.drawn import DrawnSource
+from panoptic_deeplab.data.formats.common.label_colors import NO_CLASS
+from panoptic_deeplab.data.formats.common.listed import Labels
+from panoptic_deeplab.data.formats.common.shapes import Shape, mask_patch
 from panoptic_deeplab.data.formats.folder import only_classes
-from panoptic_deeplab.data.formats.label_colors import NO_CLASS
-from panoptic_deeplab.data.formats.listed import Labels
-from panoptic_deeplab.data.formats.shapes import Shape, mask_patch
 from panoptic_deeplab.data.label_files import check_same_size, read_lines, read_object_mask
 from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.errors import DatasetError

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from panoptic_deeplab.data.formats.label_tools import Annotated, LabelToolSource, Outline
+from panoptic_deeplab.data.formats.common.label_tools import Annotated, LabelToolSource, Outline
 from panoptic_deeplab.data.label_files import read_lines
 from panoptic_deeplab.data.problems import Problems, shown
 from panoptic_deeplab.errors import DatasetError, first_line

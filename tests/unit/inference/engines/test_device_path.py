@@ -221,7 +221,7 @@ class Repeat(CapturedPath):
 
 
 def test_new_weights_have_new_recordings(predictor, monkeypatch):
-    monkeypatch.setattr("panoptic_deeplab.inference.engines.network.CapturedPath", Repeat)
+    monkeypatch.setattr("panoptic_deeplab.inference.engines.network_engine.CapturedPath", Repeat)
     monkeypatch.setattr(Repeat, "paths", [])
     predictor.engine._is_captured = True
     batch = batch_of(predictor, [(70, 93)])
