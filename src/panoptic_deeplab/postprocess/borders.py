@@ -1,6 +1,6 @@
 """The rule of `joining.py` on a short list: only borders that exist, of any number of instances, on a CPU.
 
-Of the pixel edges of an image, few lie between two slots, and of the pairs of slots, few touch. The list of a whole
+Few pixel edges of an image lie between two slots, and few of the pairs of slots touch. The list of a whole
 image is the sum of those of its bands.
 
 Dimension letters: `K` centers, `S` slots, `R` rows, `W` columns, `N` pairs of slots.

@@ -130,7 +130,7 @@ def find_dropped(
     """Compare what the maps of an image, on their grid, hold with what became of it.
 
     Args:
-        maps: of the network.
+        maps: what the network gave.
         grid: where the pixels lie among their samples.
         tensors: the answer.
         result: the same, at the size of the grid.
