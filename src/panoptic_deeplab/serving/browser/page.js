@@ -14,7 +14,7 @@ const SLIDERS = {
 const FIRST = {min_score: 0, alpha: 0.55};
 const DOWNLOADS = {overlay: "overlay.png", labels: "labels.png", table: "table.csv"};
 const BACKENDS = {webgpu: "WebGPU", wasm: "WebAssembly"};
-const NO_MEMORY = /overflow|out of memory|bad_alloc|out of bounds|allocat|aborted|unreachable/i; // of WebAssembly and its programs
+const NO_MEMORY = /overflow|out of memory|bad_alloc|out of bounds|allocation|aborted|unreachable/i; // of WebAssembly and its programs
 
 let models = [], image = null, name = "image", answer = null, visible = null, turn = 0;
 let worker = null, calls = 0, waiting = new Map(), ready = null;
