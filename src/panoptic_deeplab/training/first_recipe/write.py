@@ -16,6 +16,7 @@ from panoptic_deeplab.training.first_recipe.advice import (
     crop_advice,
     input_advice,
     nested,
+    joining_advice,
     object_advice,
     range_advice,
     setting_of,
@@ -60,7 +61,7 @@ def first_advice(
     advice += [*range_advice(measures), *input_advice(measures)]
     advice += training_advice(measures, num_images=len(training), num_classes=num_classes)
     input_config = _config(advice).input
-    advice += object_advice(measures, input_config)
+    advice += [*object_advice(measures, input_config), *joining_advice(measures)]
     images = {"training_images": len(training), "validation_images": len(validation)}
 
     def with_crop(largest: int) -> tuple[list[Advice], Costs, int]:
