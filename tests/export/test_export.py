@@ -56,6 +56,7 @@ def test_network(folder: Path, exported: Path, images: list[np.ndarray]) -> None
 
 def test_whole_pipeline(folder: Path, exported: Path, images: list[np.ndarray]) -> None:
     ours = PanopticPredictor.from_pretrained(folder, device="cpu")
+    assert sum(ours.explain(image)[1].joined_centers.count for image in images) > 3
     for suffix in SUFFIXES:
         theirs = PanopticPredictor.from_pretrained(exported / f"panoptic{suffix}")
         assert isinstance(theirs.engine, PipelineEngine)

@@ -1,7 +1,8 @@
 """The method over maps that are larger than memory: bands of rows, one after another, with the whole image's answer.
 
     1. centers       peaks of the heatmap; a band sees `nms_kernel - 1` more rows on both sides, which decide them
-    2. labels        class and nearest center of each pixel; areas, boxes and votes are counted over the whole image
+    2. labels        class and nearest center of each pixel; areas, boxes, votes and borders are counted over the whole
+                     image
     3. scores        the probability of the class that the votes gave
 
 The operators are those of `pipeline.py`, so classes, areas and boxes are equal to its own to the last bit. What differs
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from panoptic_deeplab.config import PostprocessConfig
 from panoptic_deeplab.maps import Size, offset_scale
+from panoptic_deeplab.postprocess.borders import Borders, add_borders, list_borders, slots_of_listed_wholes
 from panoptic_deeplab.postprocess.centers import Centers, no_centers, peak_strength
 from panoptic_deeplab.postprocess.grouping import group_pixels, squared_distance
 from panoptic_deeplab.postprocess.merging import Rectangles, SegmentTable, SlotSums, decide_segments, score_segments
@@ -114,6 +116,7 @@ def segment_in_bands(
     num_centers = len(centers.valid)
     index = _CenterIndex(centers)
     sums = SlotSums(num_centers, thing_mask)
+    borders: list[Borders] = []
     for rows in bands(grid.size):
         scores, part = _samples(maps, grid, rows, 0, maps.num_classes)
         classes = classify_pixels(scores, part)
@@ -124,14 +127,26 @@ def segment_in_bands(
         slots[rows] = of_pixels.numpy()
         train_ids[rows] = classes.train_ids.numpy()
         _count(sums, of_pixels, classes.train_ids, first_row=rows.start)
+        if config.join_border_fraction is not None:
+            above = min(rows.start, 1)
+            borders.append(list_borders(slots[rows.start - above : rows.stop], num_centers, skipped=above))
         on_rows(height + rows.stop, 3 * height)
 
+    into = None
+    if config.join_border_fraction is not None:
+        into = slots_of_listed_wholes(
+            add_borders(borders), sums.vote(), len(sums.votes), fraction=config.join_border_fraction
+        )
+        sums.join(into)
     table = decide_segments(
         sums, stuff_area_limit=config.stuff_area_limit, instance_area_limit=config.instance_area_limit
     )
     for rows in bands(grid.size):
         scores, part = _samples(maps, grid, rows, 0, maps.num_classes)
         of_pixels = torch.from_numpy(slots[rows])
+        if into is not None:
+            of_pixels = look_up(into, of_pixels).to(torch.int32)
+            slots[rows] = of_pixels.numpy()
         voted = look_up(table.train_ids, of_pixels)
         sums.add_probability(of_pixels, class_probability(voted, classify_pixels(scores, part), scores, part))
         on_rows(2 * height + rows.stop, 3 * height)

@@ -16,14 +16,19 @@ THING_MASK = torch.tensor([False, True, True])
 
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("spread", [3.0, 300.0], ids=["offsets near", "offsets far"])
-def test_equals_the_method(monkeypatch: pytest.MonkeyPatch, align_corners: bool, spread: float) -> None:
+@pytest.mark.parametrize("fraction", [None, 0.15], ids=["apart", "joined"])
+def test_equals_the_method(
+    monkeypatch: pytest.MonkeyPatch, align_corners: bool, spread: float, fraction: float | None
+) -> None:
     monkeypatch.setattr("panoptic_deeplab.postprocess.large_maps._BAND_PIXELS", 17 * 150)
     monkeypatch.setattr("panoptic_deeplab.postprocess.large_maps._GROUP_PIXELS", 500)
     size, content = ((161, 209), (150, 203)) if align_corners else ((160, 208), (150, 203))
     map_size = tuple((n - align_corners) // 4 + align_corners for n in size)
     heatmap = torch.rand(1, 1, *map_size).round(decimals=1)  # with many equal values
     raw_maps = RawMaps(torch.randn(1, 3, *map_size), heatmap, torch.randn(1, 2, *map_size) * spread)
-    config = PostprocessConfig(top_k=5000, nms_kernel=7, center_threshold=0.5, stuff_area_limit=100)
+    config = PostprocessConfig(
+        top_k=5000, nms_kernel=7, center_threshold=0.5, stuff_area_limit=100, join_border_fraction=fraction
+    )
     expected = panoptic_tensors(
         raw_maps, 0, size, content, thing_mask=THING_MASK, config=config, align_corners=align_corners
     )
@@ -41,7 +46,7 @@ def test_equals_the_method(monkeypatch: pytest.MonkeyPatch, align_corners: bool,
     np.testing.assert_array_equal(train_ids, expected.semantic_map)
     np.testing.assert_array_equal(table.segment_ids.numpy()[slots], expected.panoptic_map)
     kept, expected_kept = table.segment_ids > 0, expected.table.segment_ids > 0
-    assert int(kept.sum()) > 100
+    assert int(kept.sum()) > (100 if fraction is None else 10)
     for column, expected_column in zip((*table, scores), (*expected.table, expected.scores), strict=True):
         torch.testing.assert_close(column[kept], expected_column[expected_kept], atol=2e-7, rtol=0)
 

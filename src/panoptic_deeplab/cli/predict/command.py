@@ -36,10 +36,10 @@ class Predict(InferenceVerb):
 
     With --json, the document is: images, a list of {image: path, size: [height, width], segments_info: [{id,
     category_id, name, isthing, area, bbox: [x, y, width, height], iscrowd, score, objectness_score}], and with
-    --explain, dropped: {size: [height, width] in the network's input, settings, small_stuff, without_center, outvoted,
-    weak_centers, centers_beyond_top_k, empty_centers, lost_in_resizing}}; failed, a list of {image: path, error:
-    message}; warnings, a list of {image: path, warning: message}; and files, the paths written. Bytes of a file name
-    that are not UTF-8 are written as Python keeps them, 0xff as \\udcff.
+    --explain, dropped: {size: [height, width] in the network's input, settings, small_stuff, small_instances,
+    without_center, outvoted, weak_centers, centers_beyond_top_k, empty_centers, joined_centers, lost_in_resizing}};
+    failed, a list of {image: path, error: message}; warnings, a list of {image: path, warning: message}; and files, the
+    paths written. Bytes of a file name that are not UTF-8 are written as Python keeps them, 0xff as \\udcff.
     """
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES...")]
@@ -86,8 +86,9 @@ class Predict(InferenceVerb):
     min_score: Annotated[float, tyro.conf.arg(metavar="0-1")] = 0.0
     """Leave segments with a lower score out of the overlays; the other files list all."""
     explain: Flag = False
-    """Also say what each result leaves out and by which setting: stuff and instances below their area
-    limit, centers below the threshold or beyond top_k, pixels outvoted inside of an instance. Goes image by image."""
+    """Also say what each result leaves out and by which setting: stuff and instances below their area limit, centers
+    below the threshold, beyond top_k or joined to a stronger one, pixels outvoted inside of an instance. Goes image by
+    image."""
     json: Flag = False
     """Write one JSON document to stdout."""
     batch_size: Annotated[int, tyro.conf.arg(metavar="N")] = 1

@@ -4,8 +4,8 @@
     PanopticGraph    uint8 images ─▶ normalize ─▶ pad ─▶ network ─▶ upsample ─▶ centers ─▶ grouping ─▶ votes
                                                                                      ─▶ panoptic map, segment table
 
-Both are plain functions of tensors: no branch, loop or shape depends on the data, except the number of thing pixels and
-of centers (`NonZero` and `Loop` in ONNX). They take batches and images of any size.
+Both are plain functions of tensors: no branch, loop or shape depends on the data, except the number of thing pixels, of
+centers and of edges of joined instances (`NonZero` and `Loop` in ONNX). They take batches and images of any size.
 
 Dimension letters: `B` images, `C` classes, `H W` the image, `h w` = stride 4, `K` = `top_k` centers, `S = K + C` rows.
 """
@@ -21,6 +21,7 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.export.graph.centers import find_graph_centers
 from panoptic_deeplab.export.graph.grouping import list_things, nearest_graph_centers
+from panoptic_deeplab.export.graph.joining import join_graph_instances
 from panoptic_deeplab.export.graph.segments import classify_graph_pixels, decide_graph_segments
 from panoptic_deeplab.export.graph.upsampling import FACTOR, row_positions, upsample_columns
 from panoptic_deeplab.maps import RawMaps, upsample
@@ -139,12 +140,22 @@ class PanopticGraph(nn.Module):
                 0, things.place, nearest_graph_centers(things, offset, rows, centers, otherwise=otherwise)
             )
             center_scores = centers.scores
+        slots = slots.view(labels.train_ids.shape)
+        if settings.join_border_fraction is not None and top_k > 0:
+            slots = join_graph_instances(
+                slots,
+                labels.train_ids,
+                things,
+                num_centers=top_k,
+                num_classes=self.thing_mask.shape[0],
+                fraction=settings.join_border_fraction,
+            )
         return decide_graph_segments(
             labels,
             logits,
             rows,
             things,
-            slots=slots.view(labels.train_ids.shape),
+            slots=slots,
             center_scores=center_scores,
             thing_mask=self.thing_mask,
             category_ids=self.category_ids,
