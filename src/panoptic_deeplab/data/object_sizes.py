@@ -117,9 +117,7 @@ def _to_the_next(centers: Float64[np.ndarray, "N 2"], *, otherwise: float) -> Fl
     return nearest
 
 
-def _border_fractions(
-    panoptic_map: Int32[np.ndarray, "H W"], things: Sequence[Segment]
-) -> Float64[np.ndarray, " N"]:
+def _border_fractions(panoptic_map: Int32[np.ndarray, "H W"], things: Sequence[Segment]) -> Float64[np.ndarray, " N"]:
     one = np.concatenate([panoptic_map[:-1].ravel(), panoptic_map[:, :-1].ravel()])
     other = np.concatenate([panoptic_map[1:].ravel(), panoptic_map[:, 1:].ravel()])
     is_edge = one != other
