@@ -66,7 +66,7 @@ def test_one_split_is_divided_and_the_recipe_is_checked(run: Run, discs: Path, t
     assert "exists already" in again.err
 
 
-def test_things_by_rule_and_by_name(run: Run, discs: Path, tmp_path: Path) -> None:
+def test_things_are_what_has_numbers_or_a_name(run: Run, discs: Path, tmp_path: Path) -> None:
     (discs / "semantic").mkdir()
     for path in (discs / "instances").iterdir():
         values = np.asarray(Image.open(path))
@@ -74,11 +74,11 @@ def test_things_by_rule_and_by_name(run: Run, discs: Path, tmp_path: Path) -> No
         Image.fromarray(semantic).save(discs / "semantic" / path.name)
     outcome = run("data", "init", discs, "--output", tmp_path / "rule")
     assert outcome.code == 0, outcome.err
-    assert "By a rule, things are" in outcome.out
+    assert "Things are the classes whose objects have numbers." in outcome.out
     assert "Things: class 3.\nStuff: class 7." in outcome.out
     named = run("data", "init", discs, "--output", tmp_path / "named", "--things", "class 3")
     assert named.code == 0, named.err
-    assert "By a rule" not in named.out
+    assert "have numbers" not in named.out
     tables = [json.loads((tmp_path / name / "categories.json").read_text("utf-8")) for name in ("rule", "named")]
     assert tables[0] == tables[1]
     wrong = run("data", "init", discs, "--output", tmp_path / "wrong", "--things", "disc")

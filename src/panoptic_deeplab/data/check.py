@@ -184,7 +184,7 @@ def check_source(
         if progress is not None:
             progress(index + 1, total)
     findings = collected.findings
-    if not len(source):
+    if not len(source) and not known.kinds:
         findings.append(Finding(severity="error", message="The set lists no image. Check data.root and the split."))
     if collected.sizes and not collected.labeled_images:
         findings.append(_no_labels(source, labels_needed))

@@ -9,18 +9,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.formats.common.folder_files import KINDS
-from panoptic_deeplab.data.label_files import read_id_label
-from panoptic_deeplab.data.recognize.detect_tools import find_cvat, find_label_images, find_labelme, find_yolo
-from panoptic_deeplab.data.recognize.found import Classes, Found, table_of
+from panoptic_deeplab.data.recognize.class_names import class_names_in
+from panoptic_deeplab.data.recognize.detect_masks import classes_of_maps, find_color_masks, find_label_images, find_voc
+from panoptic_deeplab.data.recognize.detect_tools import find_cvat, find_labelme, find_yolo, mentions
+from panoptic_deeplab.data.recognize.found import Classes, Found, split_lists, table_of
 from panoptic_deeplab.errors import ConfigError, DatasetError
-from panoptic_deeplab.files import read_json
+from panoptic_deeplab.files import files_like, read_json
 from panoptic_deeplab.images.read import image_files
-
-_LABELS_LOOKED_AT = 200
 
 
 def find_formats(root: Path) -> list[Found]:
@@ -30,6 +27,7 @@ def find_formats(root: Path) -> list[Found]:
         DatasetError: it looks like none; the message says what was looked for.
     """
     found = [seen for look in FORMATS.values() if (seen := look(root)) is not None]
+    found.sort(key=lambda seen: not seen.likely)
     if not found:
         expected = "; ".join(f"{name}: {(look.__doc__ or '').splitlines()[0]}" for name, look in FORMATS.items())
         raise DatasetError(f"{root} looks like no format that is read here. Expected one of these: {expected}")
@@ -37,9 +35,10 @@ def find_formats(root: Path) -> list[Found]:
 
 
 def _coco_instances(root: Path) -> Found | None:
-    """SPLIT/_annotations.coco.json, or annotations/instances_SPLIT.json with images beside it."""
-    paths = {path.parent.name: path for path in sorted(root.glob("*/_annotations.coco.json"))}
-    paths |= {p.stem.removeprefix("instances_"): p for p in sorted(root.glob("annotations/instances_*.json"))}
+    """SPLIT/_annotations.coco.json, annotations/instances_SPLIT.json or SPLIT.json, with images beside it."""
+    paths = {path.parent.name: path for path in files_like(root, "*/_annotations.coco.json")}
+    paths |= {p.stem.removeprefix("instances_"): p for p in files_like(root, "annotations/instances_*.json")}
+    paths |= {p.stem: p for p in files_like(root, "*.json") if mentions(p, "images", "segmentation")}
     if not paths:
         return None
 
@@ -60,7 +59,7 @@ def _coco_instances(root: Path) -> Found | None:
 
 def _coco_panoptic(root: Path) -> Found | None:
     """annotations/panoptic_SPLIT.json, with a folder of PNG files of that name."""
-    paths = {p.stem.removeprefix("panoptic_"): p for p in sorted(root.glob("annotations/panoptic_*.json"))}
+    paths = {p.stem.removeprefix("panoptic_"): p for p in files_like(root, "annotations/panoptic_*.json")}
     if not paths:
         return None
 
@@ -98,8 +97,7 @@ def _mapillary_vistas(root: Path) -> Found | None:
 def _folder(root: Path) -> Found | None:
     """images/ with instances/ or semantic/ beside it, and SPLIT.txt or a folder SPLIT in each."""
     kinds = [kind for kind in KINDS if (root / kind).is_dir()]
-    lists = [path.stem for path in sorted(root.glob("*.txt")) if path.stem.lower() not in ("readme", "license")]
-    splits = lists or [path.name for path in _folders(root / "images")]
+    splits = split_lists(root) or [path.name for path in _folders(root / "images")]
     if not kinds or not splits:
         return None
 
@@ -107,10 +105,9 @@ def _folder(root: Path) -> Found | None:
         if "semantic" not in kinds:
             rows = [(1, "object", True), (2, "background", False)]
             return Classes(table_of(rows, name=root.name), things_known=True)
-        paths = sorted(path for path in (root / "semantic").rglob("*") if path.is_file())
-        chosen = paths[:: -(-len(paths) // _LABELS_LOOKED_AT) or 1]
-        ids = sorted({int(id_) for path in chosen for id_ in np.unique(read_id_label(path))})
-        return Classes(table_of([(i, f"class {i}", True) for i in ids], name=root.name), things_known=False)
+        paths = [path for place in (root / "semantic", *_folders(root / "semantic")) for path in image_files(place)]
+        numbered = "instances" in kinds
+        return classes_of_maps(paths, class_names_in([root]), name=root.name, palette=False, numbered=numbered)
 
     evidence = f"images/ and {' and '.join(f'{kind}/' for kind in kinds)}"
     return Found(format="folder", root=root, evidence=evidence, splits=splits, classes=classes)
@@ -124,11 +121,14 @@ def _object_masks(root: Path) -> Found | None:
         splits = [folder.name for folder in _folders(root) if _holds_masks(folder)]
     if not splits:
         return None
+    folder = splits[0]
+    if len(splits) == 1:
+        splits = split_lists(root) or splits
     table = replace(table_of([(1, "object", True), (2, "background", False)], name=root.name), unlabeled="background")
     return Found(
         format="object_masks",
         root=root,
-        evidence=f"{splits[0]}/NAME/images and {splits[0]}/NAME/masks",
+        evidence=f"{folder}/NAME/images and {folder}/NAME/masks",
         splits=splits,
         classes=lambda: Classes(table, things_known=True),
     )
@@ -150,6 +150,8 @@ FORMATS: Mapping[str, Callable[[Path], Found | None]] = MappingProxyType(
         "labelme": find_labelme,
         "cvat": find_cvat,
         "yolo": find_yolo,
+        "voc": find_voc,
+        "color_masks": find_color_masks,
         "label_images": find_label_images,
     }
 )
@@ -189,8 +191,9 @@ def choose_splits(splits: Sequence[str], train: str | None = None, val: str | No
     if train is None:
         train = next((s for s in free if "train" in s.lower()), free[0] if len(free) == 1 else None)
     others = [split for split in free if split != train]
-    if val is None:
-        val = next((s for word in ("val", "dev", "test") for s in others if word in s.lower()), None)
+    if val is None:  # `trainval` of Pascal VOC has the images of both
+        apart = [split for split in others if "train" not in split.lower()]
+        val = next((s for word in ("val", "dev", "test") for s in apart if word in s.lower()), None)
     if train is None or train == val or (val is None and others):
         raise DatasetError(
             f"The names of the splits {', '.join(splits)} do not say which to train and which to validate on. Name"
@@ -213,9 +216,19 @@ def with_things(classes: Classes, things: Sequence[str]) -> CategoryTable:
     if unknown:
         names = ", ".join(row.name for row in rows)
         raise ConfigError(f"`things` names {unknown[0]!r}, which is no class of the set. Choose from: {names}.")
+    if things and not classes.apart:
+        raise ConfigError(
+            "`things` names classes, but class maps alone do not tell two objects of a class apart. Add maps of objects"
+            " (SegmentationObject/, or instances/ of the format folder), or leave --things out."
+        )
+    if classes.colors_count:
+        return replace(
+            classes.table,
+            categories=tuple(replace(row, isthing=row.name in things) for row in classes.table.categories),
+        )
     kinds = [(row.id, row.name, row.name in things) for row in rows]
     if not classes.drawn or len(set(things)) < len(rows):
-        return table_of(kinds, name=classes.table.name)
+        return replace(table_of(kinds, name=classes.table.name), void_ids=classes.table.void_ids)
     background = (max(row.id for row in rows) + 1, "background", False)
     return replace(table_of([*kinds, background], name=classes.table.name), unlabeled="background")
 

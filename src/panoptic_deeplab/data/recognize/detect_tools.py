@@ -1,33 +1,31 @@
-"""What a folder of a label tool holds: LabelMe, CVAT, YOLO and label images; see `detect.py`."""
+"""What a folder of a label tool holds: LabelMe, CVAT and YOLO; see `detect.py`."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from panoptic_deeplab.data.formats.cvat import read_cvat
 from panoptic_deeplab.data.formats.yolo import class_names, read_settings
-from panoptic_deeplab.data.recognize.found import Classes, Found, table_of
+from panoptic_deeplab.data.recognize.found import Classes, Found, split_lists, table_of
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.files import read_json
+from panoptic_deeplab.files import existing_file, files_like, read_json
 from panoptic_deeplab.images.read import image_files
-
-_MASK_FOLDERS = ("masks", "labels")
-_MASK_ENDS = ("_masks", "_cp_masks")
-"""What cellpose puts behind the name of an image."""
 
 
 def find_labelme(root: Path) -> Found | None:
-    """JSON files of LabelMe in SPLIT/ or annotations/SPLIT/; or one folder of them."""
+    """JSON files of LabelMe in SPLIT/ or annotations/SPLIT/; or one folder of them, with or without lists SPLIT.txt."""
     splits = {folder.name: files for folder in _subfolders(root) if (files := _labelme_files(folder))}
     splits |= {folder.name: files for folder in _subfolders(root / "annotations") if (files := _labelme_files(folder))}
     if not splits and (files := _labelme_files(root)):
         root, splits = root.parent, {root.name: files}
     if not splits:
         return None
+    lists = split_lists(root)
+    if lists and len(splits) == 1:
+        splits = dict.fromkeys(lists, next(iter(splits.values())))
 
     def classes() -> Classes:
         paths = (path for files in splits.values() for path in files)
-        documents = (read_json(path, what="LabelMe file", error=DatasetError) for path in paths)
+        documents = (read_json(path, what="LabelMe file", error=DatasetError) for path in dict.fromkeys(paths))
         shapes = (shape for document in documents for shape in _list(document, "shapes"))
         return _named((shape.get("label") for shape in shapes if isinstance(shape, dict)), root)
 
@@ -36,15 +34,16 @@ def find_labelme(root: Path) -> Found | None:
 
 def find_cvat(root: Path) -> Found | None:
     """SPLIT.xml, annotations/SPLIT.xml or SPLIT/annotations.xml, or annotations.xml, with or without subsets."""
-    found = {path.stem: path for path in sorted(root.glob("*.xml")) if path.name != "annotations.xml"}
-    found |= {path.stem: path for path in sorted(root.glob("annotations/*.xml"))}
-    found |= {path.parent.name: path for path in sorted(root.glob("*/annotations.xml"))}
-    found = {split: path for split, path in found.items() if "<annotations" in _start(path)}
-    if not found and "<annotations" in _start(root / "annotations.xml"):
-        images = read_cvat(root / "annotations.xml").iter("image")
-        found = dict.fromkeys(sorted({image.get("subset") or "" for image in images}), root / "annotations.xml")
+    found = {path.stem: path for path in files_like(root, "*.xml") if path.stem != "annotations"}
+    found |= {path.stem: path for path in files_like(root, "annotations/*.xml")}
+    found |= {path.parent.name: path for path in files_like(root, "*/annotations.xml")}
+    found = {split: path for split, path in found.items() if mentions(path, "<annotations")}
+    single = existing_file(root / "annotations.xml", error=DatasetError)
+    if not found and single is not None and mentions(single, "<annotations"):
+        images = read_cvat(single).iter("image")
+        found = dict.fromkeys(sorted({image.get("subset") or "" for image in images}), single)
         if "" in found:
-            root, found = root.parent, {root.name: root / "annotations.xml"}
+            root, found = root.parent, {root.name: single}
     if not found:
         return None
 
@@ -56,9 +55,11 @@ def find_cvat(root: Path) -> Found | None:
 
 
 def find_yolo(root: Path) -> Found | None:
-    """data.yaml or classes.txt with names, and text files in labels/SPLIT/ or SPLIT/labels/."""
-    splits = [folder.name for folder in _subfolders(root / "labels") if any(folder.glob("*.txt"))]
-    splits += [folder.name for folder in _subfolders(root) if any(folder.glob("labels/*.txt"))]
+    """data.yaml or classes.txt with names, and text files in labels/SPLIT/, SPLIT/labels/ or labels/."""
+    splits = [folder.name for folder in _subfolders(root / "labels") if files_like(folder, "*.txt")]
+    splits += [folder.name for folder in _subfolders(root) if files_like(folder, "labels/*.txt")]
+    flat = files_like(root, "labels/*.txt") and (root / "images").is_dir() and image_files(root / "images")
+    splits = splits or (["images"] if flat else [])
     if not splits:
         return None
     try:
@@ -71,26 +72,6 @@ def find_yolo(root: Path) -> Found | None:
         return Classes(table_of(rows, name=root.name), things_known=False, drawn=True)
 
     return _found("yolo", root, path, splits, classes)
-
-
-def find_label_images(root: Path) -> Found | None:
-    """Label images in SPLIT/masks or SPLIT/labels beside images/, in masks/SPLIT, or as SPLIT/NAME_masks.tif."""
-    splits = {
-        folder.name: masks[0]
-        for folder in _subfolders(root)
-        if (masks := _pictures(*(folder / name for name in _MASK_FOLDERS)) or _beside(folder))
-        and (_pictures(folder / "images") or _beside(folder))
-    }
-    splits |= {
-        folder.name: masks[0]
-        for folder in _subfolders(root / "images")
-        if (masks := _pictures(*(root / name / folder.name for name in _MASK_FOLDERS)))
-    }
-    if not splits:
-        return None
-    table = replace(table_of([(1, "object", True), (2, "background", False)], name=root.name), unlabeled="background")
-    evidence = next(iter(splits.values()))
-    return _found("label_images", root, evidence, list(splits), lambda: Classes(table, things_known=True))
 
 
 def _found(format_: str, root: Path, evidence: Path, splits: list[str], classes: Callable[[], Classes]) -> Found:
@@ -111,27 +92,16 @@ def _subfolders(path: Path) -> list[Path]:
 
 def _labelme_files(folder: Path) -> list[Path]:
     """The JSON files of a folder, if the first one is of LabelMe."""
-    paths = sorted(folder.glob("*.json"))
-    return paths if paths and '"shapes"' in _start(paths[0], characters=None) else []
+    paths = files_like(folder, "*.json")
+    return paths if paths and mentions(paths[0], '"shapes"') else []
 
 
-def _start(path: Path, characters: int | None = 1000) -> str:
-    """The beginning of a text file in any encoding, for words of ASCII in it; nothing where there is no file."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return file.read(characters).replace(b"\0", b"").decode("ascii", "ignore")
+def mentions(path: Path, *words: str) -> bool:
+    """Whether a text file in any encoding has some words of ASCII."""
+    content = path.read_bytes().replace(b"\0", b"")
+    return all(word.encode() in content for word in words)
 
 
 def _list(document: object, key: str) -> list[object]:
     entries = document.get(key) if isinstance(document, dict) else None
     return entries if isinstance(entries, list) else []
-
-
-def _pictures(*folders: Path) -> list[Path]:
-    return [path for folder in folders if folder.is_dir() for path in image_files(folder)]
-
-
-def _beside(folder: Path) -> list[Path]:
-    """Label images beside the images that they belong to."""
-    return [path for path in _pictures(folder) if path.stem.endswith(_MASK_ENDS)]

@@ -132,7 +132,8 @@ def test_found_and_read(
     root = tmp_path / "set"
     root.mkdir()
     make(root)
-    (found,) = find_formats(root)
+    found, *others = find_formats(root)
+    assert [other.format for other in others] == ["color_masks"] * (format_ == "label_images")  # numbers of classes
     assert (found.format, list(found.splits)) == (format_, splits)
     assert (found.root / found.evidence).is_file()
     known = found.classes()

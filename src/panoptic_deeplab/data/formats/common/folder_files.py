@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from panoptic_deeplab.data.label_files import read_lines
+from panoptic_deeplab.data.name_lists import id_of_line, read_names
 from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.files import existing_file
 from panoptic_deeplab.images.read import IMAGE_SUFFIXES, UNREADABLE_SUFFIXES, has_decoder, image_files
 
 KINDS = ("instances", "semantic")
@@ -75,7 +77,8 @@ def find_files(root: Path, split: str, problems: Problems, layout: Layout = FOLD
     Raises:
         DatasetError: there is no such split, or no folder of its images.
     """
-    list_path = next(filter(Path.is_file, (root / name.format(split) for name in layout.lists)), None)
+    lists = (existing_file(root / name.format(split), error=DatasetError) for name in layout.lists)
+    list_path = next(filter(None, lists), None)
     listed = list_path is not None
     image_folders = [folder for folder in layout.folders(root, layout.images, split, listed=listed) if folder.is_dir()]
     if not image_folders:
@@ -126,30 +129,14 @@ def _no_folder(root: Path, split: str, layout: Layout, list_path: Path | None) -
 
 def _listed(list_path: Path, folders: Sequence[Path], layout: Layout, problems: Problems) -> FolderFiles:
     """The images that a list names, by their name with or without suffix."""
-    names = read_lines(list_path)
     by_folder = [(folder, _images(folder, layout, problems)[0]) for folder in folders]
+    lines = read_lines(list_path)
     image_folder, available = max(
-        by_folder, key=lambda pair: len(pair[1].keys() & {_stem(name, pair[1]) for name in names})
+        by_folder, key=lambda pair: len({id_of_line(line, pair[1]) for line in lines} - {None})
     )
-    images: dict[str, Path] = {}
-    for number, name in enumerate(names, start=1):
-        image_id, place = _stem(name, available), f"entry {number}"
-        if image_id in images:
-            problems.add("listed twice", list_path, f"lists an image twice, {image_id!r}. Remove one.", place=place)
-        elif image_id in available:
-            images[image_id] = available[image_id]
-        else:
-            fault = f"names {name!r}, but the image {image_folder / name}.* does not exist. Add it, or remove the line."
-            problems.add("listed and absent", list_path, fault, place=place)
-    if not names:
-        problems.add("empty list", list_path, "lists no image. Expected a file name (without suffix) a line.")
+    names = read_names(list_path, available, problems, absent=lambda line: f"the image {image_folder / line}.*")
+    images = {name: available[name] for name in names}
     return FolderFiles(image_folder=image_folder, images=images, label_folders={})
-
-
-def _stem(name: str, available: dict[str, Path]) -> str:
-    """The id that a line means: itself, or without the suffix of the file that it names in full."""
-    stem = Path(name).stem
-    return stem if name not in available and stem in available and available[stem].name == name else name
 
 
 def _by_name(folder: Path, problems: Problems) -> dict[str, Path]:

@@ -20,8 +20,8 @@ NO_CLASS = -1
 
 Color = tuple[int, int, int]
 
-_BLACK: Color = (0, 0, 0)
-_BORDER: Color = (224, 224, 192)
+BLACK: Color = (0, 0, 0)
+BORDER: Color = (224, 224, 192)
 
 
 def class_ids(categories: CategoryTable) -> dict[str, int]:
@@ -59,27 +59,41 @@ def table_colors(categories: CategoryTable) -> dict[Color, int]:
     return colors
 
 
-def labelmap_colors(path: Path, categories: CategoryTable) -> dict[Color, int]:
-    """Dataset id of each color of a `labelmap.txt`, as CVAT writes it: `name:red,green,blue:parts:actions` a line.
+def read_labelmap(path: Path) -> list[tuple[str, str, Color]]:
+    """The entries, names and colors of a `labelmap.txt`, as CVAT writes it: `name:red,green,blue:parts:actions` a line.
 
     Raises:
-        DatasetError: a line is none, or names a class that the table does not have. (A background need not be one.)
+        DatasetError: the file cannot be read, or a line is none.
     """
-    ids = class_ids(categories)
-    colors: dict[Color, int] = {}
+    rows: list[tuple[str, str, Color]] = []
     for number, line in enumerate(read_lines(path), start=1):
         if line.startswith("#"):
             continue
         name, _, rest = line.partition(":")
-        channels = rest.partition(":")[0].split(",")
-        if len(channels) != 3 or not all(channel.strip().isdecimal() for channel in channels):
+        channels = [channel.strip() for channel in rest.partition(":")[0].split(",")]
+        if len(channels) != 3 or not all(channel.isdecimal() and int(channel) < 256 for channel in channels):
             raise DatasetError(f"{path}: entry {number} is {line!r}. Expected name:red,green,blue:parts:actions.")
         red, green, blue = (int(channel) for channel in channels)
-        color = (red, green, blue)
+        rows.append((f"entry {number}", name, (red, green, blue)))
+    if not rows:
+        raise DatasetError(f"{path} names no class. Expected name:red,green,blue:parts:actions in each line.")
+    return rows
+
+
+def labelmap_colors(path: Path, categories: CategoryTable) -> dict[Color, int]:
+    """Dataset id of each color of a `labelmap.txt`.
+
+    Raises:
+        DatasetError: the file cannot be read, or names a class that the table does not have. (A background need not be
+            one.)
+    """
+    ids = class_ids(categories)
+    colors: dict[Color, int] = {}
+    for entry, name, color in read_labelmap(path):
         if name in ids:
             colors[color] = ids[name]
-        elif color != _BLACK:
-            raise DatasetError(f"{path}: entry {number} {unknown_class(name, categories)}")
+        elif color != BLACK:
+            raise DatasetError(f"{path}: {entry} {unknown_class(name, categories)}")
     return colors
 
 
@@ -98,7 +112,7 @@ def ids_of_colors(
         DatasetError: the map has a color that no class has.
     """
     unlabeled = NO_CLASS if categories.unlabeled_id is None else categories.unlabeled_id
-    known = {_number(_BLACK): unlabeled, _number(_BORDER): NO_CLASS} | {_number(c): i for c, i in colors.items()}
+    known = {_number(BLACK): unlabeled, _number(BORDER): NO_CLASS} | {_number(c): i for c, i in colors.items()}
     numbers = rgb_to_id(label)
     present, place = np.unique(numbers, return_inverse=True)
     unknown = [number for number in present.tolist() if number not in known]
@@ -119,7 +133,7 @@ def ids_of_colors(
 def objects_of_colors(label: UInt8[np.ndarray, "H W 3"]) -> Int32[np.ndarray, "H W"]:
     """A number for each color, 0 for black and the border color."""
     numbers = rgb_to_id(label)
-    numbers[numbers == _number(_BORDER)] = 0
+    numbers[numbers == _number(BORDER)] = 0
     present, place = np.unique(numbers, return_inverse=True)
     first = 0 if present[0] == 0 else 1
     return (place.reshape(numbers.shape) + first).astype(np.int32)

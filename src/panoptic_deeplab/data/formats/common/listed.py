@@ -11,6 +11,7 @@ from jaxtyping import Int32, UInt8
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.formats.common.panoptic_json import PanopticIndex
 from panoptic_deeplab.data.label_files import (
+    case_twin,
     check_same_size,
     read_id_label,
     read_image_channels,
@@ -142,7 +143,7 @@ class ListedSource(ABC):
             raise DatasetError(f"{index.path} lists image {image_id} without an annotation that can be used.")
         where = f"{index.path} (annotation of image {image_id})"
         label_path = self._root.inside(label_folder, label_file, where=where)
-        if not label_path.is_file():
+        if not label_path.is_file() and case_twin(label_path) is None and not label_path.is_dir():
             raise DatasetError(
                 f"The label {label_path} of image {image_id} does not exist. COCO's archive holds zip files inside a"
                 " zip file: extract those too, completely."

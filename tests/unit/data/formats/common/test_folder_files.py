@@ -180,7 +180,7 @@ def test_lists_with_suffixes_windows_line_ends_and_marks(tmp_path, content):
     [
         (b"", "train.txt lists no image"),
         (b" \n\n", "train.txt lists no image"),
-        (b"a\nb\na.png\n", "entry 3 lists an image twice, 'a'"),
+        (b"a\nb\na.png\n", "entry 3 lists 'a' twice"),
         (b"a.jpg\n", "entry 1 names 'a.jpg', but the image .* does not exist"),
         (b"../a\n", "entry 1 names '../a', but the image .* does not exist"),
         (b"Stra\xdfe\n", "no text in UTF-8.*0xdf in line 1"),
