@@ -80,7 +80,8 @@ def slots_of_listed_wholes(
 
 def _pair(first: Integer[np.ndarray, " M"], second: Integer[np.ndarray, " M"]) -> Int64[np.ndarray, " M"]:
     """Two slots, which are below 2^31, as one number."""
-    return first.astype(np.int64) << 32 | second
+    pairs: Int64[np.ndarray, " M"] = first.astype(np.int64) << 32 | second
+    return pairs
 
 
 def _slots(pairs: Int64[np.ndarray, " N"]) -> tuple[Int64[np.ndarray, " N"], Int64[np.ndarray, " N"]]:
