@@ -214,7 +214,7 @@ def with_things(classes: Classes, things: Sequence[str]) -> CategoryTable:
     rows = classes.table.categories
     unknown = sorted(set(things) - {row.name for row in rows})
     if unknown:
-        names = ", ".join(row.name for row in rows)
+        names = ", ".join(repr(row.name) for row in rows)
         raise ConfigError(f"`things` names {unknown[0]!r}, which is no class of the set. Choose from: {names}.")
     if things and not classes.apart:
         raise ConfigError(
@@ -226,7 +226,7 @@ def with_things(classes: Classes, things: Sequence[str]) -> CategoryTable:
             classes.table,
             categories=tuple(replace(row, isthing=row.name in things) for row in classes.table.categories),
         )
-    kinds = [(row.id, row.name, row.name in things) for row in rows]
+    kinds = [(row.id, row.dataset_name(row.id) or row.name, row.name in things) for row in rows]
     if not classes.drawn or len(set(things)) < len(rows):
         return replace(table_of(kinds, name=classes.table.name), void_ids=classes.table.void_ids)
     background = (max(row.id for row in rows) + 1, "background", False)

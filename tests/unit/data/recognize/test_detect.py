@@ -54,7 +54,9 @@ def test_coco_instances_takes_the_classes_that_are_used(tmp_path: Path, path: st
     all_things = with_things(classes, ["car", "car (4)"])
     assert [(c.id, c.name, c.isthing) for c in all_things.categories][2:] == [(5, "background", False)]
     assert all_things.unlabeled == "background"
-    with pytest.raises(ConfigError, match=r"names 'cat', which is no class of the set. Choose from: car, car \(4\)"):
+    with pytest.raises(
+        ConfigError, match=r"names 'cat', which is no class of the set. Choose from: 'car', 'car \(4\)'"
+    ):
         with_things(classes, ["cat"])
 
 
