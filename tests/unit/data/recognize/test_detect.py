@@ -11,7 +11,7 @@ from PIL import Image
 from panoptic_deeplab.data.convert import write_coco_panoptic
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.data.recognize.detect import LOOKS, choose_format, choose_splits, find_formats, with_things
-from panoptic_deeplab.data.sources import LOOKS as READERS
+from panoptic_deeplab.data.sources import FORMATS as READERS
 from panoptic_deeplab.errors import ConfigError, DatasetError
 
 
