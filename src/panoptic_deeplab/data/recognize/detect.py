@@ -26,10 +26,10 @@ def find_formats(root: Path) -> list[Found]:
     Raises:
         DatasetError: it looks like none; the message says what was looked for.
     """
-    found = [seen for look in FORMATS.values() if (seen := look(root)) is not None]
+    found = [seen for look in LOOKS.values() if (seen := look(root)) is not None]
     found.sort(key=lambda seen: not seen.likely)
     if not found:
-        expected = "; ".join(f"{name}: {(look.__doc__ or '').splitlines()[0]}" for name, look in FORMATS.items())
+        expected = "; ".join(f"{name}: {(look.__doc__ or '').splitlines()[0]}" for name, look in LOOKS.items())
         raise DatasetError(f"{root} looks like no format that is read here. Expected one of these: {expected}")
     return found
 
@@ -139,7 +139,7 @@ def _holds_masks(split: Path) -> bool:
     return any(len(image_files(folder / "images")) <= 1 for folder in folders)  # several are a split of label images
 
 
-FORMATS: Mapping[str, Callable[[Path], Found | None]] = MappingProxyType(
+LOOKS: Mapping[str, Callable[[Path], Found | None]] = MappingProxyType(
     {
         "coco_panoptic": _coco_panoptic,
         "coco_instances": _coco_instances,
