@@ -8,7 +8,7 @@ BIN := .venv/bin
 # One thread a test process: two processes with two threads each are slower on two cores than one thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
-.PHONY: setup demo test test-slow test-gpu test-versions check docs docs-links format bench clean
+.PHONY: setup demo browser-runtime test test-slow test-gpu test-versions check docs docs-links format bench clean
 
 setup: $(INSTALLED)
 
@@ -22,6 +22,9 @@ $(INSTALLED): pyproject.toml
 
 demo: setup
 	$(BIN)/panoptic-deeplab demo
+
+browser-runtime: setup  # onnxruntime-web from npm into the cache of this user, for `serve --static` and its tests
+	$(BIN)/python -c "from panoptic_deeplab.serving.web_runtime import fetch_runtime; fetch_runtime()"
 
 test: setup
 	$(PYTEST)

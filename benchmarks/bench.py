@@ -148,6 +148,9 @@ def postprocess_rows() -> list[Row]:
     capped, small, large = in_turns(*functions, rounds=15)
     rows.append(growth("post-processing, 200 centers against the best 20 of them", large / capped))
     rows.append(growth("post-processing, scene of 200 instances against 20", large / small))
+    joining = PanopticPostprocessor(CATEGORIES, PostprocessConfig(join_border_fraction=0.2), align_corners=True)
+    apart, joined = in_turns(lambda: ours(many, INPUT_SIZE), lambda: joining(many, INPUT_SIZE), rounds=15)
+    rows.append(growth("post-processing, instances joined against apart", joined / apart))
     return rows
 
 

@@ -8,6 +8,8 @@ One run of the network an image, and for each rule another post-processing of it
     again A      their centers are removed, and their pixels go to the nearest center that is left
     joined A     their pixels go to the neighbor with the longest common border; without one they become void
     touching T   neighbors whose common border is longer than T diameters of the smaller one are one instance
+    border F     neighbors of one class whose common border is at least F of the shorter outline are one instance
+                 (`postprocess.join_border_fraction`)
     gate R       pixels that point farther from their center than R radii of a disk of the instance's area become void
     threshold, window   other values of `center_threshold` and `nms_kernel`
 
@@ -26,6 +28,7 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import PostprocessConfig
 from panoptic_deeplab.maps import size_of
 from panoptic_deeplab.metrics.panoptic_quality import PanopticQuality
+from panoptic_deeplab.postprocess.borders import list_borders, slots_of_listed_wholes
 from panoptic_deeplab.postprocess.centers import Centers, find_centers
 from panoptic_deeplab.postprocess.grouping import group_pixels
 from panoptic_deeplab.postprocess.pixels import classify_pixels, make_grid, maps_of_image, pixel_positions, resize
@@ -108,6 +111,15 @@ def touching(image: Grouped, diameters: float) -> np.ndarray:
     return numbers[image.instances]
 
 
+def border(image: Grouped, fraction: float) -> np.ndarray:
+    """Neighbors of one class with a common border that is a part of the shorter outline, as one."""
+    votes = np.zeros((image.count + 1, int(image.train_ids.max()) + 1), np.int64)
+    np.add.at(votes, (image.instances.ravel(), image.train_ids.ravel()), 1)
+    voted = torch.from_numpy(votes[:-1].argmax(axis=1))
+    borders = list_borders(image.instances.astype(np.int32), image.count)
+    return slots_of_listed_wholes(borders, voted, image.count + 1, fraction=fraction).numpy()[image.instances]
+
+
 def gate(image: Grouped, radii: float) -> np.ndarray:
     """Without the pixels that point far away from their center."""
     points = np.vstack([image.centers.points.numpy(), [[0, 0]]])
@@ -116,6 +128,8 @@ def gate(image: Grouped, radii: float) -> np.ndarray:
     return np.where(is_far, image.count, image.instances)
 
 
+FRACTIONS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+
 RULES = {
     "plain": [],
     **{f"least {a}": [(least, a)] for a in (36, 64, 100, 144, 256, 400)},
@@ -123,6 +137,8 @@ RULES = {
     **{f"joined {a}": [(joined, a)] for a in (64, 144)},
     **{f"touching {t}": [(touching, t)] for t in (0.8, 1.0)},
     **{f"gate {r}": [(gate, r)] for r in (1.0, 1.3, 1.7)},
+    **{f"border {f}": [(border, f)] for f in FRACTIONS},
+    **{f"border {f}, least 256": [(border, f), (least, 256)] for f in FRACTIONS},
     "least 64, gate 1.3": [(least, 64), (gate, 1.3)],
     "least 144, gate 1.3": [(least, 144), (gate, 1.3)],
 }
@@ -151,6 +167,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--root", required=True)
     parser.add_argument("--split", required=True)
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th image")
     parser.add_argument("--thresholds", type=float, nargs="*", default=[])
     parser.add_argument("--windows", type=int, nargs="*", default=[])
     parser.add_argument("--rules", nargs="*", choices=RULES, default=list(RULES))
@@ -166,7 +183,7 @@ def main() -> None:
         for window in [plain.nms_kernel, *arguments.windows]
     }
     metrics = {(place, rule): PanopticQuality(categories) for place in settings for rule in arguments.rules}
-    for index in range(len(source)):
+    for index in range(0, len(source), arguments.every):
         sample = source[index]
         truth, ready = sample.truth(source.categories), predictor.ready(sample.pixels)
         maps = maps_of_image(

@@ -35,7 +35,7 @@ from PIL import Image
 
 from panoptic_deeplab import PanopticPredictor
 from panoptic_deeplab.data.samples import NUCLEI
-from panoptic_deeplab.results.formats import to_rles
+from panoptic_deeplab.results.coco import to_rles
 from panoptic_deeplab.results.panoptic_result import PanopticResult
 
 SIZES = ((96, 128), (120, 160), (200, 150))

@@ -38,6 +38,28 @@ def group_pixels(offset, is_thing, points):
     return np.where(is_thing, distance.argmin(axis=0), len(points))
 
 
+def join_instances(instance_map, classes, fraction):
+    """Instances of one class whose common border is at least `fraction` of the shorter outline, as one, the first."""
+    height, width = instance_map.shape
+    outline, border = defaultdict(int), defaultdict(int)
+    for y in range(height):
+        for x in range(width):
+            for v, u in ((y + 1, x), (y, x + 1)):
+                if v < height and u < width and instance_map[y, x] != instance_map[v, u]:
+                    pair = tuple(sorted((int(instance_map[y, x]), int(instance_map[v, u]))))
+                    border[pair] += 1
+                    for one in pair:
+                        outline[one] += 1
+    whole = list(range(len(classes) + 1))  # the last stands for pixels without an instance
+    for (one, other), length in border.items():
+        shorter = min(outline[one], outline[other])
+        is_long = np.float32(length) / np.float32(shorter) >= np.float32(fraction)
+        if other < len(classes) and classes[one] == classes[other] and is_long:
+            first, last = sorted((whole[one], whole[other]))
+            whole = [first if index == last else index for index in whole]
+    return np.array(whole)[instance_map]
+
+
 def postprocess(logits, heatmap, offset, *, thing_mask, config):
     """(panoptic_map, semantic_map, segments) from maps at the resolution of the input.
 
@@ -49,6 +71,10 @@ def postprocess(logits, heatmap, offset, *, thing_mask, config):
     is_thing = thing_mask[semantic_map]
     centers = find_centers(heatmap, threshold=config.center_threshold, nms_kernel=config.nms_kernel, top_k=config.top_k)
     instance_map = group_pixels(offset, is_thing, [(y, x) for _, y, x in centers])
+    if config.join_border_fraction is not None:
+        masks = [is_thing & (instance_map == index) for index in range(len(centers))]
+        classes = [np.bincount(semantic_map[mask]).argmax() if mask.any() else -1 for mask in masks]
+        instance_map = join_instances(instance_map, classes, config.join_border_fraction)
 
     panoptic_map = np.zeros(semantic_map.shape, np.int32)
     segments = []

@@ -96,21 +96,21 @@ if TYPE_CHECKING:  # for type checkers; a test holds it equal to the table below
     from panoptic_deeplab.model.network import PanopticDeepLab as PanopticDeepLab
     from panoptic_deeplab.postprocess.dropped import Dropped as Dropped
     from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor as PanopticPostprocessor
+    from panoptic_deeplab.results.coco import to_coco_instances as to_coco_instances
+    from panoptic_deeplab.results.coco import to_coco_panoptic as to_coco_panoptic
+    from panoptic_deeplab.results.coco import to_rle as to_rle
     from panoptic_deeplab.results.conversions import to_geojson as to_geojson
     from panoptic_deeplab.results.conversions import to_labels as to_labels
     from panoptic_deeplab.results.conversions import to_polygons as to_polygons
     from panoptic_deeplab.results.conversions import to_supervision as to_supervision
     from panoptic_deeplab.results.conversions import to_transformers as to_transformers
-    from panoptic_deeplab.results.formats import load_result as load_result
-    from panoptic_deeplab.results.formats import save_result as save_result
-    from panoptic_deeplab.results.formats import to_coco_instances as to_coco_instances
-    from panoptic_deeplab.results.formats import to_coco_panoptic as to_coco_panoptic
-    from panoptic_deeplab.results.formats import to_rle as to_rle
     from panoptic_deeplab.results.large_result import LargeResult as LargeResult
     from panoptic_deeplab.results.measurements import table_csv as table_csv
     from panoptic_deeplab.results.measurements import to_table as to_table
     from panoptic_deeplab.results.panoptic_result import PanopticResult as PanopticResult
     from panoptic_deeplab.results.panoptic_result import Segment as Segment
+    from panoptic_deeplab.results.saved import load_result as load_result
+    from panoptic_deeplab.results.saved import save_result as save_result
     from panoptic_deeplab.results.stored import Scratch as Scratch
     from panoptic_deeplab.training.callbacks import Callback as Callback
     from panoptic_deeplab.training.loggers.to_mlflow import MlflowLogger as MlflowLogger
@@ -163,10 +163,11 @@ _PUBLIC_NAMES = {
     "postprocess.dropped": "Dropped",
     "postprocess.pipeline": "PanopticPostprocessor",
     "results.conversions": "to_geojson to_labels to_polygons to_supervision to_transformers",
-    "results.formats": "load_result save_result to_coco_instances to_coco_panoptic to_rle",
+    "results.coco": "to_coco_instances to_coco_panoptic to_rle",
     "results.measurements": "table_csv to_table",
     "results.large_result": "LargeResult",
     "results.panoptic_result": "PanopticResult Segment",
+    "results.saved": "load_result save_result",
     "results.stored": "Scratch",
     "training.callbacks": "Callback",
     "training.loggers.to_mlflow": "MlflowLogger",

@@ -11,6 +11,7 @@ entry that names a file (`where`). `outside` says that the user allows what lead
 """
 
 import codecs
+import glob
 import json
 import os
 import re
@@ -61,13 +62,38 @@ def read_text(path: Traversable, *, what: str, error: type[PanopticDeepLabError]
         raise error(f"The {what} {path} cannot be read: {said}.") from reason
     encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
     try:
-        return content.decode(encoding)
+        text = content.decode(encoding).lstrip("\ufeff")
     except UnicodeDecodeError as reason:
         line = content[: reason.start].count(b"\n") + 1
         raise error(
             f"The {what} {path} is no text in UTF-8, or in UTF-16 with a byte-order mark (byte"
             f" 0x{content[reason.start]:02x} in line {line}). Save it as UTF-8."
         ) from reason
+    if "\0" in text:
+        raise error(
+            f"The {what} {path} holds zero bytes, as UTF-16 without a byte-order mark does, and a file that was not"
+            " written to its end. Save it as UTF-8."
+        )
+    return text
+
+
+def files_like(folder: Path, pattern: str) -> list[Path]:
+    """Files in a folder whose names match a pattern as `*.json`, with the suffix in letters of any case, sorted."""
+    stem, dot, suffix = pattern.rpartition(".")
+    letters = "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in suffix)
+    return sorted(path for path in folder.glob(f"{stem}{dot}{letters}") if path.is_file())
+
+
+def existing_file(path: Path, *, error: type[PanopticDeepLabError]) -> Path | None:
+    """Find the file of a name; where there is none, one with the suffix in letters of another case (`train.TXT`).
+
+    `error`: a folder stands in its place.
+    """
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise error(f"{path} is a folder. Expected a file of this name; rename the folder.")
+    return next(iter(files_like(path.parent, f"{glob.escape(path.stem)}{path.suffix}")), None)
 
 
 def read_json(path: Traversable, *, what: str, error: type[PanopticDeepLabError]) -> Any:
@@ -279,4 +305,7 @@ def _fault(value: str | int, suffix: str = "") -> str | None:
 
 def _lies_outside(name: str, root: Path, where: str, option: str) -> str:
     allow = f", or allow it with {option}" if option else ""
-    return f"{where} names the file {name!r}, which lies outside of {root}. Move the file into that folder{allow}."
+    return (
+        f"{where} names the file {name!r}, which lies outside of {root}. Expected a path inside of it; move the file"
+        f" there{allow}."
+    )

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panoptic_deeplab.data.formats.coco_rle import mask_of_counts, rle_counts
+from panoptic_deeplab.data.formats.common.coco_rle import mask_of_counts, rle_counts
 from panoptic_deeplab.data.samples import NUCLEI
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")]

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from panoptic_deeplab.config.io import load_config
-from panoptic_deeplab.training import first_recipe
-from panoptic_deeplab.training.budget import Costs
+from panoptic_deeplab.training.first_recipe import write
+from panoptic_deeplab.training.first_recipe.budget import Costs
 
 Run = Callable[..., Any]
 
@@ -20,9 +20,7 @@ Run = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network of a real recipe takes seconds a step; what is timed has a test of its own."""
-    monkeypatch.setattr(
-        first_recipe, "time_training", lambda *_, **__: Costs(step=1.0, reading=0, prediction=0, work=0.1)
-    )
+    monkeypatch.setattr(write, "time_training", lambda *_, **__: Costs(step=1.0, reading=0, prediction=0, work=0.1))
 
 
 @pytest.fixture
@@ -68,7 +66,7 @@ def test_one_split_is_divided_and_the_recipe_is_checked(run: Run, discs: Path, t
     assert "exists already" in again.err
 
 
-def test_things_by_rule_and_by_name(run: Run, discs: Path, tmp_path: Path) -> None:
+def test_things_are_what_has_numbers_or_a_name(run: Run, discs: Path, tmp_path: Path) -> None:
     (discs / "semantic").mkdir()
     for path in (discs / "instances").iterdir():
         values = np.asarray(Image.open(path))
@@ -76,15 +74,15 @@ def test_things_by_rule_and_by_name(run: Run, discs: Path, tmp_path: Path) -> No
         Image.fromarray(semantic).save(discs / "semantic" / path.name)
     outcome = run("data", "init", discs, "--output", tmp_path / "rule")
     assert outcome.code == 0, outcome.err
-    assert "By a rule, things are" in outcome.out
+    assert "Things are the classes whose objects have numbers." in outcome.out
     assert "Things: class 3.\nStuff: class 7." in outcome.out
     named = run("data", "init", discs, "--output", tmp_path / "named", "--things", "class 3")
     assert named.code == 0, named.err
-    assert "By a rule" not in named.out
+    assert "have numbers" not in named.out
     tables = [json.loads((tmp_path / name / "categories.json").read_text("utf-8")) for name in ("rule", "named")]
     assert tables[0] == tables[1]
     wrong = run("data", "init", discs, "--output", tmp_path / "wrong", "--things", "disc")
-    assert (wrong.code, "Choose from: class 3, class 7" in wrong.err) == (2, True)
+    assert (wrong.code, "Choose from: 'class 3', 'class 7'" in wrong.err) == (2, True)
 
 
 def test_splits_of_the_set_are_taken(run: Run, coco_set: Path, tmp_path: Path) -> None:

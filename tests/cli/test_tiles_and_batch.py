@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panoptic_deeplab.data.formats.coco_rle import mask_of_counts, rle_counts
+from panoptic_deeplab.data.formats.common.coco_rle import mask_of_counts, rle_counts
 
 tifffile = pytest.importorskip("tifffile")
 zarr = pytest.importorskip("zarr")

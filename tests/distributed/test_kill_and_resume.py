@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from panoptic_deeplab.config import Config
-from panoptic_deeplab.training import run_folder as run_folder_module
+from panoptic_deeplab.training.checkpoints import run_folder as run_folder_module
 
 StartTraining = Callable[..., "subprocess.Popen[str]"]
 TrainHere = Callable[..., None]

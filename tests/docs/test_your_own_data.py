@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 
 from panoptic_deeplab.cli import main
 from panoptic_deeplab.config.io import load_config
-from panoptic_deeplab.training import first_recipe
-from panoptic_deeplab.training.budget import Costs
+from panoptic_deeplab.training.first_recipe import write
+from panoptic_deeplab.training.first_recipe.budget import Costs
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorials" / "your-own-data.md"
 COMMANDS = [shlex.split(line) for line in re.findall(r"^\$ panoptic-deeplab (.+)$", PAGE.read_text("utf-8"), re.M)]
@@ -54,7 +54,7 @@ def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 ImageDraw.Draw(mask).ellipse((20 * cell, 10, 20 * cell + 14, 24), fill=255)
                 mask.save(folder / "masks" / f"{cell}.png")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(first_recipe, "time_training", lambda *_, **__: Costs(step=1, work=1, reading=0, prediction=0))
+    monkeypatch.setattr(write, "time_training", lambda *_, **__: Costs(step=1, work=1, reading=0, prediction=0))
     return tmp_path
 
 

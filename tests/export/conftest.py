@@ -47,7 +47,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_config: Config) -> Pat
         assert model.center_head.predict.bias is not None
         model.center_head.predict.bias.fill_(0.2)
     path = tmp_path_factory.mktemp("exported") / "model"
-    config = replace(tiny_config, postprocess=replace(tiny_config.postprocess, instance_area_limit=8))
+    limits = replace(tiny_config.postprocess, instance_area_limit=8, join_border_fraction=0.2)
+    config = replace(tiny_config, postprocess=limits)
     save_pretrained(path, model, config=config, categories=categories)
     return path
 

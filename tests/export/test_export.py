@@ -23,9 +23,9 @@ from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.errors import ConfigError, ExportError
 from panoptic_deeplab.export.agreement import Agreement, measure_agreement
 from panoptic_deeplab.export.exporter import check_file, export_model
-from panoptic_deeplab.export.graph import PanopticOutputs
+from panoptic_deeplab.export.graph.whole import PanopticOutputs
 from panoptic_deeplab.export.writers import openvino_model
-from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
+from panoptic_deeplab.inference.engines.pipeline_engine import PipelineEngine
 from panoptic_deeplab.inference.exported.model_file import INFO_KEY, read_model_file_info
 from panoptic_deeplab.inference.exported.runtimes import open_model_file
 from panoptic_deeplab.inference.predictor import PanopticPredictor
@@ -56,6 +56,7 @@ def test_network(folder: Path, exported: Path, images: list[np.ndarray]) -> None
 
 def test_whole_pipeline(folder: Path, exported: Path, images: list[np.ndarray]) -> None:
     ours = PanopticPredictor.from_pretrained(folder, device="cpu")
+    assert sum(ours.explain(image)[1].joined_centers.count for image in images) > 3
     for suffix in SUFFIXES:
         theirs = PanopticPredictor.from_pretrained(exported / f"panoptic{suffix}")
         assert isinstance(theirs.engine, PipelineEngine)

@@ -12,7 +12,7 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config.io import load_config
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.export.agreement import measure_agreement
-from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
+from panoptic_deeplab.inference.engines.pipeline_engine import PipelineEngine
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.weights.folder import save_pretrained

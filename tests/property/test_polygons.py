@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panoptic_deeplab.data.formats.coco_rle import counts_fault, mask_of_counts, rle_counts
-from panoptic_deeplab.data.formats.shapes import Patch, mask_patch, polygon_patch
+from panoptic_deeplab.data.formats.common.coco_rle import counts_fault, mask_of_counts, rle_counts
+from panoptic_deeplab.data.formats.common.shapes import Patch, mask_patch, polygon_patch
 
 SIZE = (11, 14)
 

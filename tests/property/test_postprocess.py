@@ -82,6 +82,7 @@ def plans(draw):
             "top_k": draw(st.sampled_from([1, 3, 200])),
             "stuff_area_limit": draw(st.sampled_from([0, 20, 100])),
             "instance_area_limit": draw(st.sampled_from([0, 0, 5, 30])),
+            "join_border_fraction": draw(st.sampled_from([None, 1e-3, 0.2, 0.3, 0.5, 1.0])),
         },
     )
 
@@ -313,7 +314,8 @@ def test_grouping_equals_the_naive_form_in_float32(seed, height, width):
     assert np.array_equal(found[is_thing].numpy(), expected[is_thing.numpy()])
 
 
-def test_shapes_do_not_depend_on_the_data_off_the_cpu():
+@pytest.mark.parametrize("fraction", [None, 0.2])
+def test_shapes_do_not_depend_on_the_data_off_the_cpu(fraction):
     """Tensors without data would fail at the first look at a value, for which a GPU would have to be waited for."""
     maps = RawMaps(*(torch.zeros(1, n, 9, 13, device="meta") for n in (5, 1, 2)))
     tensors = panoptic_tensors(
@@ -322,7 +324,7 @@ def test_shapes_do_not_depend_on_the_data_off_the_cpu():
         (33, 49),
         (31, 49),
         thing_mask=torch.zeros(5, dtype=torch.bool, device="meta"),
-        config=PostprocessConfig(),
+        config=PostprocessConfig(join_border_fraction=fraction),
         align_corners=True,
     )
     assert tensors.panoptic_map.shape == tensors.semantic_map.shape == (31, 49)

@@ -28,8 +28,8 @@ from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.results.ids import rgb_to_id
 from panoptic_deeplab.serving.app import make_app
-from panoptic_deeplab.serving.metrics import Metrics
 from panoptic_deeplab.serving.pool import Pool
+from panoptic_deeplab.serving.prometheus import Metrics
 from panoptic_deeplab.serving.settings import Settings
 from panoptic_deeplab.weights.folder import save_pretrained
 

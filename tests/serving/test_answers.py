@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from panoptic_deeplab.inference.predictor import PanopticPredictor
+from panoptic_deeplab.results.coco import to_coco_panoptic, to_rles
 from panoptic_deeplab.results.conversions import to_geojson, to_labels, to_polygons
-from panoptic_deeplab.results.formats import to_coco_panoptic, to_rles
 from panoptic_deeplab.results.measurements import table_csv, to_table
 from panoptic_deeplab.visualize.colors import visible_ids
 from panoptic_deeplab.visualize.draw import draw_panoptic, draw_semantic

@@ -17,9 +17,10 @@ from panoptic_deeplab.config import EvaluationConfig
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.errors import ClusterError
 from panoptic_deeplab.evaluation.evaluate import EvaluationReport, check_evaluable, report_of
-from panoptic_deeplab.evaluation.part import Part, Predictor, badness, count_part, measures_of
+from panoptic_deeplab.evaluation.part import Part, Predictor, badness, count_part
 from panoptic_deeplab.metrics.metric import Metric
 from panoptic_deeplab.metrics.panoptic_quality import ImageQuality
+from panoptic_deeplab.metrics.standard import standard_metrics
 
 _IMAGES = 16
 """Images of a question."""
@@ -69,7 +70,7 @@ def evaluate_on_ray(
         ClusterError: Ray gave up, or an image ends each process that evaluates it.
     """
     check_evaluable(here.predictor.categories, here.source)
-    measures, notes = measures_of(here.source.categories, config, here.further())
+    measures, notes = standard_metrics(here.source.categories, config, here.further())
     make = functools.partial(_Counting, load, config)
     joined = _Joined(measures)
     total = len(here.source)
@@ -140,7 +141,7 @@ def _with_pictures(part: Part, here: Evaluated, config: EvaluationConfig) -> Par
     number = config.num_pictures
     worst = sorted(part.images, key=lambda index: badness(part.images[index]))[:number]
     indices = sorted({*range(min(number, len(part.images))), *worst})
-    measures, _ = measures_of(here.source.categories, config)
+    measures, _ = standard_metrics(here.source.categories, config)
     shown = count_part(here.predictor, here.source, indices, measures, num_pictures=number)
     return part._replace(pictures=shown.pictures, worst=shown.worst)
 
@@ -159,6 +160,6 @@ class _Counting:
 
     def __call__(self, indices: Sequence[int]) -> tuple[str, Part]:
         predictor, source, further = self._evaluated
-        measures, _ = measures_of(source.categories, self._config, further())
+        measures, _ = standard_metrics(source.categories, self._config, further())
         part = count_part(predictor, source, indices, measures, num_pictures=0)
         return f"{socket.gethostname()} {os.getpid()}", part

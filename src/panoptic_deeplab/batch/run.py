@@ -17,7 +17,7 @@ from panoptic_deeplab.images.prepare import brightness_warning, read_for
 from panoptic_deeplab.images.write import encoded
 from panoptic_deeplab.inference.engines.engine import ReadyImage
 from panoptic_deeplab.inference.predictor import PanopticPredictor
-from panoptic_deeplab.results.formats import to_coco_panoptic, to_rles
+from panoptic_deeplab.results.coco import to_coco_panoptic, to_rles
 from panoptic_deeplab.results.panoptic_result import PanopticResult
 
 _WINDOW = 4

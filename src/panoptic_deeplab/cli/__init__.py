@@ -1,9 +1,12 @@
 """`panoptic-deeplab VERB ...`: the command line. Each verb has a file here; `terminal.py` alone prints.
 
-Options come from the fields of the verbs and of `config/`, so every setting of a recipe is an option
-(`--train.max-steps 100`). Errors made by the user end with one message on stderr and exit code 2; `--debug` shows the
-traceback. What the system refuses (a full disk, a folder without permission) is one message with exit code 2 too.
-Verbs that report numbers take `--json` and then write one JSON document to stdout and nothing else.
+Options are the fields of the verbs' dataclasses, and tyro parses them. `train` holds a whole `Config`, which
+`config/io.py` reads from a recipe, so every setting of it is an option (`--train.max-steps 100`); verbs that use a
+trained model hold the few settings of `option_values.py`, which are laid over the model's own when it opens.
+
+Errors made by the user end with one message on stderr and exit code 2; `--debug` shows the traceback. What the system
+refuses (a full disk, a folder without permission) is one message with exit code 2 too. Verbs that report numbers take
+`--json` and then write one JSON document to stdout and nothing else.
 """
 
 import inspect
@@ -28,7 +31,7 @@ from panoptic_deeplab.cli.evaluate import Evaluate
 from panoptic_deeplab.cli.export import Export
 from panoptic_deeplab.cli.models import Models
 from panoptic_deeplab.cli.option_values import COMMON_OPTIONS, HELP_ALL, OPTION_TYPES, with_home
-from panoptic_deeplab.cli.predict import Predict
+from panoptic_deeplab.cli.predict.command import Predict
 from panoptic_deeplab.cli.serve import Serve
 from panoptic_deeplab.cli.submission import Submission
 from panoptic_deeplab.cli.terminal import parsed, prepare_terminal, say, say_error

@@ -93,10 +93,10 @@ class CheckData(DataVerb):
         """Check; print the report."""
         from panoptic_deeplab.data.check import check_source
         from panoptic_deeplab.data.levels import Levels
-        from panoptic_deeplab.data.measures import Measures
+        from panoptic_deeplab.data.object_sizes import Measures
         from panoptic_deeplab.data.problems import Problems
         from panoptic_deeplab.data.sources import open_source
-        from panoptic_deeplab.training.advice import objections
+        from panoptic_deeplab.training.first_recipe.advice import objections
 
         measures = Measures(levels=Levels(self.input.percentiles), channels=self.input.channels)
         split, problems = self.split or self.data.train_split, Problems()

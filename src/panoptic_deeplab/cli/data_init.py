@@ -14,7 +14,7 @@ from panoptic_deeplab.files import user_path, write_json, write_text
 from panoptic_deeplab.results.text_table import text_table
 
 if TYPE_CHECKING:
-    from panoptic_deeplab.data.found import Classes
+    from panoptic_deeplab.data.recognize.found import Classes, Found
 
 _FEW_STEPS = 200
 _MEASURED, _SHAPES = 100, 1000
@@ -38,6 +38,8 @@ class InitData(Verb):
     """Format of the set, as in data.format. Default: the likeliest one."""
     things: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="NAME [NAME ...]")] = None
     """Classes whose objects are counted; all others are stuff. Default: what the set says, else by a rule."""
+    categories: Annotated[str | None, tyro.conf.arg(metavar="NAME_OR_JSON")] = None
+    """Category table to use: a packaged one, or a JSON file. Default: one that follows from what the files say."""
     train_split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Split to train on. Default: the one whose name says so."""
     val_split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
@@ -49,11 +51,11 @@ class InitData(Verb):
 
     def execute(self) -> None:
         """Look, write, and say what was found."""
-        from panoptic_deeplab.data.detect import choose_format, choose_splits
         from panoptic_deeplab.data.held_out import evenly
-        from panoptic_deeplab.data.measures import measured
+        from panoptic_deeplab.data.object_sizes import measured
+        from panoptic_deeplab.data.recognize.detect import choose_format, choose_splits
         from panoptic_deeplab.data.sources import open_source
-        from panoptic_deeplab.training.first_recipe import first_advice, recipe_text
+        from panoptic_deeplab.training.first_recipe.write import first_advice, recipe_text
 
         root, output = self._folders()
         found, others = choose_format(root, self.format)
@@ -69,7 +71,7 @@ class InitData(Verb):
             "train_split": train,
             "val_split": val or "held_out",
         }
-        self._write_table(found.classes(), DataConfig(**data), table_path)
+        self._write_table(self._classes(found), DataConfig(**data), table_path)
         if val is not None and self.val_split is None and not _has_labels(DataConfig(**data)):
             say(f"The split {val} has no labels to validate on.")
             data["val_split"], val = "held_out", None
@@ -83,12 +85,15 @@ class InitData(Verb):
             raise DatasetError(f"No image of the split {train!r} has labels. Expected labeled images to train on.")
         say("A few training steps are timed.")
         advice, costs = first_advice(data, measures, training, validation, minutes=self.minutes, device=self.device)
-        steps = next(item.value for item in advice if item.setting == "train.max_steps")
-        say(f"A step takes {costs.step:.2f} s; {steps} steps and an evaluation take about {self.minutes:g} minutes.")
+        budget = next(item.value for item in advice if item.setting == "train.max_minutes")
+        steps = int(60 * budget / costs.step)
+        say(
+            f"A step takes {costs.step:.2f} s; about {steps} steps and an evaluation fit into {self.minutes:g} minutes."
+        )
         if costs.step > 2 * costs.work:
             say(
-                f"The machine is busy with other work: {costs.work:.2f} s of a step are its own. Where that ends, there"
-                " is time for more steps (--train.max-steps)."
+                f"The machine is busy with other work: {costs.work:.2f} s of a step are its own. Where that ends, more"
+                " steps fit."
             )
         if steps < _FEW_STEPS:
             say(f"That is little time: below {_FEW_STEPS} steps a network learns little. Raise --minutes if you can.")
@@ -115,12 +120,21 @@ class InitData(Verb):
         make_folder(output)
         return root, output
 
+    def _classes(self, found: "Found") -> "Classes":
+        """The classes that the user names, or those of the files."""
+        from panoptic_deeplab.categories import CategoryTable
+        from panoptic_deeplab.data.recognize.found import Classes
+
+        if self.categories is None:
+            return found.classes()
+        return Classes(CategoryTable.load(self.categories), things_known=True, colors_count=True)
+
     def _write_table(self, classes: "Classes", data: DataConfig, path: Path) -> None:
         """Decide which classes are things, and write the table."""
-        from panoptic_deeplab.data.detect import with_things
         from panoptic_deeplab.data.held_out import evenly
+        from panoptic_deeplab.data.recognize.detect import with_things
+        from panoptic_deeplab.data.recognize.thing_rule import RULE, shapes_by_class
         from panoptic_deeplab.data.sources import open_source
-        from panoptic_deeplab.data.thing_rule import RULE, shapes_by_class
 
         write_json(path, classes.table.to_json(), indent=2)
         if self.things is not None:
@@ -130,14 +144,18 @@ class InitData(Verb):
         else:
             with progress_bar("look at shapes") as on_image:
                 shapes = shapes_by_class(evenly(open_source(data, data.train_split), _SHAPES), on_image)
-            table = with_things(classes, [name for name, shape in shapes.items() if shape.isthing])
-            say(f"The files do not say which classes are things. By a rule, {RULE}. Overrule it with --things.")
+            things = [name for name, s in shapes.items() if (s.convexities if classes.numbered else s.isthing)]
+            table = with_things(classes, things)
+            rule = f"The files do not say which classes are things. By a rule, {RULE}. Overrule it with --things."
+            say("Things are the classes whose objects have numbers." if classes.numbered else rule)
             rows = [("class", "kind", "images", "objects an image", "of the hull")]
             for name, shape in sorted(shapes.items(), key=lambda item: -item[1].objects_an_image):
-                kind, many = "thing" if shape.isthing else "stuff", f"{shape.objects_an_image:.1f}"
+                kind, many = "thing" if name in things else "stuff", f"{shape.objects_an_image:.1f}"
                 rows.append((visible(name), kind, str(shape.images), many, f"{shape.convexity:.0%}"))
             say_lines(text_table(rows, left=(0, 1)))
         write_json(path, table.to_json(), indent=2)
+        for remark in classes.remarks:
+            say(remark)
         for isthing, kind in ((True, "Things"), (False, "Stuff")):
             names = [category.name for category in table.categories if category.isthing == isthing]
             say(f"{kind}: {', '.join(names) or 'none'}.")

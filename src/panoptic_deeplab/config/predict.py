@@ -24,6 +24,10 @@ class PostprocessConfig:
     instance_area_limit: int = 0
     """Instances with fewer pixels become void; 0 keeps all, as the paper does. Nuclei gained from it what neither a
     limit on the distance to the center nor the joining of fragments gave (docs/explanation/limits-on-instances.md)."""
+    join_border_fraction: float | None = None
+    """Two instances of one class are one when their common border is at least this part of the shorter outline of both,
+    above 0 and at most 1; null joins none, as in the paper. For large objects that fall into pieces; wrong where
+    objects touch, as nuclei do (`postprocess/joining.py`, docs/explanation/limits-on-instances.md)."""
     score_calibration: tuple[float, float] | None = None
     """Slope and shift of the logistic curve from the paper's score of a thing to the probability that is shown; null
     cuts to [0, 1]. Fitted on held-out images, it belongs to the weights (`results/scores.py`)."""
@@ -31,7 +35,16 @@ class PostprocessConfig:
     def __post_init__(self) -> None:
         kernel = (self.nms_kernel > 0 and self.nms_kernel % 2 == 1, "a positive odd number")
         limits = "stuff_area_limit instance_area_limit"
-        check_fields(self, "postprocess", positive="top_k", at_least_0=limits, nms_kernel=kernel)
+        fraction = self.join_border_fraction
+        is_fraction = (fraction is None or 0 < fraction <= 1, "above 0 and at most 1, or null")
+        check_fields(
+            self,
+            "postprocess",
+            positive="top_k",
+            at_least_0=limits,
+            nms_kernel=kernel,
+            join_border_fraction=is_fraction,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

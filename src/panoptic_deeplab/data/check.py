@@ -15,7 +15,7 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import InputConfig
 from panoptic_deeplab.data.dataset import network_pixels
 from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
-from panoptic_deeplab.data.formats.drawn import DrawnSource
+from panoptic_deeplab.data.formats.common.drawn import DrawnSource
 from panoptic_deeplab.data.formats.folder import FolderSource
 from panoptic_deeplab.data.instances import no_instances_message
 from panoptic_deeplab.data.overlaps import Overlaps
@@ -184,7 +184,7 @@ def check_source(
         if progress is not None:
             progress(index + 1, total)
     findings = collected.findings
-    if not len(source):
+    if not len(source) and not known.kinds:
         findings.append(Finding(severity="error", message="The set lists no image. Check data.root and the split."))
     if collected.sizes and not collected.labeled_images:
         findings.append(_no_labels(source, labels_needed))

@@ -8,6 +8,7 @@ colored, and masks of one object.
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,44 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+def case_twin(path: Path) -> str | None:
+    """The name of a file beside one that does not exist, from which it differs in upper and lower case alone."""
+    if not path.parent.is_dir():
+        return None
+    names = _names(path.parent, path.parent.stat().st_mtime_ns).get(path.name.casefold(), ())
+    return next((name for name in names if name != path.name), None)
+
+
+@lru_cache(maxsize=8)
+def _names(folder: Path, changed: int) -> dict[str, list[str]]:
+    """Names in a folder that was `changed` at a time, by what they have in common whatever the case."""
+    names: dict[str, list[str]] = {}
+    for name in sorted(path.name for path in folder.iterdir()):
+        names.setdefault(name.casefold(), []).append(name)
+    return names
+
+
+def absent_file(name: str, path: Path) -> str:
+    """Say that an entry of a file names another one that does not exist.
+
+    Args:
+        name: as it is written there.
+        path: what it means.
+
+    Returns:
+        The rest of a sentence that begins with the entry.
+    """
+    twin = case_twin(path)
+    if path.is_dir():
+        return f"names the file {name!r}, but {path} is a folder. Expected a picture."
+    if twin is None:
+        return f"names the file {name!r}, which is not in {path.parent}. Add it, or remove the entry."
+    return (
+        f"names the file {name!r}, but the file in {path.parent} is {twin!r}. Expected the same letters, upper and"
+        " lower case too; rename it, or correct the entry."
+    )
+
+
 def check_same_size(size: tuple[int, int], label: np.ndarray, *, image_path: Path, label_path: Path) -> None:
     """Raise `DatasetError` where a label has not the `(height, width)` of its image."""
     if label.shape[:2] != size:
@@ -225,7 +264,13 @@ def _opened(
     load: bool = True,
 ) -> Iterator[Image.Image]:
     if not path.is_file() and not path.is_symlink():
-        raise DatasetError(f"The {what} {path} does not exist. Is the set complete, and the root folder right?")
+        if path.is_dir():
+            raise DatasetError(f"The {what} {path} is a folder. Expected a file.")
+        twin = case_twin(path)
+        advice = "Is the set complete, and the root folder right?"
+        if twin is not None:
+            advice = f"There is {twin!r}. Expected the same letters, upper and lower case too; rename it."
+        raise DatasetError(f"The {what} {path} does not exist. {advice}")
 
     def look(picture: Image.Image) -> None:
         check(picture, path)

@@ -1,6 +1,6 @@
 """What `data check` tells of annotations that overlap, or of which no pixel is seen."""
 
-from panoptic_deeplab.data.formats.shapes import Painted
+from panoptic_deeplab.data.formats.common.shapes import Painted
 
 
 class Overlaps:

@@ -20,6 +20,8 @@ _PLACES = 3
 _LONGEST_VALUE = 60
 _VARIES = re.compile(r"""'[^']*'|"[^"]*"|\S*[/\\]\S*|\S+\.\w{2,5}\b|[\d.,%]+|#""")
 """What differs between messages of one kind: quoted words, paths, names of files, numbers."""
+_SEVERAL = re.compile(r"#[\s#]*#")
+"""Parts of one name, which may have blanks."""
 
 
 class Problem(NamedTuple):
@@ -88,7 +90,8 @@ def of_one_kind(faults: Iterable[tuple[str, str]]) -> list[list[tuple[str, str]]
     """
     kinds: dict[str, list[tuple[str, str]]] = {}
     for name, message in faults:
-        kinds.setdefault(_VARIES.sub("#", message.replace(name, "#")), []).append((name, message))
+        kind = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "#", message)
+        kinds.setdefault(_SEVERAL.sub("#", _VARIES.sub("#", kind)), []).append((name, message))
     return list(kinds.values())
 
 
@@ -130,8 +133,14 @@ def _together(problems: Sequence[Problem]) -> tuple[str, str | None]:
     first, *others = problems
     message = first.sentence()
     if others:
-        places = [problem.place or problem.file.name for problem in others[:_PLACES]]
+        places = [_place(problem, first.file) for problem in others[:_PLACES]]
         more = len(others) - len(places)
         message += f" The same is wrong with {', '.join(places)}" + (f" and {more} more." if more else ".")
     image_ids = {problem.image_id for problem in problems}
     return message, first.image_id if len(image_ids) == 1 else None
+
+
+def _place(problem: Problem, file: Path) -> str:
+    """Where another problem is, for a message that has named a file."""
+    parts = [problem.file.name] if problem.file != file or not problem.place else []
+    return ": ".join([*parts, *([problem.place] if problem.place else [])])

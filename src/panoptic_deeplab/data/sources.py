@@ -11,8 +11,8 @@ from panoptic_deeplab.config import DataConfig
 from panoptic_deeplab.data.formats.cityscapes import CityscapesSource
 from panoptic_deeplab.data.formats.coco_instances import CocoInstancesSource
 from panoptic_deeplab.data.formats.coco_panoptic import CocoPanopticSource
+from panoptic_deeplab.data.formats.common.drawn import DrawnSource
 from panoptic_deeplab.data.formats.cvat import CvatSource
-from panoptic_deeplab.data.formats.drawn import DrawnSource
 from panoptic_deeplab.data.formats.folder import FolderSource
 from panoptic_deeplab.data.formats.labelme import LabelmeSource
 from panoptic_deeplab.data.formats.mapillary_vistas import MapillaryVistasSource

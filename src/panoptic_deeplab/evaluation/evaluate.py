@@ -20,9 +20,10 @@ from panoptic_deeplab.config import EvaluationConfig
 from panoptic_deeplab.data.sample import PanopticSource
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import CheckpointError, ConfigError, DatasetError, visible
-from panoptic_deeplab.evaluation.part import Part, Picture, Predictor, badness, count_part, measures_of, worst_of
+from panoptic_deeplab.evaluation.part import Part, Picture, Predictor, badness, count_part, worst_of
 from panoptic_deeplab.metrics.metric import Metric, MetricReport, percent
 from panoptic_deeplab.metrics.panoptic_quality import ImageQuality
+from panoptic_deeplab.metrics.standard import standard_metrics
 from panoptic_deeplab.results.text_table import text_table
 
 _ONE_PROCESS = Process()
@@ -150,7 +151,7 @@ def evaluate(
         MissingDependencyError: `config.metric` is AP and pycocotools is not installed.
     """
     check_evaluable(predictor.categories, source)
-    measures, notes = measures_of(source.categories, config, metrics)
+    measures, notes = standard_metrics(source.categories, config, metrics)
     indices = range(process.rank, len(source), process.world_size)
     part = count_part(predictor, source, indices, measures, num_pictures=config.num_pictures, on_image=on_image)
     parts = distributed.gather_objects(part)
@@ -174,7 +175,7 @@ def report_of(
         source: the set.
         measures: metrics like those that counted; what they have counted is replaced.
         num_pictures: most pictures, and most pictures of the worst images.
-        notes: what `measures_of` says beside the metrics' own notes.
+        notes: what `standard_metrics` says beside the metrics' own notes.
         provenance: as for `evaluate`, and `processes`.
     """
     begin = perf_counter()

@@ -13,14 +13,11 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.config import EvaluationConfig
 from panoptic_deeplab.data.sample import PanopticSource
-from panoptic_deeplab.errors import ConfigError, DatasetError, MissingDependencyError
+from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.images.read import read_image
-from panoptic_deeplab.metrics.instance_ap import InstanceAP
 from panoptic_deeplab.metrics.metric import Metric
 from panoptic_deeplab.metrics.panoptic_quality import ImageQuality, PanopticQuality
-from panoptic_deeplab.metrics.semantic_iou import SemanticIoU
 from panoptic_deeplab.results.panoptic_result import PanopticResult
 
 logger = logging.getLogger(__name__)
@@ -75,33 +72,6 @@ class Part(NamedTuple):
     """Wall time of `reading`, `prediction` and `metrics`."""
 
 
-def measures_of(
-    categories: CategoryTable, config: EvaluationConfig, further: Sequence[Metric] = ()
-) -> tuple[list[Metric], list[str]]:
-    """All metrics of an evaluation, PQ first, and a note for each that had to be left out.
-
-    Raises:
-        ConfigError: two metrics have the same name.
-        MissingDependencyError: `config.metric` is AP and pycocotools is not installed.
-    """
-    measures: list[Metric] = [PanopticQuality(categories), SemanticIoU(categories)]
-    notes = []
-    try:
-        measures.append(InstanceAP(categories, config.max_detections))
-    except MissingDependencyError as error:
-        if config.metric == "AP":
-            raise
-        logger.warning("%s AP is left out.", error)
-        notes.append(f"AP was left out: {error}")
-    measures += further
-    names = [metric.name for metric in measures]
-    if len({*names, "num_images", "seconds", "provenance"}) < len(names) + 3:  # keys of one JSON object
-        raise ConfigError(
-            f"Each metric needs a name of its own, not num_images, seconds or provenance. Got {', '.join(names)}."
-        )
-    return measures, notes
-
-
 def count_part(
     predictor: Predictor,
     source: PanopticSource,
@@ -117,7 +87,7 @@ def count_part(
         predictor: its categories are those of the source.
         source: every image needs a label.
         indices: those of the images in the source.
-        measures: what `measures_of` gave, fresh.
+        measures: what `standard_metrics` gave, fresh.
         num_pictures: pictures of the images before this index are kept, and of so many of the worst.
         on_image: as for `evaluate`.
 

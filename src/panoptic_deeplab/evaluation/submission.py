@@ -20,7 +20,7 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.files import file_name, write_json, write_text
 from panoptic_deeplab.images.write import save_picture
-from panoptic_deeplab.results.formats import to_coco_instances, to_coco_panoptic
+from panoptic_deeplab.results.coco import to_coco_instances, to_coco_panoptic
 from panoptic_deeplab.results.panoptic_result import PanopticResult
 
 Benchmark = Literal["cityscapes", "coco", "mapillary_vistas"]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int32, UInt8
 
-from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
+from panoptic_deeplab.inference.engines.pipeline_engine import PipelineEngine
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.results.ids import VOID_ID
 from panoptic_deeplab.results.panoptic_result import PanopticResult

@@ -23,7 +23,7 @@ from panoptic_deeplab.export.writers import (
     save_openvino,
     save_torch,
 )
-from panoptic_deeplab.inference.engines.network import NetworkEngine
+from panoptic_deeplab.inference.engines.network_engine import NetworkEngine
 from panoptic_deeplab.inference.engines.open import engine_of, open_engine
 from panoptic_deeplab.inference.exported.model_file import Kind, ModelFileInfo
 from panoptic_deeplab.inference.predictor import PanopticPredictor

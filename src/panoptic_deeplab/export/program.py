@@ -10,8 +10,8 @@ from torch.export import Dim, ExportedProgram
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import Config
 from panoptic_deeplab.errors import ExportError, first_line
-from panoptic_deeplab.export.graph import NetworkGraph, PanopticGraph, PanopticOutputs
-from panoptic_deeplab.export.same_padding import use_integer_padding
+from panoptic_deeplab.export.graph.same_padding import use_integer_padding
+from panoptic_deeplab.export.graph.whole import NetworkGraph, PanopticGraph, PanopticOutputs
 from panoptic_deeplab.images.prepare import padded_size
 from panoptic_deeplab.inference.exported.model_file import Kind
 from panoptic_deeplab.maps import RawMaps, Size

@@ -19,6 +19,7 @@ _PILLOW_ERRORS = (
     LookupError,
     struct.error,
     zlib.error,
+    UserWarning,  # where a warning was asked to be an error
 )
 """What Pillow raises on broken files."""
 

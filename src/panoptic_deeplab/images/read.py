@@ -255,6 +255,8 @@ def opened(
         raise ImageError(f"There is no image file {path}: it {what}. Check the path.")
     with pillow_errors(str(path)), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # else errors begin at twice the limit
+        if path.suffix.lower() in (".tif", ".tiff"):  # in other formats, what Pillow says there is harmless
+            warnings.filterwarnings("error", "Corrupt EXIF data|Truncated File Read", UserWarning)
         try:
             picture = Image.open(path)
         except UnidentifiedImageError as error:

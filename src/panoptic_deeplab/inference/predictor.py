@@ -32,8 +32,8 @@ from panoptic_deeplab.images.read import ImageLike
 from panoptic_deeplab.images.regions import Regions, open_regions
 from panoptic_deeplab.inference.batching import in_batches
 from panoptic_deeplab.inference.engines.engine import Engine, ReadyImage
-from panoptic_deeplab.inference.engines.ensemble import EnsembleEngine
-from panoptic_deeplab.inference.engines.network import NetworkEngine
+from panoptic_deeplab.inference.engines.ensemble_engine import EnsembleEngine
+from panoptic_deeplab.inference.engines.network_engine import NetworkEngine
 from panoptic_deeplab.inference.engines.open import open_engine
 from panoptic_deeplab.inference.tiles.predict import Progress, predict_tiled
 from panoptic_deeplab.maps import RawMaps, Size, size_of, upsample, upsample_offset
@@ -143,7 +143,7 @@ class PanopticPredictor:
         precision: Precision = "float32",
         compile: bool = False,  # noqa: A002 - torch's name
     ) -> "PanopticPredictor":
-        """Predict with a network of yours; arguments and errors are those of `engines.network.NetworkEngine`."""
+        """Predict with a network of yours; arguments and errors are those of `engines.network_engine.NetworkEngine`."""
         return cls(NetworkEngine(model, categories, config, device=device, precision=precision, compile=compile))
 
     @classmethod

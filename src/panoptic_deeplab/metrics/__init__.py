@@ -1,4 +1,5 @@
 """PQ, mIoU and AP of anybody's predictions: they know results and truth only. A new one is a `metric.Metric`.
 
-The loop over a set, tables and files are in `evaluation/`, whose `evaluate` takes further metrics.
+Those that every evaluation counts are listed in `standard.py`; `evaluate` of `evaluation/`, where the loop over a set,
+tables and files are, takes further ones.
 """

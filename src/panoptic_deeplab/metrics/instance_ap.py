@@ -19,7 +19,7 @@ from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.errors import DatasetError, require
 from panoptic_deeplab.metrics.checks import check_prediction_size, score_of, train_ids_of
 from panoptic_deeplab.metrics.metric import Metric, MetricReport
-from panoptic_deeplab.results.formats import to_rles
+from panoptic_deeplab.results.coco import to_rles
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 _Record = dict[str, Any]

@@ -1,9 +1,11 @@
-"""What post-processing left out of a result, and by which setting; found on request, at no cost otherwise.
+"""What post-processing left out of a result, and by which setting: `predict --explain` and `PanopticPredictor.explain`.
+
+Found on request, at no cost otherwise.
 
 A pixel of the argmax that is void in the result is stuff below `stuff_area_limit`, of an instance below
 `instance_area_limit`, or a thing of an image without a center. A thing pixel can also lie in an instance whose majority
 is of another class. A peak of the heatmap is no instance when it is at or below `center_threshold`, when `top_k`
-stronger ones exist, or when no thing pixel points to it.
+stronger ones exist, when no thing pixel points to it, or when its instance was joined to that of a stronger one.
 """
 
 from dataclasses import dataclass, replace
@@ -11,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Int64
+from torch import Tensor
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.config import PostprocessConfig
@@ -81,6 +84,8 @@ class Dropped:
     """Peaks above the threshold that are weaker than the `top_k` strongest."""
     empty_centers: DroppedPeaks
     """Centers that are not the nearest of any thing pixel."""
+    joined_centers: DroppedPeaks
+    """Centers whose instance became a part of that of a stronger one, by `join_border_fraction`."""
     lost_in_resizing: tuple[Segment, ...] = ()
     """Segments that have no pixel at the size of the original image, described at `size`."""
 
@@ -104,6 +109,10 @@ class Dropped:
             (f"centers beyond top_k {settings.top_k}", _peaks(self.centers_beyond_top_k)),
             ("centers to which no thing pixel belongs", _peaks(self.empty_centers)),
             (
+                f"centers joined to a stronger one by join_border_fraction {settings.join_border_fraction}",
+                _peaks(self.joined_centers),
+            ),
+            (
                 "segments without a pixel at the size of the image",
                 ", ".join(f"{segment.name} {segment.area}" for segment in self.lost_in_resizing),
             ),
@@ -112,9 +121,24 @@ class Dropped:
 
 
 def find_dropped(
-    maps: ImageMaps, grid: Grid, tensors: PanopticTensors, result: PanopticResult, config: PostprocessConfig
+    maps: ImageMaps,
+    grid: Grid,
+    tensors: PanopticTensors,
+    result: PanopticResult,
+    config: PostprocessConfig,
+    *,
+    areas_apart: Int64[Tensor, " S"],
 ) -> Dropped:
-    """Compare what the maps of an image, on their grid, hold with what became of it, as tensors and as a result."""
+    """Compare what the maps of an image, on their grid, hold with what became of it.
+
+    Args:
+        maps: what the network gave.
+        grid: where the pixels lie among their samples.
+        tensors: the answer.
+        result: the same, at the size of the grid.
+        config: the limits.
+        areas_apart: pixels of each slot before instances were joined.
+    """
     categories, semantic_map = result.categories, result.semantic_map
     assert semantic_map is not None
     merged = result.train_id_map()
@@ -124,7 +148,7 @@ def find_dropped(
     outvoted = np.bincount(semantic_map[~is_void & (semantic_map != merged)], minlength=num_classes)
     has_centers = bool((tensors.table.areas[: len(tensors.table.areas) - num_classes] > 0).any())
     void_things = np.where(categories.thing_mask, void_areas, 0)  # one center takes every thing pixel of the image
-    weak, beyond, empty = _dropped_peaks(maps, grid, tensors, config)
+    weak, beyond, empty, joined = _dropped_peaks(maps, grid, tensors, config, areas_apart)
     return Dropped(
         size=result.size,
         settings=config,
@@ -135,16 +159,17 @@ def find_dropped(
         weak_centers=weak,
         centers_beyond_top_k=beyond,
         empty_centers=empty,
+        joined_centers=joined,
     )
 
 
 def _dropped_peaks(
-    maps: ImageMaps, grid: Grid, tensors: PanopticTensors, config: PostprocessConfig
-) -> tuple[DroppedPeaks, DroppedPeaks, DroppedPeaks]:
-    """Weak ones, those beyond the k-th, those without a pixel."""
+    maps: ImageMaps, grid: Grid, tensors: PanopticTensors, config: PostprocessConfig, areas_apart: Int64[Tensor, " S"]
+) -> tuple[DroppedPeaks, DroppedPeaks, DroppedPeaks, DroppedPeaks]:
+    """Weak ones, those beyond the k-th, those without a pixel, those that were joined to another."""
     if maps.heatmap is None:
         nothing = DroppedPeaks(count=0, strongest=())
-        return nothing, nothing, nothing
+        return nothing, nothing, nothing, nothing
     heatmap = resize(maps.heatmap[None], grid)[0]
     threshold = config.center_threshold
     floor = min(threshold, _WEAK * threshold)  # the threshold itself if it is not positive
@@ -157,9 +182,11 @@ def _dropped_peaks(
         Peak(y=place // grid.size[1], x=place % grid.size[1], score=score)
         for place, score in zip(places.tolist(), scores.tolist(), strict=True)
     ]
-    areas = tensors.table.areas[: config.top_k].tolist()
-    empty = [peak for peak, area in zip(peaks[:count], areas, strict=False) if area == 0]
-    return _listed(peaks[count:]), _listed(peaks[config.top_k : count]), _listed(empty)
+    areas, before = (column[: config.top_k].tolist() for column in (tensors.table.areas, areas_apart))
+    centers = list(zip(peaks[:count], areas, before, strict=False))
+    empty = [peak for peak, _, before in centers if before == 0]
+    joined = [peak for peak, area, before in centers if area == 0 and before > 0]
+    return _listed(peaks[count:]), _listed(peaks[config.top_k : count]), _listed(empty), _listed(joined)
 
 
 def _listed(peaks: list[Peak]) -> DroppedPeaks:

@@ -2,7 +2,8 @@
 
 Every pixel falls into one *slot*: slots `0 ... K-1` are the instances, slot `K + c` holds the pixels of class `c` that
 no instance has (stuff, and things of an image without centers). `SlotSums` counts what is needed about the slots;
-`decide_segments` then turns the sums into one table, and `score_segments` gives its rows their scores.
+`decide_segments` then turns the sums into one table, and `score_segments` gives its rows their scores. In between, the
+slots of instances may be joined (`joining.py`).
 
 Dimension letters: `C` classes, `K` centers, `S = K + C` slots, `H W` the image.
 """
@@ -111,13 +112,23 @@ class SlotSums:
         fixed = probability.flatten().mul(_FIXED_POINT).round_().to(torch.int64)
         self.probability.scatter_add_(0, slots.flatten().to(torch.int64), fixed)
 
+    def vote(self) -> Int64[Tensor, " K"]:
+        """The class that most pixels of each instance have; of equal counts the first: the lower train id."""
+        return self.votes[: self.num_centers].argmax(dim=1)
+
+    def join(self, into: Int64[Tensor, " S"]) -> None:
+        """Count the pixels of each slot for another one, or for itself, before probabilities are added."""
+        self.votes = torch.zeros_like(self.votes).index_add_(0, into, self.votes)
+        both = into.expand(2, -1)
+        self.low = torch.full_like(self.low, _FAR).scatter_reduce_(1, both, self.low, "amin")
+        self.high = torch.full_like(self.high, -1).scatter_reduce_(1, both, self.high, "amax")
+
 
 def decide_segments(sums: SlotSums, *, stuff_area_limit: int, instance_area_limit: int) -> SegmentTable:
     """Vote for the class of each instance, drop what is below its limit (0 keeps all), number what is left."""
     num_centers, thing_mask = sums.num_centers, sums.thing_mask
     device = thing_mask.device
-    voted = sums.votes[:num_centers].argmax(dim=1)  # of equal counts the first: the lower train id
-    train_ids = torch.cat([voted, torch.arange(len(thing_mask), device=device)])
+    train_ids = torch.cat([sums.vote(), torch.arange(len(thing_mask), device=device)])
     areas = sums.votes.sum(dim=1)
 
     is_instance = torch.arange(len(train_ids), device=device) < num_centers

@@ -8,6 +8,7 @@
     grouping.py    each thing pixel goes to the center nearest to where its offset points, pixel + (dy, dx)
     merging.py     each instance takes the class of most of its pixels; what is below `stuff_area_limit` or
                    `instance_area_limit` pixels becomes void; what is left is numbered, measured and scored
+    joining.py     before that, if `join_border_fraction` is set: neighbors with a long common border become one
     dropped.py     on request: what these limits left out of a result
 
 Maps, classes, areas and boxes are exact: they do not depend on the batch around an image, on the sizes of blocks, on
@@ -37,12 +38,13 @@ Deliberate deviations from the published code:
     the mask or on another object. The score is class probability x objectness as in the paper, never one of them alone.
 10. Void is id 0 and never listed; segment ids count from 1 through the image. Elsewhere id 0 of class 0 collides with
     void, or ids are class * divisor + instance, which limits the instances of a class.
-11. The nearest center is taken however far it is, as in the paper. A limit on the distance and the joining of fragments
-    were measured and not kept (docs/explanation/limits-on-instances.md); `instance_area_limit`, off by default, was.
+11. The nearest center is taken however far it is, as in the paper. A limit on the distance was measured and not kept
+    (docs/explanation/limits-on-instances.md); `instance_area_limit` and `join_border_fraction`, off by default, were.
 12. A semantic-only model has no instances: its thing pixels are void in `panoptic_map`; `semantic_map` has them.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,7 @@ from panoptic_deeplab.maps import RawMaps, Size
 from panoptic_deeplab.postprocess.centers import find_centers, no_centers
 from panoptic_deeplab.postprocess.dropped import Dropped, find_dropped
 from panoptic_deeplab.postprocess.grouping import group_pixels
+from panoptic_deeplab.postprocess.joining import border_lengths, slots_of_wholes
 from panoptic_deeplab.postprocess.merging import (
     PanopticTensors,
     SegmentTable,
@@ -137,6 +140,11 @@ def panoptic_tensors(
     with stage(stopwatch, "merging"):
         sums = SlotSums(num_centers, thing_mask)
         sums.add_pixels(slots, classes.train_ids, y, x)
+        if config.join_border_fraction is not None and num_centers > 0:
+            lengths = border_lengths(slots, len(sums.votes))
+            into = slots_of_wholes(lengths, sums.vote(), fraction=config.join_border_fraction)
+            sums.join(into)
+            slots = look_up(into, slots)
         table = decide_segments(
             sums, stuff_area_limit=config.stuff_area_limit, instance_area_limit=config.instance_area_limit
         )
@@ -185,7 +193,9 @@ class PanopticPostprocessor:
         if content_sizes is None:
             content_sizes = [input_size] * batch_size
         self._check(raw_maps, input_size, content_sizes)
-        tensors = [self._tensors(raw_maps, i, input_size, size, stopwatch) for i, size in enumerate(content_sizes)]
+        tensors = [
+            self._tensors(raw_maps, i, input_size, size, stopwatch=stopwatch) for i, size in enumerate(content_sizes)
+        ]
         with stage(stopwatch, "merging"):
             return [self.result(t) for t in tensors]  # the first transfer, after all work has been queued
 
@@ -204,10 +214,21 @@ class PanopticPostprocessor:
         grid = make_grid(map_size, input_size, content_size, align_corners=self.align_corners, device=device)
         tensors = self._tensors(raw_maps, 0, input_size, content_size)
         result = self.result(tensors)
-        return result, find_dropped(maps, grid, tensors, result, self.config)
+        areas = tensors.table.areas
+        if self.config.join_border_fraction is not None:  # a joined instance has no pixel left; see what it had
+            apart = replace(self.config, join_border_fraction=None)
+            areas = self._tensors(raw_maps, 0, input_size, content_size, config=apart).table.areas
+        return result, find_dropped(maps, grid, tensors, result, self.config, areas_apart=areas)
 
     def _tensors(
-        self, raw_maps: RawMaps, index: int, input_size: Size, size: Size, stopwatch: Stopwatch | None = None
+        self,
+        raw_maps: RawMaps,
+        index: int,
+        input_size: Size,
+        size: Size,
+        *,
+        config: PostprocessConfig | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> PanopticTensors:
         return panoptic_tensors(
             raw_maps,
@@ -215,7 +236,7 @@ class PanopticPostprocessor:
             input_size,
             size,
             thing_mask=torch.from_numpy(self.categories.thing_mask).to(raw_maps.semantic_logits.device),
-            config=self.config,
+            config=self.config if config is None else config,
             align_corners=self.align_corners,
             stopwatch=stopwatch,
         )

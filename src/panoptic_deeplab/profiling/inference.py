@@ -14,8 +14,8 @@ from panoptic_deeplab.config import Config, Precision
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
 from panoptic_deeplab.distributed import resolve_device
 from panoptic_deeplab.images.prepare import read_for
-from panoptic_deeplab.inference.engines.network import NetworkEngine
-from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
+from panoptic_deeplab.inference.engines.network_engine import NetworkEngine
+from panoptic_deeplab.inference.engines.pipeline_engine import PipelineEngine
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.maps import Size, size_of
 from panoptic_deeplab.model.network import PanopticDeepLab
@@ -23,7 +23,7 @@ from panoptic_deeplab.postprocess.pipeline import PanopticPostprocessor
 from panoptic_deeplab.profiling.measure import WARM_UP_RUNS, Timing, peak_memory, run_repeatedly
 from panoptic_deeplab.profiling.report import STAGES, InferenceRow
 from panoptic_deeplab.profiling.scenes import DrawnMaps
-from panoptic_deeplab.results.formats import to_coco_panoptic
+from panoptic_deeplab.results.coco import to_coco_panoptic
 from panoptic_deeplab.results.panoptic_result import PanopticResult
 from panoptic_deeplab.stopwatch import Stopwatch, stage
 

@@ -1,4 +1,5 @@
-"""What everybody else sees: a panoptic result, its segments, ids and run lengths, and the formats people use.
+"""What everybody else sees: a panoptic result, its segments, ids and run lengths, and the forms people use.
 
-Nothing here draws or measures quality.
+A new form is a function of `conversions.py`; `cli/predict/files.py` makes it a value of `--save`, `serving/options.py`
+an output of the service. Nothing here draws or measures quality.
 """

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Int32, UInt16
 
 from panoptic_deeplab.errors import require
 from panoptic_deeplab.images.place_on_earth import PlaceOnEarth, on_earth
-from panoptic_deeplab.results.formats import check_array, to_rles
+from panoptic_deeplab.results.coco import check_array, to_rles
 from panoptic_deeplab.results.outlines import Polygon, outlines
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 

@@ -1,4 +1,4 @@
-"""A `LargeResult` as files: the forms of `formats.py` and `conversions.py`, written in parts.
+"""A `LargeResult` as files: the forms of `coco.py` and `conversions.py`, written in parts.
 
 Objects are looked at one by one, in their boxes, so memory does not grow with the image. Stuff may lie anywhere: it is
 in the label image, in the table without centroid and perimeter, and not in GeoJSON.

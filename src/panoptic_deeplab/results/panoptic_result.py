@@ -1,7 +1,7 @@
 """What everybody outside the network sees: `Segment` and `PanopticResult`.
 
 The same two classes describe truth and prediction, so metrics, pictures and files treat both alike. The dependence on
-files and formats of other tools (RLE, polygons, COCO records) is in `results/formats.py`.
+files and formats of other tools (RLE, polygons, COCO records) is in `results/coco.py`.
 """
 
 import operator

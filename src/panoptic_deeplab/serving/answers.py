@@ -11,8 +11,8 @@ from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.images.intensity import Pixels
 from panoptic_deeplab.images.write import encoded
 from panoptic_deeplab.inference.predictor import UpsampledMaps
+from panoptic_deeplab.results.coco import to_coco_panoptic, to_rles
 from panoptic_deeplab.results.conversions import to_geojson, to_labels
-from panoptic_deeplab.results.formats import to_coco_panoptic, to_rles
 from panoptic_deeplab.results.measurements import table_csv, to_json, to_table
 from panoptic_deeplab.results.outlines import outlines
 from panoptic_deeplab.results.panoptic_result import PanopticResult

@@ -23,10 +23,10 @@ from panoptic_deeplab import __version__
 from panoptic_deeplab.errors import ConfigError, did_you_mean
 from panoptic_deeplab.serving.envelope import Envelope
 from panoptic_deeplab.serving.jobs import Job
-from panoptic_deeplab.serving.metrics import Metrics
 from panoptic_deeplab.serving.options import ModelInfo, Options, Query
 from panoptic_deeplab.serving.pool import Pool
 from panoptic_deeplab.serving.problems import MEDIA_TYPE, Problem
+from panoptic_deeplab.serving.prometheus import Metrics
 from panoptic_deeplab.serving.settings import Settings
 
 PAGE = Path(__file__).parent / "page"

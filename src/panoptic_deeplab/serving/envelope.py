@@ -11,8 +11,8 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from panoptic_deeplab.serving import logs
-from panoptic_deeplab.serving.metrics import Metrics
 from panoptic_deeplab.serving.problems import MEDIA_TYPE, Problem, fault
+from panoptic_deeplab.serving.prometheus import Metrics
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from typing import Any
 
 from panoptic_deeplab.serving.jobs import Job, Reply
 from panoptic_deeplab.serving.logs import log_as_json
-from panoptic_deeplab.serving.metrics import Metrics
 from panoptic_deeplab.serving.options import ModelInfo
 from panoptic_deeplab.serving.problems import Problem, fault, out_of_time
+from panoptic_deeplab.serving.prometheus import Metrics
 from panoptic_deeplab.serving.settings import Settings
 
 logger = logging.getLogger(__name__)

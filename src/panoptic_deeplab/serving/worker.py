@@ -21,8 +21,8 @@ from panoptic_deeplab.images.encoded import TooManyPixelsError, UnknownFormatErr
 from panoptic_deeplab.images.intensity import Pixels
 from panoptic_deeplab.images.prepare import drawable, reading
 from panoptic_deeplab.inference.engines.engine import Engine, ReadyImage
-from panoptic_deeplab.inference.engines.network import NetworkEngine
-from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
+from panoptic_deeplab.inference.engines.network_engine import NetworkEngine
+from panoptic_deeplab.inference.engines.pipeline_engine import PipelineEngine
 from panoptic_deeplab.inference.predictor import PanopticPredictor, UpsampledMaps
 from panoptic_deeplab.maps import RawMaps, each_map
 from panoptic_deeplab.results.panoptic_result import PanopticResult

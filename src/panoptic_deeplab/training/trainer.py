@@ -45,7 +45,19 @@ from panoptic_deeplab.inference.memory_need import available_memory
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.training.allocator import keep_freed_memory
 from panoptic_deeplab.training.callbacks import Callback, closed_at_the_end
-from panoptic_deeplab.training.checkpoint import add_validation, save_checkpoint
+from panoptic_deeplab.training.checkpoints.model_card import training_card
+from panoptic_deeplab.training.checkpoints.read import load_checkpoint
+from panoptic_deeplab.training.checkpoints.run_folder import (
+    BATCH_PICTURE,
+    BEST,
+    CONFIG_YAML,
+    CURVES_PICTURE,
+    LABELS_PICTURE,
+    check_run_folder,
+    locked,
+    newest_checkpoint,
+)
+from panoptic_deeplab.training.checkpoints.write import add_validation, save_checkpoint
 from panoptic_deeplab.training.checks import (
     check_batch,
     check_data,
@@ -63,20 +75,8 @@ from panoptic_deeplab.training.interruption import Interruption
 from panoptic_deeplab.training.loggers.named import named_loggers
 from panoptic_deeplab.training.losses import PanopticDeepLabLoss
 from panoptic_deeplab.training.meter import Meter
-from panoptic_deeplab.training.model_card import training_card
 from panoptic_deeplab.training.optimizer import build_optimizer, describe_schedule, learning_rate
 from panoptic_deeplab.training.precision import with_resolved_precision
-from panoptic_deeplab.training.resume import load_checkpoint
-from panoptic_deeplab.training.run_folder import (
-    BATCH_PICTURE,
-    BEST,
-    CONFIG_YAML,
-    CURVES_PICTURE,
-    LABELS_PICTURE,
-    check_run_folder,
-    locked,
-    newest_checkpoint,
-)
 from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.training.step import batch_to_device, optimization_step, place_network
 from panoptic_deeplab.training.tracking import METRICS_FILE, Tracker
@@ -84,7 +84,7 @@ from panoptic_deeplab.training.validation import Validation, validate
 from panoptic_deeplab.visualize.curves import draw_curves
 from panoptic_deeplab.weights.backbone import load_backbone_weights
 from panoptic_deeplab.weights.initial import load_initial_weights
-from panoptic_deeplab.weights.size_limit import TooLargeError, at_most
+from panoptic_deeplab.weights.reading.size_limit import TooLargeError, at_most
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from panoptic_deeplab.distributed import Process, broadcast_buffers, of_main_pro
 from panoptic_deeplab.evaluation.evaluate import EvaluationReport, evaluate
 from panoptic_deeplab.evaluation.report_files import write_report_files
 from panoptic_deeplab.inference.predictor import PanopticPredictor
+from panoptic_deeplab.training.checkpoints.run_folder import validation_folder
 from panoptic_deeplab.training.precision import VALIDATION_PRECISION
-from panoptic_deeplab.training.run_folder import validation_folder
 from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.training.tracking import VALIDATION_COLUMNS
 

@@ -3,6 +3,7 @@
 import colorsys
 from collections import Counter
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -69,9 +70,9 @@ def segment_colors(result: PanopticResult) -> UInt8[np.ndarray, "N 3"]:
         if segment.isthing and not segment.iscrowd:
             members.setdefault(segment.category_id, []).append(index)
     for category_id, indices in members.items():
-        colors_, distances = _palette(result.categories[train_ids[category_id]].color)
+        palette = instance_palette(result.categories[train_ids[category_id]].color)
         boxes = np.array([result.segments_info[index].bbox for index in indices], np.float64)
-        colors[indices] = colors_[_spread(boxes[:, :2] + boxes[:, 2:] / 2, distances)]
+        colors[indices] = palette.colors[_spread(boxes[:, :2] + boxes[:, 2:] / 2, palette.distances)]
     return colors
 
 
@@ -102,9 +103,19 @@ def _spread(centers: Float[np.ndarray, "N 2"], distances: Float[np.ndarray, "P P
     return chosen
 
 
+class Palette(NamedTuple):
+    """Colors that look different."""
+
+    colors: UInt8[np.ndarray, "P 3"]
+    places: Float[np.ndarray, "P 3"]
+    """Where they lie in Oklab."""
+    distances: Float[np.ndarray, "P P"]
+    """How far they lie from one another there."""
+
+
 @lru_cache(maxsize=300)
-def _palette(base: Color) -> tuple[UInt8[np.ndarray, "P 3"], Float[np.ndarray, "P P"]]:
-    """Colors that look different, the one nearest to `base` first, and how much each pair differs (in Oklab)."""
+def instance_palette(base: Color) -> Palette:
+    """The colors of the instances of a class whose color is `base`: about that one first."""
     grid = [
         colorsys.hsv_to_rgb(hue / 36, saturation, value)
         for saturation, value in ((1, 1), (0.55, 1), (1, 0.7), (0.6, 0.75))
@@ -117,9 +128,9 @@ def _palette(base: Color) -> tuple[UInt8[np.ndarray, "P 3"], Float[np.ndarray, "
     while len(taken) < _PALETTE_SIZE:
         taken.append(int(far.argmax()))
         far = np.minimum(far, np.linalg.norm(places - places[taken[-1]], axis=1))
-    return np.rint(255 * candidates[taken]).astype(np.uint8), np.linalg.norm(
-        places[taken][:, None] - places[taken], axis=2
-    )
+    chosen = places[taken]
+    distances = np.linalg.norm(chosen[:, None] - chosen, axis=2)
+    return Palette(np.rint(255 * candidates[taken]).astype(np.uint8), chosen, distances)
 
 
 def visible_ids(result: PanopticResult) -> list[int]:
@@ -144,7 +155,7 @@ def visible_ids(result: PanopticResult) -> list[int]:
 
 def distinct_colors(number: int) -> UInt8[np.ndarray, "N 3"]:
     """Bright colors, each far from those before it; the first ones do not change with `number`, and all come again."""
-    colors, _ = _palette((255, 90, 90))
+    colors = instance_palette((255, 90, 90)).colors
     return colors[np.arange(number) % len(colors)]
 
 

@@ -13,7 +13,7 @@ from panoptic_deeplab.images.read import ImageLike, read_image
 from panoptic_deeplab.results.ids import VOID_ID
 from panoptic_deeplab.results.panoptic_result import PanopticResult
 from panoptic_deeplab.visualize.colors import Color, class_colors, paint_segments, segment_colors
-from panoptic_deeplab.visualize.labels import write_labels
+from panoptic_deeplab.visualize.segment_names import write_labels
 
 _TALLEST = 8
 """Enlarged pictures are at most so many times as high as the width asked for."""
@@ -33,7 +33,7 @@ def draw_panoptic(
 
     Things have a color each, stuff the color of its class, void is left as it is; segments are separated by white
     lines, crowd regions hatched. Segments of at least 0.5 % of the image are labeled with name and score where that
-    hides no object (`visualize/labels.py`).
+    hides no object (`visualize/segment_names.py`).
 
     Args:
         image: as for `read_image`, of the size of the result.

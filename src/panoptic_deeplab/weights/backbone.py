@@ -15,7 +15,7 @@ from panoptic_deeplab.model.backbones.build import OWN_NETWORKS, create_timm_net
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.weights.folder import load_weights, read_weights
 from panoptic_deeplab.weights.hub import why_unreachable
-from panoptic_deeplab.weights.tensors import COUNTER, check_entries
+from panoptic_deeplab.weights.reading.tensors import COUNTER, check_entries
 
 logger = logging.getLogger(__name__)
 

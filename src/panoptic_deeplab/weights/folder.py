@@ -24,7 +24,7 @@ from panoptic_deeplab.files import make_folder, read_json, user_path, write_json
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.weights.card import CARD_FILE, model_card
 from panoptic_deeplab.weights.checksums import CHECKSUMS_FILE, check_files, read_checksums
-from panoptic_deeplab.weights.tensors import check_entries, read_content
+from panoptic_deeplab.weights.reading.tensors import check_entries, read_content
 
 MODEL_FILE = "model.safetensors"
 EMA_FILE = "ema.safetensors"

@@ -13,7 +13,7 @@ from panoptic_deeplab.errors import CheckpointError, ConfigError
 from panoptic_deeplab.model.network import PanopticDeepLab, with_output_stride
 from panoptic_deeplab.weights.folder import load_weights, read_folder_weights, read_settings
 from panoptic_deeplab.weights.locations import model_folder
-from panoptic_deeplab.weights.size_limit import TooLargeError, at_most
+from panoptic_deeplab.weights.reading.size_limit import TooLargeError, at_most
 
 _SIZE_FACTOR = 4
 """A network of float32 may come from numbers of one byte."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from panoptic_deeplab.data.formats.shapes import Painted
+from panoptic_deeplab.data.formats.common.shapes import Painted
 from panoptic_deeplab.data.overlaps import Overlaps
 
 

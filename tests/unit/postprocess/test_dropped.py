@@ -65,6 +65,7 @@ def test_nothing_is_missing():
     assert dropped.lines() == []
     assert dropped.small_stuff == dropped.without_center == dropped.outvoted == dropped.lost_in_resizing == ()
     assert dropped.weak_centers.count == dropped.centers_beyond_top_k.count == dropped.empty_centers.count == 0
+    assert dropped.joined_centers.count == 0
 
 
 @pytest.mark.parametrize(("limit", "is_dropped"), [(40, False), (41, True)])
@@ -114,6 +115,16 @@ def test_centers_that_no_pixel_belongs_to():
     dropped = explain(maps_of(scene(), [(9, 5, 0.75), (18, 28, 0.875), (9, 25, 0.5)]))
     assert [(peak.y, peak.x) for peak in dropped.empty_centers.strongest] == [(18, 28), (9, 25)]
     assert dropped.empty_centers.count == 2
+
+
+def test_centers_of_parts():
+    """The cat is cut in the middle, between rows 9 and 10."""
+    maps = maps_of(scene(), [(7, 5, 0.75), (12, 5, 0.5), (18, 28, 0.875)])
+    dropped = explain(maps, join_border_fraction=0.3)
+    assert [(peak.y, peak.x) for peak in dropped.joined_centers.strongest] == [(12, 5)]
+    assert [(peak.y, peak.x) for peak in dropped.empty_centers.strongest] == [(18, 28)]
+    assert "centers joined to a stronger one by join_border_fraction 0.3: 1, 0.5 at (y=12, x=5)" in dropped.lines()
+    assert explain(maps).joined_centers.count == 0
 
 
 def test_the_minority_inside_an_instance():

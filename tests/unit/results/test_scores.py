@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.metrics.checks import score_of
-from panoptic_deeplab.results.formats import load_result, save_result, to_coco_instances
+from panoptic_deeplab.results.coco import to_coco_instances
 from panoptic_deeplab.results.panoptic_result import PanopticResult
+from panoptic_deeplab.results.saved import load_result, save_result
 from panoptic_deeplab.results.scores import predicted_scores
 
 ANY = st.floats(-1e6, 1e6)

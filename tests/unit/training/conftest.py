@@ -11,10 +11,10 @@ from panoptic_deeplab.config import Config
 from panoptic_deeplab.evaluation import report_files
 from panoptic_deeplab.model.network import PanopticDeepLab
 from panoptic_deeplab.training import trainer
-from panoptic_deeplab.training.checkpoint import add_validation, save_checkpoint
+from panoptic_deeplab.training.checkpoints.read import load_checkpoint
+from panoptic_deeplab.training.checkpoints.write import add_validation, save_checkpoint
 from panoptic_deeplab.training.ema import ExponentialMovingAverage
 from panoptic_deeplab.training.optimizer import build_optimizer
-from panoptic_deeplab.training.resume import load_checkpoint
 from panoptic_deeplab.training.state import TrainingState
 
 

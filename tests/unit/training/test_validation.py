@@ -11,7 +11,7 @@ from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.evaluation.evaluate import evaluate
 from panoptic_deeplab.inference.predictor import PanopticPredictor
 from panoptic_deeplab.model.network import PanopticDeepLab
-from panoptic_deeplab.training.model_card import training_card
+from panoptic_deeplab.training.checkpoints.model_card import training_card
 from panoptic_deeplab.training.optimizer import build_optimizer
 from panoptic_deeplab.training.state import TrainingState
 from panoptic_deeplab.training.validation import validate

@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Int32
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.data.formats.listed import Item, ItemSource, Labels, paired_items, panoptic_items
-from panoptic_deeplab.data.formats.panoptic_json import read_panoptic_json
+from panoptic_deeplab.data.formats.common.listed import Item, ItemSource, Labels, paired_items, panoptic_items
+from panoptic_deeplab.data.formats.common.panoptic_json import read_panoptic_json
 from panoptic_deeplab.data.labels import RawSegment
 from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.data.set_root import SetRoot

@@ -20,13 +20,15 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from panoptic_deeplab.data.formats.coco_entries import warn_of_unlisted
-from panoptic_deeplab.data.formats.drawn import DrawnSource
-from panoptic_deeplab.data.formats.instances_json import read_instances_json
-from panoptic_deeplab.data.formats.listed import Labels
-from panoptic_deeplab.data.formats.shapes import Shape
+from panoptic_deeplab.data.formats.common.coco_entries import warn_of_unlisted
+from panoptic_deeplab.data.formats.common.drawn import DrawnSource
+from panoptic_deeplab.data.formats.common.instances_json import read_instances_json
+from panoptic_deeplab.data.formats.common.listed import Labels
+from panoptic_deeplab.data.formats.common.shapes import Shape
+from panoptic_deeplab.data.label_files import absent_file, case_twin
 from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.files import existing_file
 
 
 class CocoInstancesSource(DrawnSource):
@@ -81,14 +83,9 @@ class CocoInstancesSource(DrawnSource):
             path = self.image_folder / _plain(name)
             if not name or path.is_file():  # without a name, that is noted already
                 continue
-            same = next((p.name for p in _siblings(path) if p.name.casefold() == path.name.casefold()), None)
-            fault = (
-                f"names the file {name!r}, which is not in {self.image_folder}. Add it, or remove the entry."
-                if same is None
-                else f"names the file {name!r}, but the file in {path.parent} is {same!r}. Expected the same letters,"
-                " upper and lower case too; rename it, or correct the entry."
+            self._fault(
+                index, "no file" if case_twin(path) is None else "other letters", absent_file(name, path), problems
             )
-            self._fault(index, "no file" if same is None else "other letters", fault, problems)
 
     def _look_for_maps(self, folder: Path, problems: Problems) -> None:
         """Note images without a map of stuff."""
@@ -110,15 +107,20 @@ def _layout(root: Path, split: str) -> tuple[Path, list[Path]]:
         root / "annotations" / f"instances_{split}.json": [root / split, images / split, images],
         root / f"{split}.json": [images / split, root / split, images],
     }
-    present = [path for path in layouts if path.is_file()]
+    present = {
+        found: folders
+        for path, folders in layouts.items()
+        if (found := existing_file(path, error=DatasetError)) is not None
+    }
     if len(present) > 1:
-        raise DatasetError(f"{present[0]} and {present[1]} both list split {split!r}. Remove or rename one of them.")
+        first, second, *_ = present
+        raise DatasetError(f"{first} and {second} both list split {split!r}. Remove or rename one of them.")
     if not present:
         raise DatasetError(
             f"Split {split!r} is not in {root}. Expected its annotations in COCO instances format in one of:"
             f" {', '.join(str(path.relative_to(root)) for path in layouts)}."
         )
-    return present[0], layouts[present[0]]
+    return next(iter(present.items()))
 
 
 def _semantic_folders(root: Path, split: str) -> list[Path]:
@@ -127,10 +129,11 @@ def _semantic_folders(root: Path, split: str) -> list[Path]:
 
 
 def _fullest(folders: Sequence[Path], names: Sequence[str]) -> Path:
-    """The folder that holds most of the names; the first of those that hold as many."""
+    """The folder that holds most of the names, in letters of any case; the first of those that hold as many."""
     best, most = folders[0], -1
     for folder in filter(Path.is_dir, folders):
-        count = sum((folder / _plain(name)).is_file() for name in names if name)
+        paths = [folder / _plain(name) for name in names if name]
+        count = sum(path.is_file() or case_twin(path) is not None for path in paths)
         if count > most:
             best, most = folder, count
         if count == len(names):
@@ -141,7 +144,3 @@ def _fullest(folders: Sequence[Path], names: Sequence[str]) -> Path:
 def _plain(name: str) -> str:
     r"""A name with `/` between folders, which Windows writes as `\`."""
     return name.replace("\\", "/")
-
-
-def _siblings(path: Path) -> list[Path]:
-    return sorted(path.parent.iterdir()) if path.parent.is_dir() else []

@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from panoptic_deeplab.data.formats.coco_entries import warn_of_unlisted
-from panoptic_deeplab.data.formats.listed import Labels, ListedSource
-from panoptic_deeplab.data.formats.panoptic_json import read_panoptic_json
+from panoptic_deeplab.data.formats.common.coco_entries import warn_of_unlisted
+from panoptic_deeplab.data.formats.common.listed import Labels, ListedSource
+from panoptic_deeplab.data.formats.common.panoptic_json import read_panoptic_json
 from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.files import existing_file
 
 
 class CocoPanopticSource(ListedSource):
@@ -30,10 +31,9 @@ class CocoPanopticSource(ListedSource):
 
     def _list(self, split: str, problems: Problems) -> Sequence[str]:
         root, annotations = self._root.folder, self._root.folder / "annotations"
-        json_path = annotations / f"panoptic_{split}.json"
-        if not json_path.is_file() and (annotations / f"image_info_{split}.json").is_file():
-            json_path = annotations / f"image_info_{split}.json"
-        self.index = read_panoptic_json(json_path, self.categories, self._root, problems)
+        places = (annotations / f"panoptic_{split}.json", annotations / f"image_info_{split}.json")
+        found = filter(None, (existing_file(path, error=DatasetError) for path in places))
+        self.index = read_panoptic_json(next(found, places[0]), self.categories, self._root, problems)
         names = dict.fromkeys([split, split.replace("-dev", "")])  # the images of test-dev2017 are in test2017
         self.image_folder = _existing_folder(
             [folder for name in names for folder in (root / name, root / "images" / name)], what="images"

@@ -35,15 +35,15 @@ import numpy as np
 from jaxtyping import Int32, Int64, Integer, UInt8
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.data.formats.folder_files import FOLDER, Layout, find_files
-from panoptic_deeplab.data.formats.label_colors import (
+from panoptic_deeplab.data.formats.common.folder_files import FOLDER, Layout, find_files
+from panoptic_deeplab.data.formats.common.label_colors import (
     NO_CLASS,
     Color,
     ids_of_colors,
     objects_of_colors,
     table_colors,
 )
-from panoptic_deeplab.data.formats.listed import Labels, ListedSource
+from panoptic_deeplab.data.formats.common.listed import Labels, ListedSource
 from panoptic_deeplab.data.label_files import check_same_size, read_colored_label
 from panoptic_deeplab.data.labels import RawSegment, translate_labels
 from panoptic_deeplab.data.problems import Problems

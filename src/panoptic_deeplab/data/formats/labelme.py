@@ -20,20 +20,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from panoptic_deeplab.data.formats.label_tools import (
+from panoptic_deeplab.data.formats.common.label_tools import (
     Annotated,
     LabelToolSource,
     Outline,
     ellipse,
     rectangle,
 )
-from panoptic_deeplab.data.formats.shapes import Patch
-from panoptic_deeplab.data.label_files import read_lines
+from panoptic_deeplab.data.formats.common.shapes import Patch
+from panoptic_deeplab.data.name_lists import read_names
 from panoptic_deeplab.data.problems import Problems, shown
 from panoptic_deeplab.data.sample import Sample
 from panoptic_deeplab.errors import DatasetError, ImageError
-from panoptic_deeplab.files import read_json
-from panoptic_deeplab.images.read import decode, image_files
+from panoptic_deeplab.files import existing_file, read_json
+from panoptic_deeplab.images.read import IMAGE_SUFFIXES, decode, image_files
 
 _WITHOUT_AREA = frozenset({"line", "linestrip", "point", "points"})
 
@@ -46,9 +46,11 @@ class LabelmeSource(LabelToolSource):
 
     def _items(self, split: str, problems: Problems) -> list[Annotated]:
         root = self._root.folder
-        files = _files(root, split, problems)
+        self._images: dict[Path, dict[str, list[Path]]] = {}
+        list_path = existing_file(root / f"{split}.txt", error=DatasetError)
+        files = _files(root, split, list_path, problems)
         items = [item for file in files if (item := self._item(file, problems)) is not None]
-        if _is_folder(root, split):
+        if list_path is None:
             used, stems = {item.image_path for item in items}, {file.stem for file in files}
             for path in (path for folder in {file.parent for file in files} for path in image_files(folder)):
                 if path not in used and path.stem not in stems:
@@ -78,7 +80,7 @@ class LabelmeSource(LabelToolSource):
         try:
             document = read_json(self._root.listed(file.parent, file), what="LabelMe file", error=DatasetError)
         except DatasetError as error:
-            problems.add("no JSON", file, f"cannot be read: {error}", image_id=file.stem)
+            problems.add("no JSON", file, str(error).removeprefix(f"The LabelMe file {file} "), image_id=file.stem)
             return Annotated(image_id=file.stem, image_path=file.with_suffix(".jpg"), file=file)
         if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
             problems.add("no LabelMe", file, "is no JSON of LabelMe. Expected an object with `shapes` and `imagePath`.")
@@ -94,7 +96,7 @@ class LabelmeSource(LabelToolSource):
     def _image_of(self, file: Path, document: Mapping[str, Any], problems: Problems) -> Path:
         """The image that the JSON names; the JSON itself where the image is in it alone."""
         root, name = self._root.folder, document.get("imagePath")
-        paths = [path for path in image_files(file.parent) if path.stem == file.stem]
+        paths = self._named(file.parent, file.stem)
         if isinstance(name, str) and name:
             name = name.replace("\\", "/")
             named = posixpath.normpath(posixpath.join(file.parent.relative_to(root).as_posix(), name))
@@ -105,7 +107,7 @@ class LabelmeSource(LabelToolSource):
                     continue
         parts = file.parent.relative_to(root).parts
         for folder in (root / "images", root.joinpath("images", *parts[1:]), root.joinpath(*parts[:-1], "images")):
-            paths += [path for path in image_files(folder) if path.stem == file.stem] if folder.is_dir() else []
+            paths += self._named(folder, file.stem)
         found = next(filter(Path.is_file, paths), None)
         if found is None and document.get("imageData"):
             return file
@@ -113,6 +115,14 @@ class LabelmeSource(LabelToolSource):
             fault = f"names the image {shown(name)}, which is not there, and has no copy of it in `imageData`. Add it."
             problems.add("no image", file, fault, image_id=file.stem)
         return found or file.with_suffix(".jpg")
+
+    def _named(self, folder: Path, stem: str) -> list[Path]:
+        """The images of a folder with a name; each folder is listed once."""
+        if folder not in self._images:
+            self._images[folder] = {}
+            for path in image_files(folder) if folder.is_dir() else ():
+                self._images[folder].setdefault(path.stem, []).append(path)
+        return list(self._images[folder].get(stem, ()))
 
     def _outline(self, shape: Any, file: Path, place: str, image_id: str) -> Outline | None:
         if not isinstance(shape, dict):
@@ -166,37 +176,30 @@ def _drawn(kind: Any, shape: Mapping[str, Any]) -> list[float] | Patch:
     raise ValueError("the kind is unknown")
 
 
-def _is_folder(root: Path, split: str) -> bool:
-    return not (root / f"{split}.txt").is_file()
-
-
-def _files(root: Path, split: str, problems: Problems) -> list[Path]:
+def _files(root: Path, split: str, list_path: Path | None, problems: Problems) -> list[Path]:
     """The JSON files of a split."""
     folders = [root / split, root / "annotations" / split, root / split / "annotations", root / "annotations", root]
-    list_path = root / f"{split}.txt"
-    if _is_folder(root, split):
-        for folder in folders[:3]:
-            files = _json_files(folder)
-            if files:
-                return files
-        raise DatasetError(
-            f"Split {split!r} is not in {root.absolute()}. Expected JSON files in {split}/, annotations/{split}/ or"
-            f" {split}/annotations/, or {list_path.name} with a name a line."
-        )
-    available = {file.stem: file for folder in folders for file in _json_files(folder)}
-    found: dict[str, Path] = {}
-    for number, name in enumerate(read_lines(list_path), start=1):
-        stem = name if name in available else Path(name.replace("\\", "/")).stem
-        if stem not in available:
-            fault = f"names {name!r}, but there is no {stem}.json. Add it, or remove the line."
-            problems.add("listed and absent", list_path, fault, place=f"entry {number}")
-        elif stem in found:
-            problems.add("listed twice", list_path, f"lists {name!r} twice. Remove one.", place=f"entry {number}")
-        else:
-            found[stem] = available[stem]
-    return list(found.values())
+    if list_path is None:
+        found = next(filter(None, (_json_files(folder, problems) for folder in folders[:3])), {})
+        if not found:
+            raise DatasetError(
+                f"Split {split!r} is not in {root.absolute()}. Expected JSON files in {split}/, annotations/{split}/ or"
+                f" {split}/annotations/, or {split}.txt with a name a line."
+            )
+        return list(found.values())
+    available = {stem: file for folder in folders for stem, file in _json_files(folder, problems).items()}
+    absent = "a JSON of this name"
+    names = read_names(list_path, available, problems, absent=lambda line: absent, suffixes=IMAGE_SUFFIXES)
+    return [available[name] for name in names]
 
 
-def _json_files(folder: Path) -> list[Path]:
-    visible = (path for path in sorted(folder.glob("*")) if not path.name.startswith("."))
-    return [path for path in visible if path.suffix.lower() == ".json"]
+def _json_files(folder: Path, problems: Problems) -> dict[str, Path]:
+    """The JSON files of a folder by their name without suffix."""
+    files: dict[str, Path] = {}
+    for path in sorted(folder.glob("*")):
+        if path.suffix.lower() == ".json" and not path.name.startswith("."):
+            if path.stem in files:
+                fault = f"and {path.name} differ only in their suffix. Remove or rename one."
+                problems.add("suffix", files[path.stem], fault)
+            files.setdefault(path.stem, path)
+    return files

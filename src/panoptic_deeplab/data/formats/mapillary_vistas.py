@@ -27,9 +27,9 @@ import numpy as np
 from jaxtyping import Int32
 
 from panoptic_deeplab.categories import CategoryTable
-from panoptic_deeplab.data.formats.coco_entries import check_categories
-from panoptic_deeplab.data.formats.listed import Item, ItemSource, Labels, paired_items, panoptic_items
-from panoptic_deeplab.data.formats.panoptic_json import read_panoptic_json
+from panoptic_deeplab.data.formats.common.coco_entries import check_categories
+from panoptic_deeplab.data.formats.common.listed import Item, ItemSource, Labels, paired_items, panoptic_items
+from panoptic_deeplab.data.formats.common.panoptic_json import read_panoptic_json
 from panoptic_deeplab.data.labels import RawSegment
 from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.errors import DatasetError

@@ -23,9 +23,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import ClassVar
 
+from panoptic_deeplab.data.formats.common.folder_files import Layout
+from panoptic_deeplab.data.formats.common.label_colors import Color, labelmap_colors, table_colors
 from panoptic_deeplab.data.formats.folder import FolderSource
-from panoptic_deeplab.data.formats.folder_files import Layout
-from panoptic_deeplab.data.formats.label_colors import Color, labelmap_colors, table_colors
+from panoptic_deeplab.errors import DatasetError
+from panoptic_deeplab.files import existing_file
 
 _IMAGES = ("images", "images/{}", "{}/images", "{}")
 _MASKS = ("masks", "labels", "masks/{}", "labels/{}", "{}/masks", "{}/labels", "{}_masks", "{}_labels", "{}annot")
@@ -55,5 +57,5 @@ class VocSource(FolderSource):
 
     @cached_property
     def _colors(self) -> Mapping[Color, int]:
-        path = self._root.folder / "labelmap.txt"
-        return labelmap_colors(path, self.categories) if path.is_file() else table_colors(self.categories)
+        path = existing_file(self._root.folder / "labelmap.txt", error=DatasetError)
+        return table_colors(self.categories) if path is None else labelmap_colors(path, self.categories)

@@ -19,15 +19,17 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from panoptic_deeplab.data.formats.drawn import DrawnSource
+from panoptic_deeplab.data.formats.common.drawn import DrawnSource
+from panoptic_deeplab.data.formats.common.label_colors import NO_CLASS
+from panoptic_deeplab.data.formats.common.listed import Labels
+from panoptic_deeplab.data.formats.common.shapes import Shape, mask_patch
 from panoptic_deeplab.data.formats.folder import only_classes
-from panoptic_deeplab.data.formats.label_colors import NO_CLASS
-from panoptic_deeplab.data.formats.listed import Labels
-from panoptic_deeplab.data.formats.shapes import Shape, mask_patch
-from panoptic_deeplab.data.label_files import check_same_size, read_lines, read_object_mask
+from panoptic_deeplab.data.label_files import check_same_size, read_object_mask
+from panoptic_deeplab.data.name_lists import read_names
 from panoptic_deeplab.data.problems import Problems
 from panoptic_deeplab.errors import DatasetError
-from panoptic_deeplab.images.read import image_files
+from panoptic_deeplab.files import existing_file
+from panoptic_deeplab.images.read import IMAGE_SUFFIXES, image_files
 
 
 class _Item(NamedTuple):
@@ -82,29 +84,22 @@ class ObjectMasksSource(DrawnSource):
 
 def _folders(root: Path, split: str, problems: Problems) -> list[Path]:
     """The folder of each image of a split."""
-    list_path = root / f"{split}.txt"
-    if not list_path.is_file():
+    list_path = existing_file(root / f"{split}.txt", error=DatasetError)
+    if list_path is None:
         folders = _inside(root / split) if (root / split).is_dir() else []
         if not folders:
             raise DatasetError(
                 f"Split {split!r} is not in {root.absolute()}. Expected folders {split}/NAME with images/ and masks/ in"
-                f" them, or {list_path.name} with a NAME a line."
+                f" them, or {split}.txt with a NAME a line."
             )
         for path in image_files(root / split):
             fault = "is not read. Expected NAME/images/ with one image; move or remove it."
             problems.add(f"{root} loose", path, fault)
         return folders
     places = {folder.name: folder for outer in (*_inside(root), root) for folder in _inside(outer)}
-    found: dict[str, Path] = {}
-    for number, name in enumerate(read_lines(list_path), start=1):
-        if name in found:
-            problems.add("listed twice", list_path, f"lists {name!r} twice. Remove one.", place=f"entry {number}")
-        elif name in places:
-            found[name] = places[name]
-        else:
-            fault = f"names {name!r}, but {root} has no folder of this name. Add it, or remove the line."
-            problems.add("listed and absent", list_path, fault, place=f"entry {number}")
-    return list(found.values())
+    absent = f"a folder of this name in {root}"
+    names = read_names(list_path, places, problems, absent=lambda line: absent, suffixes=IMAGE_SUFFIXES)
+    return [places[name] for name in names]
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -11,8 +11,8 @@ from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.files import user_path
 from panoptic_deeplab.images.prepare import for_object_size
 from panoptic_deeplab.inference.engines.engine import Engine
-from panoptic_deeplab.inference.engines.network import NetworkEngine
-from panoptic_deeplab.inference.engines.pipeline import PipelineEngine
+from panoptic_deeplab.inference.engines.network_engine import NetworkEngine
+from panoptic_deeplab.inference.engines.pipeline_engine import PipelineEngine
 from panoptic_deeplab.inference.exported.model_file import is_model_file
 from panoptic_deeplab.inference.exported.runtimes import ExportedNetwork, ExportedPipeline, open_model_file
 

@@ -191,6 +191,7 @@ def _label_rules(config: Config) -> dict[str, Any]:
         "top_k": settings.top_k,
         "stuff_area_limit": settings.stuff_area_limit,
         "instance_area_limit": settings.instance_area_limit,
+        "join_border_fraction": settings.join_border_fraction,
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.files import path_inside
-from panoptic_deeplab.weights.protobuf import Cursor, as_bytes, protobuf_fields
+from panoptic_deeplab.weights.reading.protobuf import Cursor, as_bytes, protobuf_fields
 
 _DOMAINS = {"", "ai.onnx"}
 """Domains of the standard operators: there is no other in the files of `panoptic-deeplab export`."""

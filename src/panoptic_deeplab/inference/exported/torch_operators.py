@@ -1,6 +1,6 @@
 """The operators that a program in a `.pt2` may call.
 
-They are those that networks of timm, our own, and the pipeline of `export/graph.py` are made of, and their near
+They are those that networks of timm, our own, and the pipeline of `export/graph/whole.py` are made of, and their near
 relatives: functions of tensors and numbers that check sizes and indices. What reads files (`from_file`), takes memory
 as it is (`set_`, `as_strided`, `resize_`) or skips checks (`_unsafe_index`) is not among them. A name that ends in `_`
 writes into its first argument, which is a tensor of the program itself.

@@ -6,7 +6,7 @@
 Nothing is put together after post-processing: an object that lies across tiles has one peak in the blended heatmap and
 is one object. Memory does not grow with the height of the image: what does is on disk, compressed, where it is larger
 than `stored.IN_MEMORY`. It is the network on one tile, two rows of tiles of maps (`blend.py`), a band of pixels
-(`postprocess/bands.py`), up to seven arrays of `IN_MEMORY` bytes each, and the table of segments.
+(`postprocess/large_maps.py`), up to seven arrays of `IN_MEMORY` bytes each, and the table of segments.
 """
 
 import logging
@@ -21,12 +21,12 @@ from panoptic_deeplab.files import user_path
 from panoptic_deeplab.images.prepare import PreparedImage
 from panoptic_deeplab.images.regions import Regions
 from panoptic_deeplab.inference.engines.engine import Engine, ReadyImage
-from panoptic_deeplab.inference.engines.ensemble import EnsembleEngine
+from panoptic_deeplab.inference.engines.ensemble_engine import EnsembleEngine
 from panoptic_deeplab.inference.tiles.blend import blended_maps
 from panoptic_deeplab.inference.tiles.layout import tile_axes
 from panoptic_deeplab.inference.tiles.whole_input import WholeInput
 from panoptic_deeplab.maps import RawMaps
-from panoptic_deeplab.postprocess.bands import StoredMaps, segment_in_bands
+from panoptic_deeplab.postprocess.large_maps import StoredMaps, segment_in_bands
 from panoptic_deeplab.postprocess.pipeline import segments_of
 from panoptic_deeplab.results.ids import MAX_SEGMENT_ID
 from panoptic_deeplab.results.large_result import LargeResult, fill_large_result

@@ -11,11 +11,13 @@ Nothing is resized as a whole. The maps, areas and boxes are the method's to the
 another way, so a score may differ in the last digits of float32.
 """
 
+import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from panoptic_deeplab.config import PostprocessConfig
 from panoptic_deeplab.maps import Size
+from panoptic_deeplab.postprocess.borders import list_borders, slots_of_listed_wholes
 from panoptic_deeplab.postprocess.centers import Centers, find_centers, no_centers
 from panoptic_deeplab.postprocess.merging import PanopticTensors, Rectangles, SlotSums, decide_segments, score_segments
 from panoptic_deeplab.postprocess.pixels import ImageMaps, look_up, make_grid, resize
@@ -59,13 +61,21 @@ def quick_answer(
         y, x = pixel_rows_and_columns(cells, left)
         is_counted = is_pixel(cells, left)
         sums.add_rectangles(single.slots, single.classes.train_ids, is_counted.long(), Rectangles(y, y, x, x))
+        place = (y * content_size[1] + x).flatten()  # a place of a cell that is no pixel repeats one
+        if config.join_border_fraction is not None:
+            pixel_slots = expand(whole.slots, cells)
+            pixel_slots.view(-1).scatter_(0, place, single.slots.flatten())
+            borders = list_borders(pixel_slots.numpy(), len(centers.valid))
+            into = slots_of_listed_wholes(borders, sums.vote(), len(sums.votes), fraction=config.join_border_fraction)
+            sums.join(into)
+            whole = whole._replace(slots=look_up(into.to(torch.int32), whole.slots))
+            single = single._replace(slots=look_up(into.to(torch.int32), single.slots))
         table = decide_segments(
             sums, stuff_area_limit=config.stuff_area_limit, instance_area_limit=config.instance_area_limit
         )
 
         panoptic_map = expand(look_up(table.segment_ids, whole.slots), cells)
         semantic_map = expand(whole.train_ids, cells)
-        place = (y * content_size[1] + x).flatten()  # a place of a cell that is no pixel repeats one
         panoptic_map.view(-1).scatter_(0, place, look_up(table.segment_ids, single.slots).flatten())
         semantic_map.view(-1).scatter_(0, place, single.classes.train_ids.flatten())
 

@@ -1,6 +1,7 @@
 // The page of the service. Everything that it shows comes from /v1/panoptic; it only asks, draws and points.
 
-const $ = (id) => document.getElementById(id);
+import {$, element, fail, listen, offer, present, samples, save, show, slider, stem, summary, view} from "./stage.js";
+
 const VIEWS = {overlay: "Overlay", semantic: "Classes", instances: "Instances", heatmap: "Centers", offset: "Offsets", image: "Image"};
 const DOWNLOADS = {json: "json", overlay: "png", panoptic: "png", labels: "png", table: "csv", geojson: "geojson"};
 const SLIDERS = { // of the configuration, by its names; `at` and `to` turn the slider's place into a value and back
@@ -12,7 +13,7 @@ const SLIDERS = { // of the configuration, by its names; `at` and `to` turn the 
   alpha: {label: "Opacity", min: 0, max: 1, step: 0.05},
 };
 
-let models = [], image = null, name = "image", answer = null, ids = null, on = 0, turn = 0;
+let models = [], image = null, name = "image", answer = null, turn = 0;
 let token = sessionStorage.getItem("token") || "";
 
 /** Ask the service; its problems become errors with their sentence. */
@@ -34,22 +35,26 @@ async function ask(path, options = {}) {
 }
 
 function login() {
-  $("login").showModal();
-  return new Promise((resolve) => $("login").addEventListener("close", () => {
-    sessionStorage.setItem("token", token = $("token").value);
+  const input = element("input", {id: "token", type: "password", autocomplete: "current-password"});
+  const form = element("form", {method: "dialog"}, element("label", {}, "This service wants a token ", input), element("button", {}, "Go on"));
+  const dialog = element("dialog", {}, form);
+  document.body.append(dialog);
+  dialog.showModal();
+  return new Promise((resolve) => dialog.addEventListener("close", () => {
+    sessionStorage.setItem("token", token = input.value);
+    dialog.remove();
     resolve();
   }, {once: true}));
 }
 
 const model = () => models.find((m) => m.name === $("model").value);
-const view = () => document.querySelector("#views input:checked").value;
 
 function query(output, more = {}) {
   const asked = new URLSearchParams({output, ...more});
-  for (const [key, slider] of Object.entries(SLIDERS)) {
+  for (const [key, {at = Number}] of Object.entries(SLIDERS)) {
     const input = $(key);
     if (input.disabled || input.value === input.dataset.first) continue; // the model's own value, to the last digit
-    asked.set(key, (slider.at || Number)(Number(input.value)));
+    asked.set(key, at(Number(input.value)));
   }
   return asked;
 }
@@ -86,24 +91,15 @@ async function update() {
     if (mine !== turn) return;
     const byPng = new Map(found.segments.map((s) => [s.png_id, s.id]));
     map.ids = map.ids.map((value) => byPng.get(value) || 0);
-    ids = map;
+    const colors = Object.fromEntries(model().categories.map((c) => [c.id, c.color]));
     show(shown);
-    table();
-    point(0);
-    const things = found.segments.filter((s) => s.isthing).length;
-    $("status").textContent = `${found.segments.length} segments, ${things} of them things, in `
-      + `${Math.round(performance.now() - start)} ms. ${found.size[1]} × ${found.size[0]} pixels.`;
-    $("error").hidden = true;
+    present({...map, segments: found.segments, colors});
+    $("status").textContent = summary({...map, segments: found.segments}, `${Math.round(performance.now() - start)} ms`);
+    fail(null);
     document.body.dataset.turn = mine; // for programs that wait for the page
   } catch (error) {
     if (error.name !== "AbortError") fail(error);
   }
-}
-
-function fail(error) {
-  $("status").textContent = "";
-  $("error").textContent = error.message;
-  $("error").hidden = false;
 }
 
 async function picture(signal) {
@@ -124,92 +120,14 @@ async function pixels(blob) {
   return {width, height, ids: found};
 }
 
-function show(drawn) {
-  const canvas = $("picture");
-  [canvas.width, canvas.height] = [drawn.width, drawn.height];
-  canvas.getContext("2d").drawImage(drawn, 0, 0);
-  canvas.hidden = $("glow").hidden = false;
-  $("hint").hidden = true;
-  $("stage").classList.add("full");
-}
-
-function table() {
-  const colors = Object.fromEntries(model().categories.map((c) => [c.id, c.color]));
-  $("segments").replaceChildren(...answer.segments.map((segment) => {
-    const row = document.createElement("tr"), dot = document.createElement("span");
-    row.dataset.id = segment.id;
-    dot.className = "dot";
-    dot.style.background = `rgb(${colors[segment.category_id]})`;
-    row.insertCell().append(dot);
-    row.insertCell().textContent = segment.name;
-    for (const text of [segment.score?.toFixed(2) ?? "–", segment.area.toLocaleString("en")]) {
-      Object.assign(row.insertCell(), {textContent: text, className: "n"});
-    }
-    row.onpointerenter = () => point(segment.id);
-    row.onpointerleave = () => point(0);
-    return row;
-  }));
-}
-
-/** Light one segment up, in the picture and in the table; 0 = none. */
-function point(id, place = null) {
-  const segment = answer?.segments.find((s) => s.id === id);
-  if (id !== on) {
-    on = segment ? id : 0;
-    for (const row of $("segments").rows) row.classList.toggle("on", Number(row.dataset.id) === on);
-    glow();
-  }
-  $("tip").hidden = !segment;
-  if (!segment) return;
-  const score = segment.score === null ? "" : `, score ${segment.score.toFixed(2)}`;
-  $("tip").textContent = `${segment.name}${score}, ${segment.area.toLocaleString("en")} pixels`;
-  const stage = $("stage").getBoundingClientRect();
-  const at = place || center(segment);
-  const left = Math.min(Math.max(at.x - stage.left + 14, 4), stage.width - $("tip").offsetWidth - 4);
-  const top = Math.min(Math.max(at.y - stage.top + 18, 4), stage.height - $("tip").offsetHeight - 4);
-  Object.assign($("tip").style, {left: `${left}px`, top: `${top}px`});
-}
-
-/** All other segments in shade. */
-function glow() {
-  const canvas = $("glow"), context = canvas.getContext("2d");
-  [canvas.width, canvas.height] = [ids.width, ids.height];
-  if (!on) return;
-  const shade = context.createImageData(ids.width, ids.height), words = new Uint32Array(shade.data.buffer);
-  for (let at = 0; at < words.length; at++) words[at] = ids.ids[at] === on ? 0 : 0x90000000;
-  context.putImageData(shade, 0, 0);
-}
-
-/** Where the picture lies in its canvas: `object-fit` leaves a rim. */
-function frame() {
-  const box = $("picture").getBoundingClientRect(), scale = Math.min(box.width / ids.width, box.height / ids.height);
-  return {scale, left: box.left + (box.width - ids.width * scale) / 2, top: box.top + (box.height - ids.height * scale) / 2};
-}
-
-function center({bbox: [x, y, width, height]}) {
-  const {scale, left, top} = frame();
-  return {x: left + scale * (x + width / 2), y: top + scale * (y + height / 2)};
-}
-
-function under(event) {
-  const {scale, left, top} = frame();
-  const x = Math.floor((event.clientX - left) / scale), y = Math.floor((event.clientY - top) / scale);
-  return x >= 0 && y >= 0 && x < ids.width && y < ids.height ? ids.ids[y * ids.width + x] : 0;
-}
-
 function open(blob, title) {
-  if (!blob) return;
-  [image, answer, name] = [blob, null, (title || "image").replace(/\.[^.]*$/, "")];
+  [image, answer, name] = [blob, null, stem(title)];
   update();
 }
 
-async function save(output) {
+async function download(output) {
   try {
-    const blob = await (await again(output)).blob(), link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = `${name}_${output}.${DOWNLOADS[output]}`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    save(await (await again(output)).blob(), `${name}_${output}.${DOWNLOADS[output]}`);
   } catch (error) {
     fail(error);
   }
@@ -217,11 +135,11 @@ async function save(output) {
 
 function chooseModel() {
   const {postprocess, keeps_maps, has_instances} = model();
-  for (const [key, slider] of Object.entries(SLIDERS)) {
+  for (const [key, {max, to = Number}] of Object.entries(SLIDERS)) {
     const input = $(key), first = key in postprocess ? postprocess[key] : key === "alpha" ? 0.55 : 0;
     input.disabled = key in postprocess && !keeps_maps;
-    input.max = Math.max(slider.max, (slider.to || Number)(first));
-    input.value = (slider.to || Number)(first);
+    input.max = Math.max(max, to(first));
+    input.value = to(first);
     input.dataset.first = input.value;
     $(`${key}_value`).textContent = first;
   }
@@ -233,78 +151,35 @@ function chooseModel() {
 }
 
 function build() {
-  for (const [value, label] of Object.entries(VIEWS)) {
-    const choice = document.createElement("label");
-    choice.append(Object.assign(document.createElement("input"), {type: "radio", name: "view", value, checked: value === "overlay"}), label);
-    $("views").append(choice);
-  }
+  offer(VIEWS, () => answer && update());
   let waiting;
-  for (const [key, {label, min, max, step, at}] of Object.entries(SLIDERS)) {
-    const input = Object.assign(document.createElement("input"), {type: "range", id: key, min, max, step});
-    const shown = Object.assign(document.createElement("output"), {id: `${key}_value`});
-    shown.htmlFor = key;
-    input.oninput = () => {
-      shown.textContent = (at || Number)(Number(input.value));
-      clearTimeout(waiting);
-      waiting = setTimeout(update, 40);
-    };
-    $("settings").append(Object.assign(document.createElement("label"), {htmlFor: key, textContent: label}), input, shown);
-  }
-  const reset = Object.assign(document.createElement("button"), {type: "button", textContent: "The model's own settings", className: "wide"});
+  const heard = () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(update, 40);
+  };
+  for (const [key, how] of Object.entries(SLIDERS)) slider(key, how, heard);
+  const reset = element("button", {type: "button", textContent: "The model's own settings", className: "wide"});
   reset.onclick = () => { const kept = answer; chooseModel(); answer = kept; update(); };
   $("settings").append(reset);
   for (const output of Object.keys(DOWNLOADS)) {
-    const button = Object.assign(document.createElement("button"), {type: "button", textContent: `${output}.${DOWNLOADS[output]}`.replace("geojson.geojson", ".geojson").replace("json.json", ".json"), disabled: false});
+    const textContent = `${output}.${DOWNLOADS[output]}`.replace("geojson.geojson", ".geojson").replace("json.json", ".json");
+    const button = element("button", {type: "button", textContent});
     button.dataset.output = output;
-    button.onclick = () => answer && save(output);
+    button.onclick = () => answer && download(output);
     $("downloads").append(button);
   }
-}
-
-function listen() {
-  const stage = $("stage");
-  for (const id of ["file", "shot"]) $(id).onchange = (event) => { open(event.target.files[0], event.target.files[0]?.name); event.target.value = ""; };
-  stage.ondragover = (event) => { event.preventDefault(); stage.classList.add("over"); };
-  stage.ondragleave = () => stage.classList.remove("over");
-  stage.ondrop = (event) => { event.preventDefault(); stage.classList.remove("over"); open(event.dataTransfer.files[0], event.dataTransfer.files[0]?.name); };
-  document.onpaste = (event) => open([...event.clipboardData.files][0], "pasted");
-  $("picture").onpointermove = $("picture").onpointerdown = (event) => ids && point(under(event), {x: event.clientX, y: event.clientY});
-  $("picture").onpointerleave = (event) => event.pointerType === "mouse" && point(0);
-  $("views").onchange = () => answer && update();
-  $("model").onchange = () => { chooseModel(); update(); };
-  stage.onkeydown = (event) => {
-    if (!answer?.segments.length) return;
-    const step = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[event.key];
-    if (event.key === "Escape") point(0);
-    if (!step) return;
-    event.preventDefault();
-    const all = answer.segments.map((s) => s.id), place = all.indexOf(on);
-    point(all[(place + step + all.length + (place < 0 && step < 0 ? 1 : 0)) % all.length]);
-    document.querySelector("#segments tr.on")?.scrollIntoView({block: "nearest"});
-  };
-}
-
-async function samples() {
-  const response = await fetch("samples/samples.json");
-  if (!response.ok) return;
-  const list = await response.json();
-  for (const {file, title} of list) {
-    const button = Object.assign(document.createElement("button"), {type: "button", title});
-    button.append(Object.assign(document.createElement("img"), {src: `samples/${file}`, alt: title, loading: "lazy"}));
-    button.onclick = async () => open(await (await fetch(`samples/${file}`)).blob(), file);
-    $("samples").append(button);
-  }
-  $("credits").textContent = list.length ? `Samples: ${[...new Set(list.map((s) => s.credit))].join("; ")}.` : "";
+  $("about").append("HTTP interface: ", element("a", {href: "openapi.json", textContent: "openapi.json"}), ".");
 }
 
 build();
-listen();
+listen(open);
+$("model").onchange = () => { chooseModel(); update(); };
 try {
   models = (await (await ask("v1/models")).json()).models;
   $("model").append(...models.map(({name: title}) => new Option(title, title)));
   $("model").parentElement.hidden = models.length < 2;
   chooseModel();
-  await samples();
+  await samples(open);
   document.body.dataset.ready = "true";
 } catch (error) {
   fail(error);

@@ -6,7 +6,7 @@ from pathlib import Path
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.evaluation.evaluate import EvaluationReport
 from panoptic_deeplab.files import read_json, write_json
-from panoptic_deeplab.training.run_folder import validation_folder
+from panoptic_deeplab.training.checkpoints.run_folder import validation_folder
 from panoptic_deeplab.training.tracking import VALIDATION_COLUMNS
 
 PROJECT = "panoptic-deeplab"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from panoptic_deeplab.errors import CheckpointError
-from panoptic_deeplab.weights.tensors import read_content
+from panoptic_deeplab.weights.reading.tensors import read_content
 
 logger = logging.getLogger(__name__)
 

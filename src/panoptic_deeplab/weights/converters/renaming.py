@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from panoptic_deeplab.weights.tensors import check_entries
+from panoptic_deeplab.weights.reading.tensors import check_entries
 
 
 def rename(

@@ -25,7 +25,7 @@ import numpy as np
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.weights.converters.tensorflow_checksum import crc32c, unmask
 from panoptic_deeplab.weights.converters.tensorflow_table import read_table
-from panoptic_deeplab.weights.protobuf import as_bytes, as_number, protobuf_fields
+from panoptic_deeplab.weights.reading.protobuf import as_bytes, as_number, protobuf_fields
 
 _DTYPES: dict[int, np.dtype[Any]] = {
     1: np.dtype("<f4"),

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from panoptic_deeplab.errors import CheckpointError
 from panoptic_deeplab.weights.converters.tensorflow_checksum import crc32c, unmask
-from panoptic_deeplab.weights.protobuf import Cursor
-from panoptic_deeplab.weights.size_limit import Memory
+from panoptic_deeplab.weights.reading.protobuf import Cursor
+from panoptic_deeplab.weights.reading.size_limit import Memory
 
 _MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 _FOOTER_LENGTH = 48

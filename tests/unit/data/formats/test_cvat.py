@@ -110,7 +110,7 @@ def test_all_that_is_wrong_is_named_at_once(tmp_path):
     assert any("image[0].box[1] is no box that can be read" in m for m in messages)
     assert any("image[0].polygon[3] has a polygon of 4 numbers" in m for m in messages)
     assert any("image[1] names the file '../b.png', which lies outside" in m for m in messages)
-    assert any("image[2] names 'c.png', but there is no such image" in m for m in messages)
+    assert any("image[2] names the file 'c.png', which is not in" in m for m in messages)
     assert any("image[3] names 'a.png', as an image before it" in m for m in messages)
     assert len(messages) == 6
     assert "1 of kind 'polyline', first" in problems.warnings[0]

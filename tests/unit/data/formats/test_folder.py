@@ -142,7 +142,7 @@ def test_what_cannot_be_found_is_named(tmp_path):
     with pytest.raises(DatasetError, match=r"train.txt: entry 2 names 'missing', but .*missing.\* does not exist"):
         FolderSource(tmp_path, "train", BOTH)
     (tmp_path / "train.txt").write_text("a\na\n")
-    with pytest.raises(DatasetError, match="lists an image twice"):
+    with pytest.raises(DatasetError, match="lists 'a' twice"):
         FolderSource(tmp_path, "train", BOTH)
     (tmp_path / "train.txt").write_text("a")
     Image.new("RGB", (4, 2)).save(tmp_path / "images" / "a.jpg")

@@ -130,7 +130,7 @@ def test_all_that_is_wrong_is_named_at_once(tmp_path):
         "a.json: shapes[1] is no 'circle' that can be read",
         "a.json: shapes[2] has a polygon of 4 numbers",
         "b.json names the image 'b.png', which is not there",
-        "c.json cannot be read",
+        "c.json is not valid JSON",
         "d.json is no JSON of LabelMe",
         "e.png has no JSON of LabelMe",
     )

@@ -87,9 +87,9 @@ def test_all_that_is_wrong_is_named_at_once(tmp_path):
         "a.txt: line 2 has corners outside of 0 to 1",
         "a.txt: line 3 has the class 7, which",
         "a.txt: line 4 is '1 0 0 1 x 1 1'",
-        "a.txt: line 6 names the class 'cars', which the table 'street' does not have",
+        "a.txt: line 6 (class 2 in data.yaml) names the class 'cars', which the table 'street' does not have",
         "b.txt belongs to no image",
-        "c.txt cannot be read",
+        "c.txt is no text in UTF-8",
     )
     assert len(messages) == len(expected)
     for part in expected:

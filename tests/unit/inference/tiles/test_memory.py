@@ -95,7 +95,7 @@ _CENTERS = """
 import numpy as np, torch
 torch.set_num_threads(1)
 from panoptic_deeplab.config import PostprocessConfig
-from panoptic_deeplab.postprocess.bands import StoredMaps, find_centers_in_bands
+from panoptic_deeplab.postprocess.large_maps import StoredMaps, find_centers_in_bands
 
 class Bumps:
     # a peak in each 16 x 16 samples, made where it is read

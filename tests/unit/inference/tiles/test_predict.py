@@ -135,7 +135,7 @@ def test_how_far_off_it_is_where_the_overlap_does_not_cover_the_receptive_field(
 
 def test_what_is_on_disk_is_what_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("zarr")
-    monkeypatch.setattr("panoptic_deeplab.postprocess.bands._BAND_PIXELS", 517 * 50)
+    monkeypatch.setattr("panoptic_deeplab.postprocess.large_maps._BAND_PIXELS", 517 * 50)
     monkeypatch.setattr("panoptic_deeplab.results.large_result._BAND_PIXELS", 517 * 37)
     monkeypatch.setattr("panoptic_deeplab.inference.tiles.whole_input._STEP_BYTES", 3 * 517 * 41)
     predictor, image = _predictor(scale=1.5), _image((260, 345))
