@@ -82,7 +82,7 @@ def test_things_are_what_has_numbers_or_a_name(run: Run, discs: Path, tmp_path: 
     tables = [json.loads((tmp_path / name / "categories.json").read_text("utf-8")) for name in ("rule", "named")]
     assert tables[0] == tables[1]
     wrong = run("data", "init", discs, "--output", tmp_path / "wrong", "--things", "disc")
-    assert (wrong.code, "Choose from: class 3, class 7" in wrong.err) == (2, True)
+    assert (wrong.code, "Choose from: 'class 3', 'class 7'" in wrong.err) == (2, True)
 
 
 def test_splits_of_the_set_are_taken(run: Run, coco_set: Path, tmp_path: Path) -> None:

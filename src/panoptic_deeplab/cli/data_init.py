@@ -85,12 +85,15 @@ class InitData(Verb):
             raise DatasetError(f"No image of the split {train!r} has labels. Expected labeled images to train on.")
         say("A few training steps are timed.")
         advice, costs = first_advice(data, measures, training, validation, minutes=self.minutes, device=self.device)
-        steps = next(item.value for item in advice if item.setting == "train.max_steps")
-        say(f"A step takes {costs.step:.2f} s; {steps} steps and an evaluation take about {self.minutes:g} minutes.")
+        budget = next(item.value for item in advice if item.setting == "train.max_minutes")
+        steps = int(60 * budget / costs.step)
+        say(
+            f"A step takes {costs.step:.2f} s; about {steps} steps and an evaluation fit into {self.minutes:g} minutes."
+        )
         if costs.step > 2 * costs.work:
             say(
-                f"The machine is busy with other work: {costs.work:.2f} s of a step are its own. Where that ends, there"
-                " is time for more steps (--train.max-steps)."
+                f"The machine is busy with other work: {costs.work:.2f} s of a step are its own. Where that ends, more"
+                " steps fit."
             )
         if steps < _FEW_STEPS:
             say(f"That is little time: below {_FEW_STEPS} steps a network learns little. Raise --minutes if you can.")

@@ -1,4 +1,8 @@
-"""How values are written on the command line, for all options in one place."""
+"""How values are written on the command line, for all options in one place.
+
+`COMMON_SETTINGS` are those of a recipe that the help of `train` shows; a `Changes` holds a section of the settings that
+a trained model brings and an option can change.
+"""
 
 from collections.abc import Sequence
 from dataclasses import fields

@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 
 from panoptic_deeplab.config import DataConfig, InputConfig
 from panoptic_deeplab.data.colors import Step, color_steps
-from panoptic_deeplab.images.prepare import input_factor, normalized, resized_image, scaled_size
+from panoptic_deeplab.images.prepare import input_factor, interpolated, normalized, scaled_size
 from panoptic_deeplab.maps import Size, size_of
 from panoptic_deeplab.results.ids import VOID_ID
 
@@ -71,7 +71,7 @@ class RandomResize:
         size = scaled_size(before, self._random_factor(before))
         if size == before:
             return image, panoptic_map
-        return resized_image(image, size), _resize_ids(panoptic_map, size)
+        return interpolated(image, size), _resize_ids(panoptic_map, size)
 
     def _random_factor(self, size: Size) -> float:
         scale = self._random_scale()

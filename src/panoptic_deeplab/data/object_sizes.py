@@ -4,22 +4,24 @@ Lengths are in pixels of the images as they lie on disk. The *size* of an object
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int32
 
 from panoptic_deeplab.config import InputConfig
 from panoptic_deeplab.data.levels import Levels
 from panoptic_deeplab.data.sample import PanopticSource, Sample
 from panoptic_deeplab.images.intensity import chosen_channels
-from panoptic_deeplab.results.ids import VOID_ID
+from panoptic_deeplab.results.ids import MAX_SEGMENT_ID, VOID_ID
+from panoptic_deeplab.results.panoptic_result import Segment
 from panoptic_deeplab.results.run_lengths import find_runs
 
 _SURE = 3.0
 """A difference between upper and lower halves counts where it is so many times its standard error."""
 _FEWEST_TO_COMPARE = 30
+_IDS = MAX_SEGMENT_ID + 1
 
 
 @dataclass(kw_only=True)
@@ -33,6 +35,9 @@ class Measures:
     distances: list[Float64[np.ndarray, "_"]] = field(default_factory=list)
     """How far the center of each object is from the next one, image by image: the larger of both axes, as windows of
     non-maximum suppression are square. An object that is alone has the longest side of the image."""
+    border_fractions: list[Float64[np.ndarray, "_"]] = field(default_factory=list)
+    """Which part of the shorter outline is the longest border of each object with one of its class, image by image; 0
+    of an object that touches none. Borders are counted as `postprocess/joining.py` does."""
     stuff_areas: list[list[int]] = field(default_factory=list)
     """Pixels of each stuff class that an image shows, image by image."""
     most_of_a_class: int = 0
@@ -54,6 +59,7 @@ class Measures:
         self.image_sizes.append(sample.size)
         self.object_sizes.append(np.sqrt([s.area for s in things]).astype(np.float64))
         self.distances.append(_to_the_next(centers, otherwise=max(sample.size)))
+        self.border_fractions.append(_border_fractions(sample.panoptic_map, things))
         self.stuff_areas.append([s.area for s in sample.segments_info if not s.isthing])
         self.most_of_a_class = max([self.most_of_a_class, *Counter(s.name for s in things).values()])
         self.seen |= {s.name for s in sample.segments_info}
@@ -109,6 +115,25 @@ def _to_the_next(centers: Float64[np.ndarray, "N 2"], *, otherwise: float) -> Fl
     np.fill_diagonal(between, np.inf)
     nearest: Float64[np.ndarray, " N"] = between.min(axis=1)
     return nearest
+
+
+def _border_fractions(panoptic_map: Int32[np.ndarray, "H W"], things: Sequence[Segment]) -> Float64[np.ndarray, " N"]:
+    one = np.concatenate([panoptic_map[:-1].ravel(), panoptic_map[:, :-1].ravel()])
+    other = np.concatenate([panoptic_map[1:].ravel(), panoptic_map[:, 1:].ravel()])
+    is_edge = one != other
+    one, other = one[is_edge].astype(np.int64), other[is_edge].astype(np.int64)
+    keys, edges = np.unique(np.minimum(one, other) * _IDS + np.maximum(one, other), return_counts=True)
+    pairs = np.stack(np.divmod(keys, _IDS))
+    outline: Counter[int] = Counter()
+    for segment_id, length in zip(pairs.ravel().tolist(), np.tile(edges, 2).tolist(), strict=True):
+        outline[segment_id] += length
+    longest = dict.fromkeys((s.id for s in things), 0.0)
+    category_of = {s.id: s.category_id for s in things}
+    for first, second, length in zip(*pairs.tolist(), edges.tolist(), strict=True):
+        if first in longest and category_of[first] == category_of.get(second):
+            fraction = length / min(outline[first], outline[second])
+            longest[first], longest[second] = max(longest[first], fraction), max(longest[second], fraction)
+    return np.array(list(longest.values()), np.float64)
 
 
 def _differences(sample: Sample) -> dict[str, float]:

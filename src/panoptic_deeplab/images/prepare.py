@@ -95,7 +95,7 @@ def resize_image(image: Pixels, *, input_config: InputConfig) -> UInt8[Tensor, "
     size = (image.shape[0], image.shape[1])
     content_size = resized_size(size, input_config)
     tensor = image_tensor(in_range(image, input_config))
-    return tensor if content_size == size else resized_image(tensor, content_size)
+    return tensor if content_size == size else interpolated(tensor, content_size)
 
 
 def in_range(image: Pixels, input_config: InputConfig) -> UInt8[np.ndarray, "H W 3"]:
@@ -210,7 +210,7 @@ def normalized(image: UInt8[Tensor, "3 H W"], config: InputConfig) -> Float32[Te
     return result
 
 
-def resized_image(image: UInt8[Tensor, "3 H W"], size: Size) -> UInt8[Tensor, "3 h w"]:
+def interpolated(image: UInt8[Tensor, "3 H W"], size: Size) -> UInt8[Tensor, "3 h w"]:
     """Interpolate colors: bilinear, antialiased where the image shrinks."""
     resized: Tensor = v2.functional.resize(
         image, list(size), interpolation=v2.InterpolationMode.BILINEAR, antialias=True

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int32, Int64
+from jaxtyping import Int32, Int64, Integer
 from torch import Tensor
 
 
@@ -43,13 +43,17 @@ def list_borders(slots: Int32[np.ndarray, "R W"], num_centers: int, *, skipped: 
     other = np.concatenate([flat[below + width], own[right + 1]])
     first, second = np.minimum(one, other), np.maximum(one, other)
     kept = first < num_centers
-    first, second = first[kept].astype(np.int64), second[kept].astype(np.int64)
-    return _add_up(first, second, np.ones_like(first))
+    pairs, length = np.unique(_pair(first[kept], second[kept]), return_counts=True)
+    return Borders(*_slots(pairs), length)
 
 
 def add_borders(parts: Iterable[Borders]) -> Borders:
     """The list of an image from those of its bands."""
-    return _add_up(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    first, second, length = (np.concatenate(column) for column in zip(*parts, strict=True))
+    pairs, which = np.unique(_pair(first, second), return_inverse=True)
+    return Borders(
+        *_slots(pairs), np.bincount(which, length, minlength=len(pairs)).astype(np.int64)
+    )  # exact in float64
 
 
 def slots_of_listed_wholes(
@@ -74,11 +78,12 @@ def slots_of_listed_wholes(
             return torch.from_numpy(slots)
 
 
-def _add_up(
-    first: Int64[np.ndarray, " M"], second: Int64[np.ndarray, " M"], length: Int64[np.ndarray, " M"]
-) -> Borders:
-    """Each pair once, with the sum of its lengths."""
-    base = int(second.max(initial=0)) + 1
-    pairs, which = np.unique(first * base + second, return_inverse=True)
-    lengths = np.bincount(which, length, minlength=len(pairs)).astype(np.int64)  # exact in float64
-    return Borders(pairs // base, pairs % base, lengths)
+def _pair(first: Integer[np.ndarray, " M"], second: Integer[np.ndarray, " M"]) -> Int64[np.ndarray, " M"]:
+    """Two slots, which are below 2^31, as one number."""
+    pairs: Int64[np.ndarray, " M"] = first.astype(np.int64) << 32 | second
+    return pairs
+
+
+def _slots(pairs: Int64[np.ndarray, " N"]) -> tuple[Int64[np.ndarray, " N"], Int64[np.ndarray, " N"]]:
+    """The inverse of `_pair`."""
+    return pairs >> 32, pairs & (2**32 - 1)

@@ -1,4 +1,6 @@
-"""What post-processing left out of a result, and by which setting; found on request, at no cost otherwise.
+"""What post-processing left out of a result, and by which setting: `predict --explain` and `PanopticPredictor.explain`.
+
+Found on request, at no cost otherwise.
 
 A pixel of the argmax that is void in the result is stuff below `stuff_area_limit`, of an instance below
 `instance_area_limit`, or a thing of an image without a center. A thing pixel can also lie in an instance whose majority

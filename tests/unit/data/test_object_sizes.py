@@ -39,6 +39,17 @@ def test_sizes_and_distances_by_hand() -> None:
     assert (measures.most_objects, measures.most_of_a_class) == (3, 3)
 
 
+def test_borders_by_hand() -> None:
+    drawn = np.full((12, 12), 9)
+    drawn[2:6, 2:4], drawn[2:6, 4:8] = 1, 2  # 4 of the 12 and 16 edges of their outlines
+    drawn[8:10, 2:4], drawn[8:10, 5:7] = 3, 4  # apart
+    measures = Measures()
+    measures.add(sample_of(drawn, {1, 2, 3, 4}))
+    measures.add(sample_of(np.ones((4, 4)), {1}))
+    assert measures.border_fractions[0].tolist() == [4 / 12, 4 / 12, 0, 0]
+    assert measures.border_fractions[1].tolist() == [0]
+
+
 def test_an_object_alone_is_as_far_away_as_the_image_is_long() -> None:
     measures = Measures()
     measures.add(sample_of(np.ones((5, 30)), {1}))

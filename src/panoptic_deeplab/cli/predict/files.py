@@ -2,6 +2,9 @@
 
 The JSON files and table.csv list all images of the folder, so a further call adds to those of the calls before; no
 file of theirs is replaced, and an image that they list is refused.
+
+A new form is a value of `Product`, a row of `_OF_EACH_IMAGE` or `_OF_ALL_IMAGES`, and what `PredictionFiles.add` writes
+of it; `add_large` too, if it can be written in parts.
 """
 
 import os

@@ -9,6 +9,7 @@ text file has no object, as YOLO means it, which `data check` counts; a split wi
 """
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -171,5 +172,8 @@ def class_names(path: Path, settings: dict[str, Any]) -> dict[int, str]:
     names = settings["names"]
     found = dict(enumerate(names)) if isinstance(names, list) else names
     if isinstance(found, dict) and all(type(i) is int and isinstance(name, str) for i, name in found.items()):
+        twice = [name for name, count in Counter(found.values()).items() if count > 1]
+        if twice:
+            raise DatasetError(f"{path} names two classes {twice[0]!r}. Expected names that differ; rename one.")
         return found
     raise DatasetError(f"{path} has the `names` {shown(names)}. Expected a list of names, or numbers with a name each.")

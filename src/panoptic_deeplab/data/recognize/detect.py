@@ -26,10 +26,10 @@ def find_formats(root: Path) -> list[Found]:
     Raises:
         DatasetError: it looks like none; the message says what was looked for.
     """
-    found = [seen for look in FORMATS.values() if (seen := look(root)) is not None]
+    found = [seen for look in LOOKS.values() if (seen := look(root)) is not None]
     found.sort(key=lambda seen: not seen.likely)
     if not found:
-        expected = "; ".join(f"{name}: {(look.__doc__ or '').splitlines()[0]}" for name, look in FORMATS.items())
+        expected = "; ".join(f"{name}: {(look.__doc__ or '').splitlines()[0]}" for name, look in LOOKS.items())
         raise DatasetError(f"{root} looks like no format that is read here. Expected one of these: {expected}")
     return found
 
@@ -139,7 +139,7 @@ def _holds_masks(split: Path) -> bool:
     return any(len(image_files(folder / "images")) <= 1 for folder in folders)  # several are a split of label images
 
 
-FORMATS: Mapping[str, Callable[[Path], Found | None]] = MappingProxyType(
+LOOKS: Mapping[str, Callable[[Path], Found | None]] = MappingProxyType(
     {
         "coco_panoptic": _coco_panoptic,
         "coco_instances": _coco_instances,
@@ -214,7 +214,7 @@ def with_things(classes: Classes, things: Sequence[str]) -> CategoryTable:
     rows = classes.table.categories
     unknown = sorted(set(things) - {row.name for row in rows})
     if unknown:
-        names = ", ".join(row.name for row in rows)
+        names = ", ".join(repr(row.name) for row in rows)
         raise ConfigError(f"`things` names {unknown[0]!r}, which is no class of the set. Choose from: {names}.")
     if things and not classes.apart:
         raise ConfigError(
@@ -226,7 +226,7 @@ def with_things(classes: Classes, things: Sequence[str]) -> CategoryTable:
             classes.table,
             categories=tuple(replace(row, isthing=row.name in things) for row in classes.table.categories),
         )
-    kinds = [(row.id, row.name, row.name in things) for row in rows]
+    kinds = [(row.id, row.dataset_name(row.id) or row.name, row.name in things) for row in rows]
     if not classes.drawn or len(set(things)) < len(rows):
         return replace(table_of(kinds, name=classes.table.name), void_ids=classes.table.void_ids)
     background = (max(row.id for row in rows) + 1, "background", False)

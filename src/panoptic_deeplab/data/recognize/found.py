@@ -2,7 +2,7 @@
 
 import colorsys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from panoptic_deeplab.categories import Category, CategoryTable
@@ -74,7 +74,10 @@ def table_of(rows: Iterable[tuple[int, str, bool]], *, name: str) -> CategoryTab
         unique = class_name if class_name not in names else f"{class_name} ({id_})"
         names.add(unique)
         color = distinct_color(place, len(listed), isthing=isthing)
-        categories.append(Category(id=id_, name=unique, isthing=isthing, color=color))
+        category = Category(id=id_, name=unique, isthing=isthing, color=color)
+        if unique != class_name:  # what the files call it
+            category = replace(category, dataset_ids=(id_,), dataset_names=(class_name,))
+        categories.append(category)
     if not categories:
         raise DatasetError(f"The set {name!r} names no class that a label has. Expected labeled images.")
     return CategoryTable(name=name, categories=tuple(categories))

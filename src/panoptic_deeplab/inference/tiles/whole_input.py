@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from panoptic_deeplab.config import InputConfig
 from panoptic_deeplab.images.intensity import Pixels, chosen_channels, spreading
-from panoptic_deeplab.images.prepare import image_tensor, in_range, normalized, resized_image, resized_size
+from panoptic_deeplab.images.prepare import image_tensor, in_range, interpolated, normalized, resized_size
 from panoptic_deeplab.images.regions import Regions
 from panoptic_deeplab.maps import Size
 from panoptic_deeplab.results.stored import Scratch, Stored
@@ -69,13 +69,13 @@ class WholeInput:
         for top in range(0, height, step):
             rows = slice(top, min(top + step, height))
             pixels = image_tensor(self._read(rows, slice(0, width)))
-            wide[rows] = _array(resized_image(pixels, (pixels.shape[1], new_width)))
+            wide[rows] = _array(interpolated(pixels, (pixels.shape[1], new_width)))
         resized = scratch.array("input", (new_height, new_width, 3), np.uint8)
         step = max(1, _STEP_BYTES // (3 * max(height, new_height)))
         for left in range(0, new_width, step):
             columns = slice(left, min(left + step, new_width))
             pixels = image_tensor(np.ascontiguousarray(wide[:, columns]))
-            resized[:, columns] = _array(resized_image(pixels, (new_height, pixels.shape[2])))
+            resized[:, columns] = _array(interpolated(pixels, (new_height, pixels.shape[2])))
         return resized
 
 

@@ -8,6 +8,7 @@
       distance to the next one, if less
     what most stuff regions exceed               postprocess.stuff_area_limit
     twice the fullest image                      postprocess.top_k, evaluation.max_detections
+    whether objects lie against each other       postprocess.join_border_fraction
 
 The fractions are those with which the packaged recipes `nuclei_lite0` and `coco27_lite0` were tuned, roughly; the
 paper's own (sigma 8 for objects of about 100 pixels) are of the same kind. `budget.py` adds the number of steps.
@@ -28,6 +29,10 @@ OBJECT_SIZE = 36
 CROPS = (257, 321, 385, 449, 513)
 _FEW_IMAGES = 200
 _LARGEST_SIDE = 1025
+_JOINED = 0.15
+"""The least border of two pieces of one object: chosen for photographs, docs/explanation/limits-on-instances.md."""
+_TOUCHING = 0.01
+"""Pieces are joined where at most this part of the objects would be taken for such."""
 _WARNED_OF = ("postprocess.top_k", "evaluation.max_detections")
 """What `data check` itself holds against the numbers of objects."""
 _MATTERS = 2.0
@@ -81,6 +86,10 @@ def objections(measures: Measures, config: Config) -> list[tuple[Any, Advice]]:
         low, high = sorted((float(value), float(item.value)))
         if high > _MATTERS * low and high >= 1:
             found.append((value, item))
+    joined = config.postprocess.join_border_fraction
+    if joined is not None and (share := _share_touching(measures, joined)) > _TOUCHING:
+        reason = f"{share:.0%} of the objects share so much of their outline with another of their class"
+        found.append((joined, Advice("postprocess.join_border_fraction", None, reason)))
     return found
 
 
@@ -163,6 +172,21 @@ def object_advice(measures: Measures, input_config: InputConfig) -> list[Advice]
         ),
     ]
     return advice
+
+
+def joining_advice(measures: Measures) -> list[Advice]:
+    """Pieces of large objects are joined where no objects lie so close that they would be, too."""
+    fractions = _all(measures.border_fractions)
+    share = _share_touching(measures, _JOINED)
+    if not len(fractions) or share > _TOUCHING:
+        return []
+    reason = f"{share:.1%} of the objects share so much of their outline with another of their class"
+    return [Advice("postprocess.join_border_fraction", _JOINED, reason)]
+
+
+def _share_touching(measures: Measures, fraction: float) -> float:
+    fractions = _all(measures.border_fractions)
+    return float((fractions >= fraction).mean()) if len(fractions) else 0.0
 
 
 def training_advice(measures: Measures, *, num_images: int, num_classes: int) -> list[Advice]:

@@ -29,8 +29,8 @@ _LONGEST = 60.0
 _IMAGES = 3
 _STARTING = 40.0
 """Seconds that two commands take to start, and to write pictures, checkpoints and reports."""
-_SLACK = 0.93
-"""Part of the time that is planned for: machines are not always equally fast."""
+_SLACK = 0.97
+"""Part of the time that is planned for: what surrounds the training is not always equally fast."""
 
 
 class Costs(NamedTuple):
@@ -45,15 +45,20 @@ class Costs(NamedTuple):
     work: float
     """What of a step is its own work: its time on a machine that does nothing else, about."""
 
-    def steps_in(self, minutes: float, *, training_images: int, validation_images: int) -> int:
-        """Steps that leave time for the first reading of all images, a validation, and `evaluate` after it.
+    def minutes_in(self, minutes: float, *, training_images: int, validation_images: int) -> float:
+        """Time for training that leaves some for the first reading of all images, a validation, and `evaluate`.
+
+        Args:
+            minutes: all that there are.
+            training_images: images that are read before the first step.
+            validation_images: images that are read, validated on and evaluated.
 
         Returns:
-            At least 1, whatever the time.
+            `train.max_minutes`: that of one step at least, however little time there is.
         """
         read = self.reading * (training_images + 3 * validation_images)
         others = _STARTING + read + 2 * validation_images * self.prediction
-        return max(1, int((_SLACK * 60 * minutes - others) / self.step))
+        return max(self.step, _SLACK * 60 * minutes - others) / 60
 
 
 def time_training(

@@ -1,6 +1,7 @@
 """A first recipe for a labeled set: what `advice.py` says, the network of a packaged recipe, steps for a time."""
 
 import importlib.util
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -15,6 +16,7 @@ from panoptic_deeplab.training.first_recipe.advice import (
     Advice,
     crop_advice,
     input_advice,
+    joining_advice,
     nested,
     object_advice,
     range_advice,
@@ -27,6 +29,8 @@ TEMPLATE = "facades_lite0"
 """The packaged recipe whose network and optimization a first recipe takes."""
 _FEWEST_STEPS = 300
 """With fewer, a smaller crop is tried."""
+_SPARE = 1.15
+"""Steps beyond those that fit by what was timed, so that the time ends the training and not an estimate of it."""
 _WIDTH = 110
 
 
@@ -60,13 +64,13 @@ def first_advice(
     advice += [*range_advice(measures), *input_advice(measures)]
     advice += training_advice(measures, num_images=len(training), num_classes=num_classes)
     input_config = _config(advice).input
-    advice += object_advice(measures, input_config)
+    advice += [*object_advice(measures, input_config), *joining_advice(measures)]
     images = {"training_images": len(training), "validation_images": len(validation)}
 
     def with_crop(largest: int) -> tuple[list[Advice], Costs, int]:
         tried = [*advice, crop_advice(measures, input_config, largest=largest)]
         costs = time_training(training, validation, _config(tried), device=device)
-        return tried, costs, costs.steps_in(minutes, **images)
+        return tried, costs, int(60 * costs.minutes_in(minutes, **images) / costs.step)
 
     tried, costs, steps = with_crop(CROPS[-1])
     crop = max(_config(tried).data.crop_size)
@@ -74,9 +78,11 @@ def first_advice(
     if steps < _FEWEST_STEPS and smaller:  # time goes with the area
         fitting = [side for side in smaller if steps * (crop / side) ** 2 >= _FEWEST_STEPS]
         tried, costs, steps = with_crop(max(fitting, default=smaller[0]))
-    said = f"{minutes:g} minutes with an evaluation; a step takes {costs.step:.2f} s on this machine"
+    training_minutes = round(costs.minutes_in(minutes, **images), 2)
+    said = f"about {steps} fit into the time, at {costs.step:.2f} s a step; a quiet machine makes more"
     tried += [
-        Advice("train.max_steps", steps, said),
+        Advice("train.max_steps", math.ceil(_SPARE * 60 * training_minutes / costs.work), said),
+        Advice("train.max_minutes", training_minutes, f"{minutes:g} with the reading of the data and an evaluation"),
         Advice("train.warmup_steps", min(50, steps // 20), ""),
         Advice("train.ema_decay", max(0.9, round(1 - 10 / steps, 4)), "weights averaged over a tenth of the steps"),
     ]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from panoptic_deeplab.data.convert import write_coco_panoptic
 from panoptic_deeplab.data.formats.synthetic import SyntheticSource
-from panoptic_deeplab.data.recognize.detect import FORMATS, choose_format, choose_splits, find_formats, with_things
+from panoptic_deeplab.data.recognize.detect import LOOKS, choose_format, choose_splits, find_formats, with_things
 from panoptic_deeplab.data.sources import FORMATS as READERS
 from panoptic_deeplab.errors import ConfigError, DatasetError
 
@@ -22,7 +22,7 @@ def write_instances(path: Path, categories: list[dict[str, Any]], used: list[int
 
 
 def test_every_format_that_is_detected_has_a_reader() -> None:
-    assert set(FORMATS) <= set(READERS)
+    assert set(LOOKS) <= set(READERS)
 
 
 def test_coco_panoptic(tmp_path: Path) -> None:
@@ -54,7 +54,9 @@ def test_coco_instances_takes_the_classes_that_are_used(tmp_path: Path, path: st
     all_things = with_things(classes, ["car", "car (4)"])
     assert [(c.id, c.name, c.isthing) for c in all_things.categories][2:] == [(5, "background", False)]
     assert all_things.unlabeled == "background"
-    with pytest.raises(ConfigError, match=r"names 'cat', which is no class of the set. Choose from: car, car \(4\)"):
+    with pytest.raises(
+        ConfigError, match=r"names 'cat', which is no class of the set. Choose from: 'car', 'car \(4\)'"
+    ):
         with_things(classes, ["cat"])
 
 
@@ -77,7 +79,7 @@ def test_one_mask_an_object(tmp_path: Path) -> None:
     root = tmp_path / "kaggle"
     for name in ("stage1_train/a", "stage1_test/b"):
         (root / name / "images").mkdir(parents=True)
-    assert FORMATS["object_masks"](root) is None
+    assert LOOKS["object_masks"](root) is None
     (root / "stage1_train" / "a" / "masks").mkdir()
     found, others = choose_format(root)
     assert (found.format, list(found.splits), found.root, others) == ("object_masks", ["stage1_train"], root, [])
@@ -109,7 +111,7 @@ def test_what_it_could_be_otherwise(tmp_path: Path) -> None:
 def test_a_folder_of_nothing_is_told_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="looks like no format that is read here") as caught:
         find_formats(tmp_path)
-    assert all(name in str(caught.value) for name in FORMATS)
+    assert all(name in str(caught.value) for name in LOOKS)
 
 
 @pytest.mark.parametrize(

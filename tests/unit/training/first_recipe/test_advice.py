@@ -13,6 +13,7 @@ from panoptic_deeplab.data.sources import open_source
 from panoptic_deeplab.training.first_recipe.advice import (
     crop_advice,
     input_advice,
+    joining_advice,
     nested,
     object_advice,
     objections,
@@ -50,6 +51,20 @@ def test_by_hand() -> None:
     assert crop_advice(measures, InputConfig(longest_side=900)).value == [513, 513]
     assert crop_advice(measures, InputConfig(longest_side=900), largest=321).value == [321, 321]
     assert crop_advice(of_objects(72, side=200), InputConfig()).value == [193, 193]
+
+
+def test_pieces_are_joined_where_no_objects_lie_against_each_other() -> None:
+    apart, close = of_objects(72), of_objects(72)
+    assert joining_advice(apart) == []  # nothing is known of borders
+    apart.border_fractions = [np.array([0.1] * 99 + [0.2])] * 4
+    close.border_fractions = [np.array([0.1] * 9 + [0.2])] * 4
+    assert [item.value for item in joining_advice(apart)] == [0.15]
+    assert joining_advice(close) == []
+    joining = config_from_dict(nested([*object_advice(close, InputConfig()), *joining_advice(apart)]), where="test")
+    assert objections(apart, joining) == []
+    ((value, objection),) = objections(close, joining)
+    assert (value, objection.setting, objection.value) == (0.15, "postprocess.join_border_fraction", None)
+    assert objection.reason.startswith("10% of the objects")
 
 
 def test_crowded_images_need_small_windows_and_high_limits() -> None:

@@ -10,11 +10,11 @@ from panoptic_deeplab.training.first_recipe import budget
 from panoptic_deeplab.training.first_recipe.budget import Costs, time_training
 
 
-def test_steps_by_hand() -> None:
+def test_minutes_by_hand() -> None:
     costs = Costs(step=2.0, reading=0.1, prediction=1.0, work=2.0)
-    # 0.93 * 1800 s, less 40 s to start, 40 + 60 images to read, and two times 20 predictions
-    assert costs.steps_in(30, training_images=40, validation_images=20) == int((1674 - 40 - 10 - 40) / 2)
-    assert costs.steps_in(0.1, training_images=40, validation_images=20) == 1
+    # 0.97 * 1800 s, less 40 s to start, 40 + 60 images to read, and two times 20 predictions
+    assert costs.minutes_in(30, training_images=40, validation_images=20) == pytest.approx((1746 - 40 - 10 - 40) / 60)
+    assert costs.minutes_in(0.1, training_images=40, validation_images=20) == 2 / 60
 
 
 def test_real_steps_are_timed(tiny_config: Config) -> None:

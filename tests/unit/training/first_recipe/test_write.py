@@ -1,5 +1,6 @@
 """The recipe says what it sets and why, and reads back."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ def advised(
     def timed(*sources: object, device: str) -> Costs:
         config = sources[-1]
         crops.append(config.data.crop_size[0])
-        return Costs(step=seconds * (crops[-1] / 100) ** 2, reading=0, prediction=0, work=0.1)
+        step = seconds * (crops[-1] / 100) ** 2
+        return Costs(step=step, reading=0, prediction=0, work=step)
 
     monkeypatch.setattr(write, "time_training", timed)
     advice, _ = first_advice(DATA, measured(SCENES), SCENES, SCENES, minutes=minutes)
@@ -35,7 +37,8 @@ def advised(
 def test_the_steps_fill_the_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     values, crops = advised(monkeypatch, 0.1)
     step = 0.1 * (crops[-1] / 100) ** 2
-    assert values["train.max_steps"] == int((0.93 * 1800 - 40) / step)
+    assert values["train.max_minutes"] == round((0.97 * 1800 - 40) / 60, 2)
+    assert values["train.max_steps"] == math.ceil(1.15 * 60 * values["train.max_minutes"] / step)
     template = load_config(TEMPLATE)
     assert values["model.backbone"] == template.model.backbone
     assert list(values["model.projections"]) == list(template.model.projections)

@@ -30,7 +30,9 @@ def class_ids(categories: CategoryTable) -> dict[str, int]:
     for category in categories.categories:
         dataset_ids = category.dataset_ids or (category.id,)
         ids[category.name] = dataset_ids[0]
-        ids.update(zip(category.dataset_names, dataset_ids, strict=False))
+    for category in categories.categories:
+        for name, dataset_id in zip(category.dataset_names, category.dataset_ids, strict=False):
+            ids.setdefault(name, dataset_id)
     return ids
 
 
