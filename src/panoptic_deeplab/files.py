@@ -78,10 +78,14 @@ def read_text(path: Traversable, *, what: str, error: type[PanopticDeepLabError]
 
 
 def files_like(folder: Path, pattern: str) -> list[Path]:
-    """Files in a folder whose names match a pattern as `*.json`, with the suffix in letters of any case, sorted."""
+    """Files in a folder whose names match a pattern as `*.json`, with the suffix in letters of any case, sorted.
+
+    Hidden ones are left out, such as `._a.json`, which macOS lays beside a file on other disks.
+    """
     stem, dot, suffix = pattern.rpartition(".")
     letters = "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in suffix)
-    return sorted(path for path in folder.glob(f"{stem}{dot}{letters}") if path.is_file())
+    found = folder.glob(f"{stem}{dot}{letters}")
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
 
 def existing_file(path: Path, *, error: type[PanopticDeepLabError]) -> Path | None:

@@ -45,9 +45,11 @@ def test_what_is_needed_of_the_archive_is_kept_packed(tmp_path: Path) -> None:
     assert files.keys() == {"ort.mjs", "ort.wasm.gz"}
     assert gzip.decompress(files["ort.wasm.gz"].read_bytes()) == _CONTENTS["ort.wasm"]
 
-    files["ort.wasm.gz"].write_bytes(b"cut")
-    with pytest.raises(MissingDependencyError, match=r"ort\.wasm\.gz is missing or damaged"):
-        web_runtime.runtime_files()
+    whole = files["ort.wasm.gz"].read_bytes()
+    for damaged in (b"cut", whole[:12] + b"\xff\xff\xff" + whole[15:]):
+        files["ort.wasm.gz"].write_bytes(damaged)
+        with pytest.raises(MissingDependencyError, match=r"ort\.wasm\.gz is missing or damaged"):
+            web_runtime.runtime_files()
 
 
 @pytest.mark.parametrize("kind", ["missing", "no archive", "other content", "other files"])

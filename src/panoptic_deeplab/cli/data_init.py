@@ -86,7 +86,7 @@ class InitData(Verb):
         say("A few training steps are timed.")
         advice, costs = first_advice(data, measures, training, validation, minutes=self.minutes, device=self.device)
         budget = next(item.value for item in advice if item.setting == "train.max_minutes")
-        steps = int(60 * budget / costs.step)
+        steps = max(1, int(60 * budget / costs.step))
         say(
             f"A step takes {costs.step:.2f} s; about {steps} steps and an evaluation fit into {self.minutes:g} minutes."
         )

@@ -36,8 +36,8 @@ class Measures:
     """How far the center of each object is from the next one, image by image: the larger of both axes, as windows of
     non-maximum suppression are square. An object that is alone has the longest side of the image."""
     border_fractions: list[Float64[np.ndarray, "_"]] = field(default_factory=list)
-    """Which part of the shorter outline is the longest border of each object with one of its class, image by image; 0
-    of an object that touches none. Borders are counted as `postprocess/joining.py` does."""
+    """The largest part that a border of each object with one of its class is of the shorter outline of both, image by
+    image; 0 of an object that touches none. Borders are counted as `postprocess/joining.py` does."""
     stuff_areas: list[list[int]] = field(default_factory=list)
     """Pixels of each stuff class that an image shows, image by image."""
     most_of_a_class: int = 0

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from panoptic_deeplab.config import InputConfig
-from panoptic_deeplab.errors import ConfigError
+from panoptic_deeplab.errors import ConfigError, ImageError
 from panoptic_deeplab.images.intensity import Pixels, chosen_channels, leveled, rgb_of, stretched
 from panoptic_deeplab.images.read import ImageLike, range_warning, read_image
 from panoptic_deeplab.maps import Size
@@ -122,9 +122,13 @@ def read_for(source: ImageLike, input_config: InputConfig, *, page: int | None =
         page: as for `read_image`.
 
     Raises:
-        ImageError: as for `read_image`.
+        ImageError: as for `read_image`, or a number that counts is not finite.
     """
-    return read_image(source, page=page, **reading(input_config))
+    image = read_image(source, page=page, **reading(input_config))
+    if isinstance(input_config.range, tuple) and not np.isfinite(image).all():  # else reading has looked
+        where = source if isinstance(source, (str, Path)) else "The image"
+        raise ImageError(f"{where} has floating-point values that are not finite. Expected finite numbers.")
+    return image
 
 
 def drawable(image: Pixels, input_config: InputConfig) -> UInt8[np.ndarray, "H W 3"]:
@@ -157,8 +161,7 @@ def brightness_warning(path: Path, image: Pixels, input_config: InputConfig, *, 
     if not isinstance(input_config.range, tuple):
         by_itself = input_config.range == "percentile" or input_config.channels is not None
         return None if by_itself else range_warning(path, page=page)
-    if input_config.channels is not None:
-        image = chosen_channels(image, input_config.channels)
+    image = image[..., :3] if input_config.channels is None else chosen_channels(image, input_config.channels)
     (low, high), lowest, highest = input_config.range, float(image.min()), float(image.max())
     if lowest == highest or min(highest, high) - max(lowest, low) >= (high - low) / 4:
         return None

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from panoptic_deeplab.errors import ConfigError
 from panoptic_deeplab.export.exporter import describe, export_model, network_of
@@ -51,7 +52,9 @@ def write_site(folder: str | Path, models: Mapping[str, Path]) -> None:
     for name, path in models.items():
         file = file_name(name, where="A model", error=ConfigError, suffix=".onnx")
         shutil.copyfile(path, make_folder(folder / "models") / file)
-        entries.append({"name": name, "file": f"models/{file}", "bytes": path.stat().st_size, **_description(path)})
+        entries.append(
+            {"name": name, "file": f"models/{quote(file)}", "bytes": path.stat().st_size, **_description(path)}
+        )
     write_json(folder / "models.json", entries)
 
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from pathlib import Path
 
 from panoptic_deeplab.errors import ConfigError, MissingDependencyError, first_line
@@ -61,7 +62,7 @@ def keep_runtime(archive: str | Path) -> None:
             for name in _CHECKSUMS:
                 member = opened.extractfile(f"package/dist/{name}")
                 contents[name] = b"" if member is None else member.read()
-    except (OSError, EOFError, KeyError, tarfile.TarError) as error:
+    except (OSError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
         raise ConfigError(
             f"The archive {archive} cannot be read ({first_line(error)}). Expected the file of `npm pack {PACKAGE}`."
         ) from error
@@ -113,7 +114,7 @@ def _place(name: str) -> Path:
 def _unpacked(path: Path) -> bytes:
     try:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError):
+    except (OSError, EOFError, zlib.error):
         return b""
 
 

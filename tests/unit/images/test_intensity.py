@@ -29,6 +29,17 @@ DIM = np.random.default_rng(0).integers(300, 700, (40, 50), np.uint16)
 """A gray image of a camera of 12 bits: at 8 bits, three numbers are left of its 400."""
 
 
+def test_transparency_is_no_brightness_and_a_file_that_is_not_finite_is_named(tmp_path) -> None:
+    config = InputConfig(range=(0.0, 255.0))
+    dark = np.random.default_rng(0).integers(0, 8, (9, 9, 4)).astype(np.uint8)
+    dark[..., 3] = 255
+    Image.fromarray(dark).save(tmp_path / "a.png")
+    assert "from 0 to 7" in str(brightness_warning(tmp_path / "a.png", read_for(tmp_path / "a.png", config), config))
+    Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "b.tif")
+    with pytest.raises(ImageError, match=r"b\.tif has floating-point values that are not finite"):
+        read_for(tmp_path / "b.tif", config)
+
+
 def _reference(image: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
     ranks = np.sort(image, axis=None)
     low, high = (float(ranks[int(p / 100 * (ranks.size - 1))]) for p in percentiles)

@@ -323,12 +323,13 @@ class Predict(InferenceVerb):
                     if self.tile is None:
                         predictor.check_memory((image.shape[0], image.shape[1]), where=str(path))
                     warning = brightness_warning(picture.path, image, settings, page=picture.page)
+                    shown = drawable(image, settings)
                 except ImageError as error:
                     failed.append({"image": str(path), "error": str(error)})
                 else:
                     if warning is not None:
                         warnings.append({"image": str(path), "warning": warning})
-                    waiting.append((path, drawable(image, settings)))
+                    waiting.append((path, shown))
                     yield image
 
         if self.tile is not None:

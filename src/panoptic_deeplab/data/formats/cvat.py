@@ -91,7 +91,7 @@ class CvatSource(LabelToolSource):
             value = element.get(key)
             if value is None:
                 return None
-            if not (value.isdecimal() and 0 < int(value) <= MAX_NUMBER):
+            if not (re.fullmatch(r"\d{1,9}", value) and 0 < int(value) <= MAX_NUMBER):
                 fault = f"has the {key} {shown(value)}. Expected a number of pixels."
                 self._reader.problems.add("size", path, fault, place=place, image_id=image_id)
                 return None

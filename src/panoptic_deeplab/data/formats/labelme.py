@@ -33,6 +33,7 @@ from panoptic_deeplab.data.problems import Problems, shown
 from panoptic_deeplab.data.sample import Sample
 from panoptic_deeplab.errors import DatasetError, ImageError
 from panoptic_deeplab.files import existing_file, read_json
+from panoptic_deeplab.images.intensity import viewable
 from panoptic_deeplab.images.read import IMAGE_SUFFIXES, decode, image_files
 
 _WITHOUT_AREA = frozenset({"line", "linestrip", "point", "points"})
@@ -70,11 +71,18 @@ class LabelmeSource(LabelToolSource):
         document = read_json(item.file, what="LabelMe file", error=DatasetError)
         try:
             with Image.open(io.BytesIO(base64.b64decode(document["imageData"], validate=True))) as picture:
-                image = decode(picture, where=f"The image in {item.file}", exif=False)
+                pixels = decode(picture, where=f"The image in {item.file}", exif=False, every_channel=True)
+            image = viewable(pixels, where=f"The image in {item.file}")
         except (ImageError, OSError, ValueError, LookupError, TypeError, Image.DecompressionBombError) as error:
             raise DatasetError(f"{item.file} has no image in `imageData` that can be read: {error}.") from error
         panoptic_map, segments_info = self._labels(index, image, item.file)
-        return Sample(image_id=item.image_id, image=image, panoptic_map=panoptic_map, segments_info=segments_info)
+        return Sample(
+            image_id=item.image_id,
+            image=image,
+            panoptic_map=panoptic_map,
+            segments_info=segments_info,
+            deep_image=None if pixels.dtype == np.uint8 and pixels.shape[2] == 3 else pixels,
+        )
 
     def _item(self, file: Path, problems: Problems) -> Annotated | None:
         try:

@@ -51,29 +51,34 @@ def _class_names(path: Path) -> ClassNames:
 
 
 def _roboflow(path: Path) -> ClassNames:
-    return ClassNames({int(row[0]): row[1] for row in _rows(path, 2) if row[0].isdecimal()}, {})
+    return ClassNames({int(row[0]): row[1] for row in _rows(path, 2) if re.fullmatch(r"\d{1,9}", row[0])}, {})
 
 
 def _class_dict(path: Path) -> ClassNames:
-    return _colors((row[1:4], row[0]) for row in _rows(path, 4))
+    return _colors(path, ((row[1:4], row[0]) for row in _rows(path, 4)))
 
 
 def _label_colors(path: Path) -> ClassNames:
-    return _colors((words[:3], " ".join(words[3:])) for words in map(str.split, read_lines(path)))
+    return _colors(path, ((words[:3], " ".join(words[3:])) for words in map(str.split, read_lines(path))))
 
 
 def _rows(path: Path, length: int) -> Iterator[list[str]]:
-    for row in csv.reader(read_lines(path)):
-        if len(row) >= length:
-            yield [value.strip() for value in row]
+    try:
+        for row in csv.reader(read_lines(path)):
+            if len(row) >= length:
+                yield [value.strip() for value in row]
+    except csv.Error as error:
+        raise DatasetError(f"{path} cannot be read as CSV ({error}). Expected a class in each line.") from error
 
 
-def _colors(rows: Iterator[tuple[Sequence[str], str]]) -> ClassNames:
+def _colors(path: Path, rows: Iterator[tuple[Sequence[str], str]]) -> ClassNames:
     """Colors and names of rows; a head, which has no numbers, is left out."""
     colors: dict[Color, str] = {}
     for channels, name in rows:
         if len(channels) == 3 and all(re.fullmatch(r"\d{1,3}", channel) for channel in channels) and name:
             red, green, blue = (int(channel) for channel in channels)
+            if max(red, green, blue) > 255:
+                raise DatasetError(f"{path} gives {name!r} the color {red}, {green}, {blue}. Expected numbers to 255.")
             colors[red, green, blue] = name
     return ClassNames({}, colors)
 

@@ -1,6 +1,6 @@
 """What a folder holds: a function for each format says whether a folder looks like it, and which splits and classes.
 
-Only names, and the lists of classes, are read here; whether the files are sound, the readers say.
+Names, lists of classes and some of the masks are read here; whether the files are sound, the readers say.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -68,7 +68,10 @@ def find_color_masks(root: Path) -> Found | None:
     paths = [path for masks in splits.values() for path in masks]
     folders = [root, *dict.fromkeys(folder for path in paths for folder in (path.parent, path.parent.parent))]
     names = class_names_in(folders)
-    colored, values = _contents(_evenly(paths, _FOR_THE_KIND), palette=True)
+    try:
+        colored, values = _contents(_evenly(paths, _FOR_THE_KIND), palette=True)
+    except DatasetError:  # which is said where this format is chosen, and does not stand in the way of others
+        colored, values = False, set()
     if not colored and values and max(values) > _VOID_NUMBER:
         return None  # a table has at most 255 classes
     return Found(
@@ -77,7 +80,7 @@ def find_color_masks(root: Path) -> Found | None:
         evidence=str(paths[0].relative_to(root)),
         splits=list(splits),
         classes=lambda: classes_of_maps(paths, names, name=root.name, palette=True),
-        likely=names is not None or (colored and len(values) <= _MOST_COLORS),
+        likely=(names is not None and bool(values)) or (colored and len(values) <= _MOST_COLORS),
     )
 
 

@@ -73,8 +73,9 @@ async function update() {
   fail(null);
   try {
     await load();
-    if (mine !== turn || !image) return;
-    $("status").textContent = "Predicting…";
+    if (mine !== turn) return;
+    $("status").textContent = image ? "Predicting…" : "";
+    if (!image) return;
     const found = await ask({image});
     if (mine !== turn) return;
     answer = found;
@@ -136,7 +137,13 @@ function build() {
   for (const [output, file] of Object.entries(DOWNLOADS)) {
     const button = element("button", {type: "button", textContent: file});
     button.dataset.output = output;
-    button.onclick = async () => answer && save(await fileOf(output), `${name}_${file}`);
+    button.onclick = async () => {
+      try {
+        if (answer) save(await fileOf(output), `${name}_${file}`);
+      } catch (error) {
+        fail(error);
+      }
+    };
     $("downloads").append(button);
   }
   $("about").textContent = "Images stay on this machine: the model runs in this page.";

@@ -1,4 +1,4 @@
-// What the model file gives, as a result at the size of the image: as `inference/engines/pipeline.py` makes it.
+// What the model file gives, as a result at the size of the image: as `inference/engines/pipeline_engine.py` makes it.
 
 /**
  * {width, height, ids, semantic, segments}: `ids` of the pixels, 0 = void; `semantic` numbers of categories in their order.

@@ -70,7 +70,7 @@ def first_advice(
     def with_crop(largest: int) -> tuple[list[Advice], Costs, int]:
         tried = [*advice, crop_advice(measures, input_config, largest=largest)]
         costs = time_training(training, validation, _config(tried), device=device)
-        return tried, costs, int(60 * costs.minutes_in(minutes, **images) / costs.step)
+        return tried, costs, max(1, int(60 * costs.minutes_in(minutes, **images) / costs.step))
 
     tried, costs, steps = with_crop(CROPS[-1])
     crop = max(_config(tried).data.crop_size)
@@ -78,7 +78,7 @@ def first_advice(
     if steps < _FEWEST_STEPS and smaller:  # time goes with the area
         fitting = [side for side in smaller if steps * (crop / side) ** 2 >= _FEWEST_STEPS]
         tried, costs, steps = with_crop(max(fitting, default=smaller[0]))
-    training_minutes = round(costs.minutes_in(minutes, **images), 2)
+    training_minutes = max(0.01, round(costs.minutes_in(minutes, **images), 2))
     said = f"about {steps} fit into the time, at {costs.step:.2f} s a step; a quiet machine makes more"
     tried += [
         Advice("train.max_steps", math.ceil(_SPARE * 60 * training_minutes / costs.work), said),

@@ -27,7 +27,7 @@ TABLE = CategoryTable(
 
 def png(array) -> str:
     memory = io.BytesIO()
-    Image.fromarray(np.asarray(array, np.uint8)).save(memory, "PNG")
+    Image.fromarray(np.asarray(array)).save(memory, "PNG")
     return base64.b64encode(memory.getvalue()).decode()
 
 
@@ -74,11 +74,14 @@ def test_overlaps_follow_the_rule(tmp_path):
 
 
 def test_an_image_that_is_in_the_json_alone(tmp_path):
-    write(tmp_path, shape("car", [[0, 0], [6, 4]], "rectangle"), image=False, imageData=png(np.full((4, 6, 3), 9)))
+    write(tmp_path, shape("car", [[0, 0], [6, 4]], "rectangle"), image=False, imageData=png(np.full((4, 6, 3), 9, np.uint8)))
     sample = LabelmeSource(tmp_path, "train", TABLE)[0]
     assert (sample.image == 9).all()
     assert sample.image_path is None
     assert (sample.panoptic_map == 1).all()
+    deep = np.full((4, 6), 3000, np.uint16)
+    write(tmp_path, image=False, imageData=png(deep))
+    assert np.array_equal(LabelmeSource(tmp_path, "train", TABLE)[0].pixels[..., 0], deep)  # as in a file of its own
     write(tmp_path, image=False, imageData="no picture")
     with pytest.raises(DatasetError, match="no image in `imageData` that can be read"):
         LabelmeSource(tmp_path, "train", TABLE)[0]

@@ -26,6 +26,14 @@ def text(path: Path, content: str) -> None:
     path.write_text(content, "utf-8")
 
 
+def test_what_lies_beside_the_labels_hides_none_of_them(tmp_path: Path) -> None:
+    text(tmp_path / "a.json", labelme_json("a.jpg"))
+    (tmp_path / "._a.json").write_bytes(b"\0\5\x16\7")  # of macOS
+    for name in ("a.jpg", "a_mask.jpg"):  # a drawing of the labels, whose colors a JPEG has changed
+        Image.effect_noise((16, 12), 60).save(tmp_path / name)
+    assert find_formats(tmp_path)[0].format == "labelme"
+
+
 def labelme_json(name: str) -> str:
     shape = {"label": "cat", "points": CORNERS, "shape_type": "polygon", "group_id": None, "flags": {}}
     size = {"imageHeight": 12, "imageWidth": 16}

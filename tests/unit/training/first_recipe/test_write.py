@@ -52,6 +52,13 @@ def test_a_slow_machine_gets_a_smaller_crop(monkeypatch: pytest.MonkeyPatch) -> 
     assert slow["train.max_steps"] >= 1
 
 
+@pytest.mark.parametrize("seconds", [0.05, 0.119, 0.2, 2.0])
+def test_hardly_any_time_makes_a_recipe_that_can_be_read(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    values, _ = advised(monkeypatch, seconds, minutes=0.5)
+    assert values["train.max_steps"] >= 1
+    assert values["train.max_minutes"] > 0
+
+
 def test_the_text_reads_back_with_its_reasons(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     values, _ = advised(monkeypatch, 0.1)
     advice = [Advice(setting, value, f"because of {setting}") for setting, value in values.items()]

@@ -4,6 +4,7 @@ Black and the border color of Pascal VOC, (224, 224, 192), mean that nobody anno
 of a class: black becomes the table's `unlabeled` class or void, the border void.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -73,7 +74,9 @@ def read_labelmap(path: Path) -> list[tuple[str, str, Color]]:
             continue
         name, _, rest = line.partition(":")
         channels = [channel.strip() for channel in rest.partition(":")[0].split(",")]
-        if len(channels) != 3 or not all(channel.isdecimal() and int(channel) < 256 for channel in channels):
+        if len(channels) != 3 or not all(
+            re.fullmatch(r"\d{1,3}", channel) and int(channel) < 256 for channel in channels
+        ):
             raise DatasetError(f"{path}: entry {number} is {line!r}. Expected name:red,green,blue:parts:actions.")
         red, green, blue = (int(channel) for channel in channels)
         rows.append((f"entry {number}", name, (red, green, blue)))
