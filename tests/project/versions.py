@@ -30,18 +30,19 @@ _PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     names = (*INTERPRETERS, OLDEST)
-    parser.add_argument("--only", nargs="+", choices=names, default=names, help="these alone")
+    parser.add_argument("--only", action="append", choices=names, help="this one alone; may be given again")
     parser.add_argument("--folder", type=Path, help="where the environments are made and kept; else they are removed")
     parser.add_argument("--oldest-torch", action="store_true", help="take the oldest torch and torchvision too")
     parser.add_argument("tests", nargs="*", default=["tests/unit", "tests/cli"], help="what pytest runs")
     options = parser.parse_args()
+    chosen = options.only or names
     outcomes: dict[str, str] = {}
     for name in INTERPRETERS:
         interpreter = find_interpreter(name)
-        if name in options.only:
+        if name in chosen:
             needs = [f"{ROOT}[all]", "--group", f"{ROOT}/pyproject.toml:test"]
             outcomes[name] = _outcome(interpreter, needs, options.folder, options.tests, name)
-    if OLDEST in options.only:
+    if OLDEST in chosen:
         interpreter = next(filter(None, map(find_interpreter, INTERPRETERS)), None)
         oldest = oldest_requirements(with_torch=options.oldest_torch)
         needs = [f"{ROOT}[{_EXTRAS_OF_OLDEST}]", *oldest, *_test_tools()]

@@ -17,6 +17,8 @@ from panoptic_deeplab.images.pages import TIFF_SUFFIXES, channel_frames
 from panoptic_deeplab.images.pillow_errors import pillow_errors
 
 _MOST_COLORS = 4
+TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How files of TIFF and BigTIFF begin."""
 _SAMPLES = 277
 """The tag with the number of channels of a directory."""
 
@@ -42,7 +44,7 @@ def has_many_channels(path: Path) -> bool:
     if path.suffix.lower() not in TIFF_SUFFIXES:
         return False
     with path.open("rb") as file:
-        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+        return file.read(4) in TIFF_HEADS
 
 
 def read_stored_channels(path: Path, page: int | None) -> Shaped[np.ndarray, "H W _"] | None:

@@ -6,6 +6,7 @@ import warnings
 from PIL import Image, UnidentifiedImageError
 
 from panoptic_deeplab.errors import ImageError
+from panoptic_deeplab.images.channels import TIFF_HEADS
 from panoptic_deeplab.images.intensity import Pixels
 from panoptic_deeplab.images.pages import check_single
 from panoptic_deeplab.images.pillow_errors import pillow_errors
@@ -54,6 +55,11 @@ def read_encoded(
                 raise UnknownFormatError(
                     f"{where} is a video, of which only pictures are read here. Send its frames one by one, or let"
                     " `panoptic-deeplab predict` take the file."
+                ) from error
+            if data[:4] in TIFF_HEADS:
+                raise UnknownFormatError(
+                    f"{where} is a TIFF with other channels than gray, RGB or RGBA, or other numbers. Save"
+                    " three channels of it as RGB of 8 bits, or one as gray."
                 ) from error
             raise UnknownFormatError(
                 f"{where} is no image that is read here. Expected a complete {_NAMES} file; convert it."

@@ -54,6 +54,7 @@ def draw_curves(metrics_csv: str | Path, path: str | Path) -> None:
                 axes.set_yscale("log")
             axes.set_title(title)
             axes.set_xlabel("step")
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(alpha=0.3)
             axes.legend(fontsize=8)
 

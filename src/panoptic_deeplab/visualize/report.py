@@ -205,7 +205,7 @@ def _confusion_rows(confusion: Confusion) -> list[tuple[str, list[tuple[str, int
 def _panels(row: ReportImage) -> list[_Picture]:
     """The pictures of one image, each with a caption that explains it."""
     image = Image.fromarray(read_image(row.image))
-    panels = [_Picture(_jpeg(image), "Image", "What the network sees.")]
+    panels = [_Picture(_jpeg(image), "Image", "As people see it: numbers of more than 8 bits are spread.")]
     if row.truth is not None:
         truth = draw_panoptic(image, row.truth, min_width=_PANEL_WIDTH)
         draw_rims(truth, row.truth, row.missed, _MISSED)

@@ -1,12 +1,13 @@
 """Text in pictures, in every script for which this system has a font.
 
 Pillow brings a font with Latin letters. What it lacks is looked for in the fonts of the system, one character after the
-other, so a name may mix scripts. What no font has is drawn as a box, and said once in the log.
+other, so a name may mix scripts. What no font has is drawn as a box, and said once for each script in the log.
 """
 
 import logging
 import os
 import sys
+import unicodedata
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +25,9 @@ _UNLIKED = ("bold", "italic", "oblique", "light", "thin", "black", "condensed", 
 
 _ABSENT = "\U0010ffff"
 """No font has a glyph for it."""
+
+_SAID: set[str] = set()
+"""Scripts that the log has named: one line for each, whatever the number of its letters."""
 
 Font = ImageFont.FreeTypeFont
 
@@ -68,18 +72,27 @@ def _runs(text: str, size: int) -> list[tuple[Font, str]]:
         else:
             runs.append((file, character))
     for character in sorted({c for file, part in runs for c in part if _is_lacking(file, c)}):
-        _say_once(character)
+        _say_once(_script(character), character)
     return [(_opened(file, size), part) for file, part in runs]
 
 
-@lru_cache(maxsize=1000)
-def _say_once(character: str) -> None:
+def _say_once(script: str, character: str) -> None:
+    if script in _SAID:
+        return
+    _SAID.add(script)
     _LOGGER.warning(
-        "No font of this system has %s (U+%04X), so pictures show a box in its place. Install one that does, such as a"
-        " font of the Noto family.",
+        "No font of this system has %s characters such as %s (U+%04X), so pictures show boxes in their place. Install"
+        " one that does, such as a font of the Noto family.",
+        script,
         character,
         ord(character),
     )
+
+
+def _script(character: str) -> str:
+    """The first word of a letter's name in Unicode, which is its script: CJK, DEVANAGARI."""
+    is_letter = unicodedata.category(character).startswith(("L", "M"))
+    return unicodedata.name(character, "unnamed").partition(" ")[0] if is_letter else "other"
 
 
 @lru_cache(maxsize=10_000)

@@ -82,3 +82,11 @@ def test_pages_are_told_what_to_do() -> None:
         ImageError, match=r"It has 3 pages or frames. Expected one picture: save each of them as a file"
     ):
         read_encoded(data, max_pixels=10**6, where="It")
+
+
+def test_a_tiff_of_many_channels_is_told_apart() -> None:
+    tifffile = pytest.importorskip("tifffile", reason="needs the extra tiff")
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((9, 8, 5), np.uint16), photometric="minisblack", planarconfig="contig")
+    with pytest.raises(UnknownFormatError, match="It is a TIFF with other channels than gray, RGB or RGBA"):
+        read_encoded(file.getvalue(), max_pixels=10**6, where="It")

@@ -50,6 +50,14 @@ def test_curves_have_a_panel_a_kind(tmp_path):
     assert abs(widths[0] - 3 * widths[1]) <= 3
 
 
+def test_steps_are_whole_numbers(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,loss\n3,2\n5,1\n")
+    draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.svg")
+    text = (tmp_path / "curves.svg").read_text("utf-8")  # which has each text as a comment
+    assert "<!-- 4 -->" in text
+    assert "3.25" not in text
+
+
 def test_one_validation_is_drawn_as_bars(tmp_path, monkeypatch):
     drawn = []
     real = curves._draw_single

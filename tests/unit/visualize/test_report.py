@@ -118,6 +118,8 @@ def test_errors_are_marked_and_every_image_is_listed(tmp_path, image, scene):
     text = (tmp_path / "report.html").read_text()
     assert "rgb(128, 64, 128)" in text
     assert "10.0 % of road taken for car" in text
+    assert 'color: white">90<' in text  # on dark blue
+    assert '%)">10<' in text
     pictures = [Image.open(io.BytesIO(base64.b64decode(s.partition(",")[2]))) for s in page.sources if "," in s]
     truth, prediction = (np.asarray(picture).astype(int) for picture in pictures[1:3])
     for pixels_, color, (y, x) in ((truth, (255, 0, 0), (170, 60)), (prediction, (255, 140, 0), (170, 420))):

@@ -56,17 +56,18 @@ def test_a_font_of_the_system_is_found(tmp_path, monkeypatch):
     assert fonts / "broken.ttf" not in found
 
 
-def test_what_no_font_has_is_said_once(monkeypatch, caplog):
+def test_what_no_font_has_is_said_once_for_each_script(monkeypatch, caplog):
     monkeypatch.setattr(texts, "_system_fonts", list)
-    for cache in (texts._file_with, texts._say_once):
-        cache.cache_clear()
-    with caplog.at_level(logging.WARNING):
-        assert Text("道", 20).width > 0
-        Text("道 x", 12)
-    assert [record.getMessage().split(",")[0] for record in caplog.records] == [
-        "No font of this system has 道 (U+9053)"
-    ]
+    monkeypatch.setattr(texts, "_SAID", set())
     texts._file_with.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        for words in ("道路", "道", "汽车", "सड़क"):
+            assert Text(words, 20).width > 0
+    texts._file_with.cache_clear()
+    assert [record.getMessage().split(",")[0] for record in caplog.records] == [
+        "No font of this system has CJK characters such as 路 (U+8DEF)",
+        "No font of this system has DEVANAGARI characters such as क (U+0915)",
+    ]
 
 
 def test_fonts_for_charts_are_those_that_pillows_font_needs():

@@ -53,16 +53,16 @@ function stop(error) {
 
 const model = () => models.find((one) => one.name === $("model").value);
 
-/** The model that is chosen, ready in the worker: what it runs on. */
+/** The model that is chosen, ready in the worker. */
 function load() {
   const chosen = model();
   if (ready?.name !== chosen.name) {
     $("status").textContent = `Loading the model, ${Math.round(chosen.bytes / 1e6)} MB…`;
-    const engine = ask({model: chosen, backend: new URLSearchParams(location.search).get("backend")});
-    const mine = ready = {name: chosen.name, engine};
-    engine.catch(() => { if (ready === mine) ready = null; });
+    const loaded = ask({model: chosen, backend: new URLSearchParams(location.search).get("backend")});
+    const mine = ready = {name: chosen.name, loaded};
+    loaded.catch(() => { if (ready === mine) ready = null; });
   }
-  return ready.engine;
+  return ready.loaded;
 }
 
 /** Predict the image; of calls that overtake one another, the last one counts. */
@@ -72,15 +72,15 @@ async function update() {
   answer = null;
   fail(null);
   try {
-    const {backend, threads} = await load();
+    await load();
     if (mine !== turn || !image) return;
     $("status").textContent = "Predicting…";
     const found = await ask({image});
     if (mine !== turn) return;
     answer = found;
     paint();
-    const several = backend === "wasm" && threads > 1 ? ` with ${threads} threads` : "";
-    const time = `${found.seconds.toFixed(2)} s by ${BACKENDS[backend]}${several} on this machine`;
+    const {seconds, backend, threads} = found, several = backend === "wasm" && threads > 1 ? ` with ${threads} threads` : "";
+    const time = `${seconds.toFixed(2)} s by ${BACKENDS[backend]}${several} on this machine`;
     $("status").textContent = summary(visible, time);
     document.body.dataset.turn = mine; // for programs that wait for the page
   } catch (error) {

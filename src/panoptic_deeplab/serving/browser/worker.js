@@ -1,8 +1,8 @@
 // Where the page predicts: a thread beside it, so that it stays awake. Each message {number, ...} gets an answer
 // {number, found} or {number, problem}.
 //
-//   {model, backend}   load a model of models.json            ─▶ {backend, threads}
-//   {image}            decode, prepare, run, describe a Blob   ─▶ {base, result, seconds}
+//   {model, backend}   load a model of models.json
+//   {image}            decode, prepare, run, describe a Blob   ─▶ {base, result, seconds, backend, threads}
 
 import {decode} from "./image.js";
 import {unpacked} from "./png.js";
@@ -16,7 +16,7 @@ const BUILDS = { // of onnxruntime-web: its interface, and the program in WebAss
 const MOST_THREADS = 4;
 
 const builds = {}; // backend -> its interface, once it is loaded
-let model = null, session = null, Tensor = null;
+let model = null, session = null, Tensor = null, engine = null;
 
 async function get(path) {
   const response = await fetch(new URL(path, import.meta.url)).catch(() => null);
@@ -43,14 +43,14 @@ async function build(backend) {
 async function load(chosen, wanted) {
   const bytes = new Uint8Array(await (await get(chosen.file)).arrayBuffer());
   const hasGpu = wanted !== "wasm" && await navigator.gpu?.requestAdapter().catch(() => null);
-  await session?.release();
+  await session?.release().catch(() => null); // of a GPU that is gone
   session = null;
   for (const backend of hasGpu ? ["webgpu", "wasm"] : ["wasm"]) {
     try {
       const ort = await build(backend);
-      session = await ort.InferenceSession.create(bytes, {executionProviders: BUILDS[backend].providers});
-      [model, Tensor] = [chosen, ort.Tensor];
-      return {backend, threads: ort.env.wasm.numThreads};
+      session = await ort.InferenceSession.create(bytes, {executionProviders: BUILDS[backend].providers, logSeverityLevel: 3});
+      [model, Tensor, engine] = [chosen, ort.Tensor, {backend, threads: ort.env.wasm.numThreads}];
+      return;
     } catch (error) {
       if (backend === "wasm") throw error;
     }
@@ -63,10 +63,21 @@ async function predict(blob) {
   if (size && (size[0] !== height || size[1] !== width)) {
     throw new Error(`This model takes images of ${size[0]} x ${size[1]} pixels only (height x width), and this one has ${height} x ${width}.`);
   }
-  const outputs = await session.run({images: new Tensor("uint8", data, [1, height, width, 3])});
+  const outputs = await run(data, [1, height, width, 3]);
   const arrays = Object.fromEntries(Object.entries(outputs).map(([name, output]) => [name, output.data]));
   const result = toResult(arrays, {width, height}, {width: image.width, height: image.height}, model);
-  return {base: drawable(image, model.input), result, seconds: (performance.now() - start) / 1000};
+  return {base: drawable(image, model.input), result, seconds: (performance.now() - start) / 1000, ...engine};
+}
+
+/** The outputs of the model; what a GPU does not run goes to WebAssembly. */
+async function run(data, shape) {
+  try {
+    return await session.run({images: new Tensor("uint8", data, shape)});
+  } catch (error) {
+    if (engine.backend === "wasm") throw error;
+    await load(model, "wasm");
+    return session.run({images: new Tensor("uint8", data, shape)});
+  }
 }
 
 let last = Promise.resolve();
