@@ -52,7 +52,7 @@ def read(root: Path, **options) -> list[list[int]]:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_shapes_of_every_kind(tmp_path, encoding):
-    mask = shape("car", [[0, 2], [1, 3]], "mask", mask=png([[0, 255], [255, 0]]))
+    mask = shape("car", [[0, 2], [1, 3]], "mask", mask=png(np.array([[0, 255], [255, 0]], np.uint8)))
     circle = shape("car", [[5, 3], [5, 4]], "circle")
     polygon = shape("road", [[0, 0], [6, 0], [6, 1], [0, 1]])
     write(tmp_path, polygon, mask, shape("car", [[3, 4], [2, 2]], "rectangle"), circle, encoding=encoding)
@@ -74,7 +74,12 @@ def test_overlaps_follow_the_rule(tmp_path):
 
 
 def test_an_image_that_is_in_the_json_alone(tmp_path):
-    write(tmp_path, shape("car", [[0, 0], [6, 4]], "rectangle"), image=False, imageData=png(np.full((4, 6, 3), 9, np.uint8)))
+    write(
+        tmp_path,
+        shape("car", [[0, 0], [6, 4]], "rectangle"),
+        image=False,
+        imageData=png(np.full((4, 6, 3), 9, np.uint8)),
+    )
     sample = LabelmeSource(tmp_path, "train", TABLE)[0]
     assert (sample.image == 9).all()
     assert sample.image_path is None
