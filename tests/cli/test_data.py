@@ -25,7 +25,7 @@ def test_check_reports_statistics(run: Run, set_options: tuple[object, ...]) -> 
 def test_check_json(run: Run, set_options: tuple[object, ...]) -> None:
     document = json.loads(run("data", "check", *set_options, "--split", "val", "--json").out)
     assert (document["ok"], document["split"], document["statistics"]["images"]) == (True, "val", 1)
-    assert set(document) == {"split", "ok", "findings", "statistics", "advice"}
+    assert set(document) == {"split", "ok", "findings", "statistics", "levels", "advice"}
 
 
 def test_check_with_a_recipe(run: Run, tiny_recipe: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import logging
 import re
 import socket
 import subprocess
@@ -34,6 +35,18 @@ from panoptic_deeplab.serving.settings import Settings
 from panoptic_deeplab.weights.folder import save_pretrained
 
 Calls = Callable[[httpx.AsyncClient], Coroutine[Any, Any, Any]]
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_before() -> Iterator[None]:
+    """A service in this process sends what is logged elsewhere (`serving/logs.py`); later tests look for it here."""
+    loggers = [logging.getLogger(name) for name in ("panoptic_deeplab", "uvicorn", "py.warnings")]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    yield
+    logging.captureWarnings(False)
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,9 @@ from panoptic_deeplab.config import EvaluationConfig
 from panoptic_deeplab.data.sample import PanopticSource, Sample
 from panoptic_deeplab.distributed import Process
 from panoptic_deeplab.errors import CheckpointError, ConfigError, DatasetError, MissingDependencyError
-from panoptic_deeplab.evaluation import part
 from panoptic_deeplab.evaluation.evaluate import EvaluationReport, check_same_categories, evaluate
 from panoptic_deeplab.evaluation.part import Part, Picture
+from panoptic_deeplab.metrics import standard
 from panoptic_deeplab.metrics.metric import Metric, MetricReport
 from panoptic_deeplab.metrics.panoptic_quality import PanopticQuality
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
@@ -290,7 +290,7 @@ def test_without_pycocotools_ap_is_left_out_and_said_so(monkeypatch, caplog) -> 
     def missing(*_: object) -> None:
         raise MissingDependencyError("Measuring AP needs the package pycocotools.")
 
-    monkeypatch.setattr(part, "InstanceAP", missing)
+    monkeypatch.setattr(standard, "InstanceAP", missing)
     source = MemorySource(2)
     with caplog.at_level(logging.WARNING):
         report: EvaluationReport = evaluate(Oracle(source), source, config=CONFIG)

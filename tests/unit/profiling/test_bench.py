@@ -26,7 +26,7 @@ def bench(monkeypatch):
     return module
 
 
-@pytest.mark.parametrize(("group", "num_rows"), [("postprocess", 6), ("targets", 1), ("pq", 1)])
+@pytest.mark.parametrize(("group", "num_rows"), [("postprocess", 7), ("targets", 1), ("pq", 1)])
 def test_rows_run(bench, group, num_rows):
     rows = bench.measure(group)
     assert len(rows) == num_rows
