@@ -237,7 +237,8 @@ def _whole(values: Float[np.ndarray, "H W"], path: Path) -> Int32[np.ndarray, "H
 def _check_exact(picture: Image.Image, path: Path) -> None:
     """Raise where a label is stored in a way that changes its numbers."""
     _check_lossless(picture, path)
-    raw_modes = [str(tile.args[0] if isinstance(tile.args, tuple) else tile.args) for tile in picture.tile]  # type: ignore[attr-defined]
+    arguments = [tile[3] for tile in picture.tile]  # type: ignore[attr-defined]  # without names before Pillow 11
+    raw_modes = [str(each[0] if isinstance(each, tuple) else each) for each in arguments]
     changed = next(filter(_CHANGED_GRAY.fullmatch, raw_modes), None)
     if changed is not None:
         raise DatasetError(

@@ -332,7 +332,7 @@ def _has_16_bit_colors(picture: Image.Image) -> bool:
     return (
         isinstance(picture, ImageFile)
         and not picture.mode.startswith("I")
-        and any(";16" in str(tile.args) for tile in picture.tile)
+        and any(";16" in str(tile[3]) for tile in picture.tile)
     )
 
 
