@@ -125,9 +125,10 @@ def read_for(source: ImageLike, input_config: InputConfig, *, page: int | None =
         ImageError: as for `read_image`, or a number that counts is not finite.
     """
     image = read_image(source, page=page, **reading(input_config))
-    if isinstance(input_config.range, tuple) and not np.isfinite(image).all():  # else reading has looked
+    if isinstance(input_config.range, tuple) and np.issubdtype(image.dtype, np.floating):  # else reading has looked
         where = source if isinstance(source, (str, Path)) else "The image"
-        raise ImageError(f"{where} has floating-point values that are not finite. Expected finite numbers.")
+        if not np.isfinite(_that_count(image, input_config)).all():
+            raise ImageError(f"{where} has floating-point values that are not finite. Expected finite numbers.")
     return image
 
 
@@ -161,7 +162,7 @@ def brightness_warning(path: Path, image: Pixels, input_config: InputConfig, *, 
     if not isinstance(input_config.range, tuple):
         by_itself = input_config.range == "percentile" or input_config.channels is not None
         return None if by_itself else range_warning(path, page=page)
-    image = image[..., :3] if input_config.channels is None else chosen_channels(image, input_config.channels)
+    image = _that_count(image, input_config)
     (low, high), lowest, highest = input_config.range, float(image.min()), float(image.max())
     if lowest == highest or min(highest, high) - max(lowest, low) >= (high - low) / 4:
         return None
@@ -169,6 +170,11 @@ def brightness_warning(path: Path, image: Pixels, input_config: InputConfig, *, 
         f"{path} has numbers from {lowest:g} to {highest:g}, so little of `input.range` {low:g} {high:g} that it is"
         " read as nearly one color. Set the range of these images (`data check` measures that of a set), or percentile."
     )
+
+
+def _that_count(image: Pixels, input_config: InputConfig) -> Pixels:
+    """The channels that become colors; transparency is none of them."""
+    return image[..., :3] if input_config.channels is None else chosen_channels(image, input_config.channels)
 
 
 def for_object_size(config: InputConfig, diameter: float) -> InputConfig:

@@ -38,6 +38,12 @@ def test_transparency_is_no_brightness_and_a_file_that_is_not_finite_is_named(tm
     Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "b.tif")
     with pytest.raises(ImageError, match=r"b\.tif has floating-point values that are not finite"):
         read_for(tmp_path / "b.tif", config)
+    channels = np.zeros((4, 4, 5), np.float32)
+    channels[..., 4] = np.nan  # which is not looked at
+    chosen = InputConfig(range=(0.0, 1.0), channels=(0, 1, 2))
+    assert read_for(channels, chosen).shape == (4, 4, 5)
+    with pytest.raises(ImageError, match="The image has floating-point values that are not finite"):
+        read_for(channels, InputConfig(range=(0.0, 1.0), channels=(0, 1, 4)))
 
 
 def _reference(image: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
