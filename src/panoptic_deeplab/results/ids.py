@@ -39,3 +39,17 @@ def id_to_rgb(panoptic_map: Integer[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H 
             f" Got {panoptic_map.min()} to {panoptic_map.max()} instead; renumber the segments."
         )
     return np.stack([panoptic_map & 255, panoptic_map >> 8 & 255, panoptic_map >> 16 & 255], axis=-1).astype(np.uint8)
+
+
+def color_to_id(color: tuple[int, int, int]) -> int:
+    """`rgb_to_id` of one color."""
+    return color[0] + 256 * color[1] + 65536 * color[2]
+
+
+def id_to_color(segment_id: int) -> tuple[int, int, int]:
+    """`id_to_rgb` of one id.
+
+    >>> id_to_color(color_to_id((1, 2, 3)))
+    (1, 2, 3)
+    """
+    return segment_id & 255, segment_id >> 8 & 255, segment_id >> 16

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from panoptic_deeplab.results.ids import MAX_SEGMENT_ID
+from panoptic_deeplab.results.ids import MAX_SEGMENT_ID, color_to_id
 from panoptic_deeplab.results.panoptic_result import PanopticResult, Segment
 
 Color = tuple[int, int, int]
@@ -145,7 +145,7 @@ def visible_ids(result: PanopticResult) -> list[int]:
         rank = seen[tuple(color)]
         seen[tuple(color)] += 1
         red, green, blue = (channel ^ (rank >> shift & 15) for channel, shift in zip(color, (0, 4, 8), strict=True))
-        id_ = red + 256 * green + 65536 * blue
+        id_ = color_to_id((red, green, blue))
         while id_ in used:
             id_ = id_ + 1 if id_ < MAX_SEGMENT_ID else 1
         used.add(id_)

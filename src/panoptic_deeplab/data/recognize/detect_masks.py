@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from panoptic_deeplab.categories import Category, CategoryTable
-from panoptic_deeplab.data.formats.common.label_colors import BORDER, Color
+from panoptic_deeplab.data.formats.common.label_colors import BORDER
 from panoptic_deeplab.data.label_files import read_colored_label
 from panoptic_deeplab.data.recognize.class_names import ClassNames, class_names_in
 from panoptic_deeplab.data.recognize.found import Classes, Found, distinct_color, split_lists, table_of
 from panoptic_deeplab.errors import DatasetError
 from panoptic_deeplab.files import files_like
 from panoptic_deeplab.images.read import image_files
-from panoptic_deeplab.results.ids import rgb_to_id
+from panoptic_deeplab.results.ids import color_to_id, id_to_color, rgb_to_id
 
 _MASK_FOLDERS = ("masks", "labels")
 _MASK_ENDS = ("_mask", "_masks", "_cp_masks", "_label", "_labels", "_seg")
@@ -115,8 +115,8 @@ def classes_of_maps(
         DatasetError: a map cannot be read; some have colors, others numbers; or there are too many colors.
     """
     colored, values = _contents(_evenly(paths, _LOOKED_AT), palette=palette)
-    known = {} if names is None else {_number(c): n for c, n in names.colors.items()} if colored else names.numbers
-    border = _number(BORDER) if colored else _VOID_NUMBER
+    known = {} if names is None else {color_to_id(c): n for c, n in names.colors.items()} if colored else names.numbers
+    border = color_to_id(BORDER) if colored else _VOID_NUMBER
     void = {value for value, n in known.items() if n.strip("_").lower() in _VOID_NAMES and (not colored or value == 0)}
     void |= {border} - known.keys()
     order = [value for value in (*known, *sorted(values - known.keys())) if value not in void]
@@ -133,7 +133,7 @@ def classes_of_maps(
             id=ids.get(value, value),
             name=known.get(value) or _plain_name(value, colored=colored),
             isthing=numbered,
-            color=_color(value) if colored else distinct_color(place, len(order), isthing=numbered),
+            color=id_to_color(value) if colored else distinct_color(place, len(order), isthing=numbered),
         )
         for place, value in enumerate(order)
     ]
@@ -152,7 +152,7 @@ def _remarks(order: Sequence[int], named: Mapping[int, str], has_border: bool, *
     what, remarks = "color" if colored else "number", []
     unnamed = [value for value in order if value not in named]
     if unnamed:
-        shown = ", ".join(str(_color(value) if colored else value) for value in unnamed[:3])
+        shown = ", ".join(str(id_to_color(value) if colored else value) for value in unnamed[:3])
         remarks.append(
             f"No file names the classes of {len(unnamed)} {what}s ({shown}{', ...' if len(unnamed) > 3 else ''}), so"
             f" they are called after the {what}: change the names in categories.json, or pass --categories with a table"
@@ -166,7 +166,7 @@ def _remarks(order: Sequence[int], named: Mapping[int, str], has_border: bool, *
 def _plain_name(value: int, *, colored: bool) -> str:
     if value == 0:
         return "background"
-    return "color {} {} {}".format(*_color(value)) if colored else f"class {value}"
+    return "color {} {} {}".format(*id_to_color(value)) if colored else f"class {value}"
 
 
 def _unique(rows: Iterable[Category], table: str) -> tuple[Category, ...]:
@@ -236,11 +236,3 @@ def _subfolders(path: Path) -> list[Path]:
 
 def _evenly(paths: Sequence[Path], most: int) -> Sequence[Path]:
     return paths[:: -(-len(paths) // most) or 1]
-
-
-def _number(color: Color) -> int:
-    return color[0] + 256 * color[1] + 65536 * color[2]
-
-
-def _color(number: int) -> Color:
-    return number & 255, number >> 8 & 255, number >> 16

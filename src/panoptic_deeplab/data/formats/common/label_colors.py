@@ -14,7 +14,7 @@ from jaxtyping import Int32, UInt8
 from panoptic_deeplab.categories import CategoryTable
 from panoptic_deeplab.data.label_files import read_lines
 from panoptic_deeplab.errors import DatasetError, did_you_mean
-from panoptic_deeplab.results.ids import rgb_to_id
+from panoptic_deeplab.results.ids import color_to_id, rgb_to_id
 
 NO_CLASS = -1
 """Stands for "no class here" in a map of dataset ids; numbers in files are never negative."""
@@ -117,7 +117,9 @@ def ids_of_colors(
         DatasetError: the map has a color that no class has.
     """
     unlabeled = NO_CLASS if categories.unlabeled_id is None else categories.unlabeled_id
-    known = {_number(BLACK): unlabeled, _number(BORDER): NO_CLASS} | {_number(c): i for c, i in colors.items()}
+    known = {color_to_id(BLACK): unlabeled, color_to_id(BORDER): NO_CLASS} | {
+        color_to_id(c): i for c, i in colors.items()
+    }
     numbers = rgb_to_id(label)
     present, place = np.unique(numbers, return_inverse=True)
     unknown = [number for number in present.tolist() if number not in known]
@@ -138,11 +140,7 @@ def ids_of_colors(
 def objects_of_colors(label: UInt8[np.ndarray, "H W 3"]) -> Int32[np.ndarray, "H W"]:
     """A number for each color, 0 for black and the border color."""
     numbers = rgb_to_id(label)
-    numbers[numbers == _number(BORDER)] = 0
+    numbers[numbers == color_to_id(BORDER)] = 0
     present, place = np.unique(numbers, return_inverse=True)
     first = 0 if present[0] == 0 else 1
     return (place.reshape(numbers.shape) + first).astype(np.int32)
-
-
-def _number(color: Color) -> int:
-    return color[0] + 256 * color[1] + 65536 * color[2]
